@@ -82,7 +82,7 @@ def test_checkpointing_keeps_gradients_and_statistics_and_saves_memory(bilinear)
 def test_checkpointing_recomputes_each_block_once():
     model = UNet(1, 2, base_channels=4)
     calls = []
-    model.down2.register_forward_hook(lambda *_: calls.append(1))
+    model.down2.register_forward_pre_hook(lambda *_: calls.append(1))
     model.use_checkpointing()
     model(torch.rand(2, 1, 32, 32)).sum().backward()
     assert len(calls) == 2

@@ -1,5 +1,5 @@
 """The network and nothing else: imports torch only."""
 
-from .unet_model import UNet
+from .unet_model import MIN_SIZE, UNet
 
-__all__ = ['UNet']
+__all__ = ['MIN_SIZE', 'UNet']

@@ -21,7 +21,7 @@ class UNet(nn.Module):
     n_classes: 1 gives one foreground logit (binary), K >= 2 one logit a class (multiclass).
     bilinear: upsample by interpolation instead of transposed convolution (17 instead of 31
         million parameters at the default width).
-    base_channels: width of the first level, doubled at each step down; an even number.
+    base_channels: width of the first level, doubled at each step down.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class UNet(nn.Module):
         self.n_classes = n_classes
         self.bilinear = bilinear
         self.base_channels = base_channels
-        self._recompute = False
+        self.checkpointing = False
 
         c = base_channels
         shrink = 2 if bilinear else 1  # interpolation keeps channels, so the blocks halve them
@@ -77,10 +77,10 @@ class UNet(nn.Module):
         Same gradients, running statistics and state_dict; about a third more time for a fraction
         of the memory (torch.utils.checkpoint, https://arxiv.org/abs/1604.06174).
         """
-        self._recompute = enabled
+        self.checkpointing = enabled
 
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        if not (self._recompute and self.training):
+        if not (self.checkpointing and self.training):
             return block(*inputs)
         return checkpoint(block, *inputs, use_reentrant=False, context_fn=_recompute_of(block))
 

@@ -1,0 +1,147 @@
+"""Masks for new images.
+
+    python predict.py -i img.jpg -o out.jpg                  # with MODEL.pth
+    python predict.py -m checkpoints/best.pth -i a.jpg b.jpg # writes a_OUT.png and b_OUT.png
+    python predict.py -m checkpoints/best.pth -i img.jpg --viz --no-save
+
+A mask comes in the encoding of the masks the network was trained on: white on black for Carvana.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.errors import UserError, first_few, run_program
+from utils.options import add_debug_option, add_device_options, number_in
+
+FORMATS = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp')  # that masks are written in
+
+
+# fmt: off
+def get_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description='Predict masks from input images')
+    add = parser.add_argument_group('Data').add_argument
+    add('--input', '-i', type=Path, nargs='+', required=True, metavar='INPUT',
+        help='input images')
+    add('--output', '-o', type=Path, nargs='+', metavar='OUTPUT',
+        help='output images (default: NAME_OUT.png beside each input)')
+    group = parser.add_argument_group('Model')
+    add = group.add_argument
+    add('--model', '-m', default='MODEL.pth', metavar='FILE',
+        help='the model file (default: %(default)s)')
+    add('--scale', '-s', type=number_in(float, 0, 1, above=True), metavar='SCALE',
+        help="scale factor for the input images (default: the checkpoint's, else 0.5)")
+    add('--bilinear', action='store_true',
+        help="use bilinear upsampling (default: the checkpoint's)")
+    add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
+        help="number of classes (default: the checkpoint's)")
+    add_device_options(group, workers=False)
+    add = parser.add_argument_group('Output').add_argument
+    add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
+        help='minimum probability to consider a mask pixel white (default: 0.5)')
+    add('--viz', '-v', action='store_true', help='show the images as they are processed')
+    add('--no-save', '-n', action='store_true', help='do not save the masks')
+    add_debug_option(parser)
+    return parser.parse_args(argv)
+# fmt: on
+
+
+if __name__ == '__main__':
+    get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
+
+import numpy as np
+from PIL import Image
+
+from utils.decoding import open_picture, to_channels
+from utils.inference import Predictor
+from utils.mask_values import to_image
+from utils.visualize import show_or_save
+
+
+def predict(args: argparse.Namespace) -> None:
+    """Predict as the command line says; all names are checked before the model is loaded."""
+    outputs = output_paths(args.input, args.output, saving=not args.no_save)
+    predictor = Predictor.load(
+        args.model, args.scale, args.device, args.amp, args.classes, args.bilinear
+    )
+    if args.mask_threshold is not None and predictor.model.n_classes > 2:
+        raise UserError(
+            f'--mask-threshold acts on 1 or 2 classes; {args.model} has '
+            f'{predictor.model.n_classes}, of which the most probable is taken. Leave it out.'
+        )
+    threshold = 0.5 if args.mask_threshold is None else args.mask_threshold
+    for source, target in zip(args.input, outputs, strict=True):
+        picture = open_picture(source)
+        pixels = to_channels(picture, predictor.model.n_channels, source).transpose(1, 2, 0)
+        indices = predictor.predict_image(pixels, threshold)
+        if args.no_save:
+            print(f'{source}: {shares(indices, predictor.mask_values)}')
+        else:
+            save_mask(to_image(indices, predictor.mask_values), target)
+            print(f'{source} -> {target}: {shares(indices, predictor.mask_values)}')
+        if args.viz:
+            show_or_save(picture, indices, source.name, source.with_name(f'{source.stem}_VIZ.png'))
+
+
+def output_paths(inputs: list[Path], outputs: list[Path] | None, saving: bool) -> list[Path]:
+    """The mask file of each input; raises UserError for names that do not fit together."""
+    strange = [path for path in inputs if not path.is_file()]
+    if strange:
+        is_folder = ' (a folder; name the files in it)' if strange[0].is_dir() else ''
+        raise UserError(f'no such input file: {first_few(strange)}{is_folder}')
+    if outputs and len(outputs) != len(inputs):
+        raise UserError(
+            f'-o has {len(outputs)} names for {len(inputs)} inputs; give one each, or leave -o out'
+        )
+    outputs = outputs or [path.with_name(f'{path.stem}_OUT.png') for path in inputs]
+    if not saving:
+        return outputs
+    unknown = [path for path in outputs if path.suffix.lower() not in FORMATS]
+    if unknown:
+        raise UserError(
+            f'cannot write {first_few(unknown)}; expected a name in {", ".join(FORMATS)}'
+        )
+    places = [path.resolve() for path in outputs]
+    twice = [path for path, place in zip(outputs, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UserError(f'two inputs would be written to {twice[0]}; give each its own -o name')
+    sources = {path.resolve() for path in inputs}
+    eaten = [path for path, place in zip(outputs, places, strict=True) if place in sources]
+    if eaten:
+        raise UserError(f'the output {eaten[0]} is an input and would be lost; choose another -o')
+    missing = [path.parent for path in outputs if not path.parent.is_dir()]
+    if missing:
+        raise UserError(f'no folder {missing[0]} to write into; make it first')
+    return outputs
+
+
+def save_mask(mask: Image.Image, path: Path) -> None:
+    """Write a mask by its name's format, whole or not at all; JPEG holds grey or RGB only."""
+    if path.suffix.lower() in ('.jpg', '.jpeg'):
+        mask = mask.convert('RGB' if mask.mode in ('P', 'RGB') else 'L')
+    temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
+    try:
+        mask.save(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f'{path} cannot be written as a mask: {error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def shares(indices: np.ndarray, mask_values: list) -> str:
+    """'0 92.1 %, 1 7.9 %': the part of the pixels that each mask value has."""
+    counts = np.bincount(indices.ravel(), minlength=len(mask_values)) / indices.size
+    return ', '.join(
+        f'{v} {100 * share:.1f} %' for v, share in zip(mask_values, counts, strict=True)
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return run_program(predict, get_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Train a U-Net from images and masks.
+
+    python train.py -e 1 -s 0.1 --base-channels 8      # a smoke test for any CPU
+    python train.py --amp                              # data/imgs, data/masks, the best settings
+    python train.py --resume                           # go on after the last whole epoch
+
+Writes into checkpoints/: checkpoint_epoch{N}.pth each epoch, best.pth (highest validation Dice),
+last.pth (for --resume), metrics.csv, args.json and a sheet of predictions, samples.png.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.errors import DivergedError, UserError, run_program
+from utils.options import add_data_options, add_debug_option, add_device_options, number_in
+
+
+# fmt: off
+def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> argparse.Namespace:
+    """The command line; `defaults` are a resumed run's, which the command line may override."""
+    parser = argparse.ArgumentParser(description='Train the UNet on images and target masks')
+    group = parser.add_argument_group('Data')
+    add = group.add_argument
+    add_data_options(group)
+    add('--scale', '-s', type=number_in(float, 0, 1, above=True), default=0.5, metavar='SCALE',
+        help='downscaling factor of the images (default: %(default)s)')
+    add('--validation', '-v', type=number_in(float, 0, 100), default=10.0, metavar='VAL',
+        help='percent of the data used as validation, 0-100 (default: 10)')
+    add('--split', choices=['group', 'random'], default='group',
+        help='what validation holds: whole Carvana cars, or single images (default: group)')
+    add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
+        help='number of classes; 1 is binary (default: as many as the masks hold values)')
+    add('--channels', choices=['auto', '1', '3'], default='auto',
+        help='1 is grey, 3 RGB (default: auto, 1 where all images are grey)')
+    add_model_options(parser.add_argument_group('Model'))
+    add_optimization_options(parser.add_argument_group('Optimization'))
+    add = parser.add_argument_group('Output').add_argument
+    add('--output', type=Path, default='checkpoints', metavar='DIR',
+        help='folder for all that training writes (default: %(default)s)')
+    add('--wandb', choices=['auto', 'online', 'offline', 'disabled'], default='auto',
+        help='log to Weights & Biases (default: auto, online where you are logged in)')
+    add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
+    add_debug_option(parser)
+    parser.set_defaults(**(defaults or {}))
+    return parser.parse_args(argv)
+
+
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """What the network is, and where its weights come from."""
+    add = group.add_argument
+    add('--bilinear', action='store_true', help='use bilinear upsampling')
+    add('--base-channels', type=number_in(int, 1), default=64, metavar='N',
+        help='channels of the first level, doubled at each step down (default: %(default)s)')
+    sources = group.add_mutually_exclusive_group().add_argument
+    sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
+    sources('--resume', nargs='?', const='', metavar='FILE',
+            help='go on with an interrupted run, with its settings (default: last.pth in '
+            '--output)')
+
+
+def add_optimization_options(group: argparse._ArgumentGroup) -> None:
+    """How the network is trained."""
+    add = group.add_argument
+    add('--epochs', '-e', type=number_in(int, 1), default=5, metavar='E',
+        help='number of epochs (default: %(default)s)')
+    add('--recipe', choices=['fast', 'classic'], default='fast',
+        help="classic is the original's RMSprop, for comparison (default: %(default)s)")
+    add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
+        help="batch size (default: the recipe's, fast 2, classic 1)")
+    add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
+        help="learning rate (default: the recipe's, fast 1e-3, classic 1e-5)")
+    add('--seed', type=number_in(int, 0), default=0, metavar='N',
+        help='of weights, split and order (default: %(default)s)')
+    add_device_options(group)
+# fmt: on
+
+
+if __name__ == '__main__':
+    get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
+
+import math
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from evaluate import evaluate
+from utils.data_loading import to_device
+from utils.device import Precision
+from utils.dice_score import segmentation_loss
+from utils.metrics import summarize
+from utils.recipes import MAX_GRADIENT_NORM
+from utils.training_run import Run
+
+SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
+
+
+def train(args: argparse.Namespace, argv: list[str] | None = None) -> None:
+    """Train as the command line says."""
+    if args.resume is not None:
+        run = Run.resume(args, lambda defaults: get_args(argv, defaults))
+    else:
+        run = Run.begin(args)
+    print(run.describe())
+    try:
+        for epoch in range(run.epoch + 1, run.args.epochs + 1):
+            train_epoch(run, epoch)
+    finally:
+        run.tracker.close()
+    print(run.farewell())
+
+
+def train_epoch(run: Run, epoch: int) -> None:
+    """One pass over the training images, with its validations and checkpoints."""
+    run.data.batches.epoch = epoch
+    validate_after = validation_steps(len(run.data.batches), run.recipe.validations_per_epoch)
+    run.meter.reset()
+    title = f'Epoch {epoch}/{run.args.epochs}'
+    with tqdm(total=len(run.data.training), desc=title, unit='img', dynamic_ncols=True) as bar:
+        for done, batch in enumerate(run.meter.timed(run.data.loader), start=1):
+            loss = step_or_recompute(run, batch)
+            run.schedule.after_step()
+            run.step += 1
+            run.meter.add(loss, len(batch['image']))
+            bar.update(len(batch['image']))
+            if run.meter.due(SECONDS_PER_READING) or done in validate_after:
+                figures = run.meter.figures()
+                bar.set_postfix_str(
+                    f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}'
+                )
+                check_finite(run, epoch, figures['loss'])
+                run.log_step(epoch, figures)
+            if done in validate_after:
+                validate(run, epoch)
+    run.save_epoch(epoch)
+
+
+def train_step(
+    model: nn.Module,
+    images: Tensor,
+    masks: Tensor,
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+) -> tuple[Tensor, Tensor]:
+    """One step; returns the loss and the gradient's norm before clipping, scalars on the device.
+
+    images: (B, C, H, W) float in [0, 1]; masks: (B, H, W) class indices or IGNORE.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    with precision.autocast():
+        logits = model(images)
+    loss = segmentation_loss(logits, masks)
+    precision.scaler.scale(loss).backward()
+    precision.scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    precision.scaler.step(optimizer)
+    precision.scaler.update()
+    return loss.detach(), norm
+
+
+def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
+    """The loss of one step; out of memory, the same step again with activation checkpointing."""
+    try:
+        images, masks = to_device(batch, run.precision.device)
+        return train_step(run.model, images, masks, run.optimizer, run.precision)[0]
+    except torch.OutOfMemoryError as error:
+        failure = str(error).splitlines()[0]
+    # Past the handler, whose traceback kept every activation alive.
+    height, width = batch['image'].shape[-2:]
+    tried = f'batch size {len(batch["image"])}, images of {width} x {height}, {run.precision.name}'
+    if run.model.checkpointing:
+        raise UserError(
+            f'out of memory with {tried}, even when computing activations twice: {failure}. '
+            f'Try a smaller --batch-size (-b 1), --scale (-s {run.args.scale / 2:g}), or --amp. '
+            f'What was trained so far goes on with --resume.'
+        )
+    tqdm.write(f'note: out of memory with {tried}; from here activations are computed twice')
+    run.optimizer.zero_grad(set_to_none=True)
+    run.model.use_checkpointing()
+    torch.cuda.empty_cache()
+    return step_or_recompute(run, batch)
+
+
+def validate(run: Run, epoch: int) -> None:
+    """Score the network, log it, and keep it as best.pth where it is the best so far."""
+    training = run.meter.figures()
+    if run.recipe.precise_statistics:
+        run.reestimate_statistics()
+    scores = None
+    if run.data.validation_loader:
+        counts = evaluate(run.model, run.data.validation_loader, run.precision)
+        values, batch_size = run.data.dataset.mask_values, run.data.batches.batch_size
+        scores = summarize(counts, values, batch_size)
+        run.schedule.after_validation(scores['dice_reference'])
+        tqdm.write(
+            f'Epoch {epoch}, step {run.step}: validation Dice {text(scores["dice_dataset"])}, '
+            f'per image {text(scores["dice_per_image"])}, loss {training["loss"]:.3f}'
+        )
+    run.record_validation(epoch, training, scores)
+
+
+def validation_steps(steps: int, validations: int) -> set[int]:
+    """The steps of an epoch after which to validate, evenly spaced, the last one among them."""
+    validations = min(steps, validations)
+    return {round(steps * k / validations) for k in range(1, validations + 1)}
+
+
+def check_finite(run: Run, epoch: int, loss: float) -> None:
+    """Raise DivergedError for a loss that is no number."""
+    if math.isfinite(loss):
+        return
+    raise DivergedError(
+        f'the loss became {loss} at epoch {epoch}, step {run.step} (precision '
+        f'{run.precision.name}, learning rate {run.learning_rate:.2g}). Last good file: '
+        f'{run.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
+    )
+
+
+def text(value: float | None) -> str:
+    """A score for the terminal."""
+    return '-' if value is None else f'{value:.4f}'
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    return run_program(lambda args: train(args, argv), get_args(argv))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""BatchNorm's running statistics, computed afresh from training images.
+
+They lag behind weights that move fast: after 88 images of a 96-image set, scores rose from 0.62 to
+0.86 by this alone.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set every BatchNorm's running mean and variance to their averages over `batches`.
+
+    batches: network inputs (B, C, H, W) float, at least one. The model is left in training mode
+    or not as it was found; weights stay as they are (precise BN, https://arxiv.org/abs/2105.07576).
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta, training = [norm.momentum for norm in norms], model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's name for a plain average over all batches
+    try:
+        model.train()
+        for images in batches:
+            model(images)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        model.train(training)

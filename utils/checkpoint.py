@@ -1,0 +1,199 @@
+"""Checkpoints: written whole or not at all, describing themselves, read from either format.
+
+Ours is one dict of plain values and tensors, read with weights_only=True:
+
+    format, version    'unet', 1
+    model              UNet's arguments
+    mask_values        the value of each class in the masks
+    preprocessing      scale, decode path
+    metrics            validation scores, None before the first
+    weights            state_dict
+    training           in last.pth only: all that --resume needs
+
+The flat form of the best-known PyTorch U-Net, a state_dict with or without a `mask_values` entry
+or a `module.` prefix, is read too, and written by
+
+    python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
+"""
+
+import argparse
+import os
+import pickle
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unet import UNet
+
+from .decoding import DECODE_PATH
+from .errors import UserError, first_few, run_program
+from .mask_values import Value
+from .options import add_debug_option
+
+VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """A network's weights and what is known of it; None where a flat file cannot say."""
+
+    model: dict  # UNet's arguments
+    weights: dict[str, Tensor]
+    mask_values: list[Value] | None = None
+    scale: float | None = None
+    metrics: dict | None = None
+    training: dict | None = field(default=None, repr=False)
+
+    def build_model(self) -> UNet:
+        """The network with these weights, on the CPU, in evaluation mode."""
+        model = UNet(**self.model)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def model_config(model: UNet) -> dict:
+    """The arguments that make a network like this one."""
+    names = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
+    return {name: getattr(model, name) for name in names}
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the file in full beside `path`, then put it in its place.
+
+    Raises ValueError, and leaves what was there, for weights that are not all finite.
+    """
+    bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
+    if bad:
+        raise ValueError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
+    content = {
+        'format': 'unet',
+        'version': VERSION,
+        'model': checkpoint.model,
+        'mask_values': checkpoint.mask_values,
+        'preprocessing': {'scale': checkpoint.scale, 'decode': DECODE_PATH},
+        'metrics': checkpoint.metrics,
+        'weights': checkpoint.weights,
+    }
+    if checkpoint.training is not None:
+        content['training'] = checkpoint.training
+    write_whole(content, path)
+
+
+def write_whole(content: dict, path: Path) -> None:
+    """torch.save such that `path` is at any moment the old file or the new one, both complete."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with temporary.open('wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a file in our form or the flat form.
+
+    Raises UserError, naming the file, where it is missing, no checkpoint, or of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(_not_there(path))
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        with path.open('rb') as file:
+            start = file.read(12)
+        raise UserError(
+            f'{path} is not a checkpoint that can be read: it has {path.stat().st_size} bytes and '
+            f'starts with {start!r}. Expected a .pth file written by train.py, or a state_dict.'
+        ) from error
+    if isinstance(content, dict) and content.get('format') == 'unet':
+        return _from_own(content, path)
+    if isinstance(content, dict):
+        return _from_flat(content, path)
+    raise UserError(f'{path} holds a {type(content).__name__}; expected a state_dict of a U-Net')
+
+
+def _from_own(content: dict, path: Path) -> Checkpoint:
+    if content['version'] > VERSION:
+        raise UserError(
+            f'{path} has format version {content["version"]}; this program reads up to {VERSION}. '
+            'Update it.'
+        )
+    scale = content['preprocessing']['scale']
+    names = ('model', 'weights', 'mask_values', 'metrics')
+    return Checkpoint(
+        **{name: content[name] for name in names}, scale=scale, training=content.get('training')
+    )
+
+
+def _from_flat(content: dict, path: Path) -> Checkpoint:
+    weights = {k.removeprefix('module.'): v for k, v in content.items() if k != 'mask_values'}
+    try:
+        first, last = weights['inc.double_conv.0.weight'], weights['outc.conv.weight']
+    except KeyError as error:
+        raise UserError(
+            f'{path} holds no U-Net of this kind: no {error} among {first_few(weights)}'
+        ) from error
+    model = {
+        'n_channels': first.shape[1],
+        'n_classes': last.shape[0],
+        'bilinear': 'up1.up.weight' not in weights,
+        'base_channels': first.shape[0],
+    }
+    expected = UNet(**model).state_dict()
+    wrong = [k for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
+    wrong += [k for k in weights if k not in expected]
+    if wrong:
+        raise UserError(
+            f'{path} looks like UNet({model}) but {len(wrong)} entries do not fit: '
+            f'{first_few(wrong)}. Expected the names and shapes of that network.'
+        )
+    return Checkpoint(model, weights, mask_values=content.get('mask_values'))
+
+
+def _not_there(path: Path) -> str:
+    files = sorted(Path('checkpoints').rglob('*.pth'), key=lambda p: p.stat().st_mtime)
+    if not files:
+        return (
+            f'{path} does not exist, and checkpoints/ holds none either. Train a network first '
+            '(python train.py --amp), or name a file.'
+        )
+    newest = next((f for f in reversed(files) if f.name == 'best.pth'), files[-1])
+    return (
+        f'{path} does not exist. There are {first_few(reversed(files), 5)}. Name the one you '
+        f'mean, for instance {newest}, or rename it {path}.'
+    )
+
+
+def to_flat(source: Path, target: Path) -> None:
+    """Write the flat form of a checkpoint: its weights, and `mask_values` among the keys."""
+    checkpoint = load_checkpoint(source)
+    known = checkpoint.mask_values
+    write_whole(checkpoint.weights | ({'mask_values': known} if known else {}), target)
+
+
+def _main(args: argparse.Namespace) -> None:
+    to_flat(args.source, args.target)
+    print(f'{args.target} written')
+
+
+def _get_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        'python -m utils.checkpoint', description='Convert checkpoints'
+    )
+    commands = parser.add_subparsers(required=True)
+    flat = commands.add_parser('to-flat', help='write weights and mask_values as one flat dict')
+    flat.add_argument('source', type=Path, metavar='IN', help='a checkpoint')
+    flat.add_argument('target', type=Path, metavar='OUT', help='the file to write')
+    add_debug_option(flat)
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    sys.exit(run_program(_main, _get_args()))

@@ -1,0 +1,96 @@
+"""Picture files and arrays as Pillow pictures, the one decode path of all programs."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .errors import UserError
+
+DECODE_PATH = 'pillow, bicubic with antialias, uint8'  # recorded in checkpoints
+UNREADABLE = (
+    OSError,
+    UnidentifiedImageError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The decoded picture of a file, or of a uint8 array file (.npy, .pt, .pth).
+
+    Raises UserError, naming the file, where it is missing, broken, or no picture.
+    """
+    try:
+        if path.suffix.lower() in ('.npy', '.pt', '.pth'):
+            return _array_picture(path)
+        picture = Image.open(path)
+        picture.load()
+    except UNREADABLE as error:
+        raise UserError(f'{path} cannot be read as a picture: {error}') from error
+    return picture
+
+
+def picture_header(path: Path) -> tuple[tuple[int, int], str]:
+    """((width, height), mode) without decoding where the format allows; raises as open_picture."""
+    if path.suffix.lower() in ('.npy', '.pt', '.pth'):
+        picture = open_picture(path)
+        return picture.size, picture.mode
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            return picture.size, picture.mode
+    except UNREADABLE as error:
+        raise UserError(f'{path} cannot be read as a picture: {error}') from error
+
+
+def to_channels(picture: Image.Image, channels: int, path: Path) -> np.ndarray:
+    """The picture as (C, H, W) uint8 with 1 (grey) or 3 (RGB) channels.
+
+    Grey becomes RGB and RGB grey where the network needs it; alpha is dropped. Raises UserError,
+    naming `path`, for a depth of more than 8 bits, which a conversion would silently cut.
+    """
+    if picture.mode not in (
+        '1',
+        'L',
+        'LA',
+        'P',
+        'PA',
+        'RGB',
+        'RGBA',
+        'CMYK',
+        'YCbCr',
+        'HSV',
+        'LAB',
+    ):
+        raise UserError(
+            f'{path}: picture of mode {picture.mode}; expected 8 bits a channel (grey, RGB, '
+            'palette or CMYK). Convert it first.'
+        )
+    wanted = 'L' if channels == 1 else 'RGB'
+    array = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
+    return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+
+
+def _array_picture(path: Path) -> Image.Image:
+    """Raises ValueError for an array that is no (H, W) or (H, W, 3) uint8 picture."""
+    if path.suffix.lower() == '.npy':
+        array = np.load(path, allow_pickle=False)
+    else:
+        import pickle
+
+        import torch  # here, because pictures need no torch
+
+        try:
+            array = torch.load(path, map_location='cpu', weights_only=True).numpy()
+        except (pickle.UnpicklingError, AttributeError, EOFError) as error:
+            raise ValueError(f'no tensor: {error}') from error
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.dtype != np.uint8 or array.ndim not in (2, 3):
+        raise ValueError(
+            f'array of shape {array.shape} and type {array.dtype}; expected (H, W) or '
+            '(H, W, 3) uint8'
+        )
+    return Image.fromarray(array)

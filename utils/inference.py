@@ -1,0 +1,112 @@
+"""A trained network, ready to predict: load once, then arrays in, class indices out.
+
+    predictor = Predictor.load('checkpoints/best.pth')
+    indices = predictor.predict_image(np.asarray(Image.open('car.jpg')))
+
+Axis letters: B batch, C channels, H and W pixels, K classes.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from unet import MIN_SIZE, UNet
+
+from .checkpoint import load_checkpoint
+from .data_loading import resize_image, scaled_size, to_unit_range
+from .device import Precision, choose_device
+from .dice_score import class_indices, class_probabilities
+from .errors import UserError
+from .mask_values import Value
+
+DEFAULT_SCALE = 0.5  # of the original, for files that cannot say
+
+
+class Predictor:
+    """Masks of images of any size.
+
+    model: the network. scale: factor of images' width and height. mask_values: the value of each
+    class in the masks it learned from. precision: where it runs and how, the CPU in float32
+    unless given.
+    """
+
+    def __init__(
+        self,
+        model: UNet,
+        scale: float,
+        mask_values: list[Value],
+        precision: Precision | None = None,
+    ):
+        self.precision = precision or Precision(torch.device('cpu'), amp=False)
+        device = self.precision.device
+        self.model = model.to(device, memory_format=torch.channels_last).eval()
+        self.scale, self.mask_values = scale, mask_values
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        scale: float | None = None,
+        device: str = 'auto',
+        amp: bool = False,
+        classes: int | None = None,
+        bilinear: bool = False,
+    ) -> 'Predictor':
+        """Load a checkpoint or a flat state_dict.
+
+        scale: the checkpoint's unless given, 0.5 where it has none. classes, bilinear: what the
+        caller believes; UserError where the file says otherwise.
+        """
+        checkpoint = load_checkpoint(path)
+        model = checkpoint.model
+        asked = {
+            'n_classes': classes or model['n_classes'],
+            'bilinear': bilinear or model['bilinear'],
+        }
+        wrong = [
+            f'{name} is {model[name]}, not {v}' for name, v in asked.items() if model[name] != v
+        ]
+        if wrong:
+            raise UserError(f'{path}: {" and ".join(wrong)}. Leave --classes and --bilinear out.')
+        trained = checkpoint.scale
+        if scale and trained and scale != trained:
+            print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
+        values = checkpoint.mask_values or list(range(max(2, model['n_classes'])))
+        scale = scale or trained or DEFAULT_SCALE
+        precision = Precision(choose_device(device), amp)
+        return cls(checkpoint.build_model(), scale, values, precision)
+
+    @torch.inference_mode()
+    def predict_batch(self, images: Tensor) -> Tensor:
+        """Probabilities (B, K, H, W) float32 of images (B, C, H, W) uint8 at training scale."""
+        images = images.to(self.precision.device, memory_format=torch.channels_last)
+        with self.precision.autocast():
+            logits = self.model(to_unit_range(images))
+        return class_probabilities(logits)
+
+    @torch.inference_mode()
+    def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+        """Class indices (H, W) uint8 of an image (H, W, C) or (H, W) uint8 of any size.
+
+        threshold: probability above which a pixel is foreground, with one or two classes.
+        Probabilities and not masks are resized to the image's size, for smooth outlines.
+        Raises UserError for an image that is too small at this scale.
+        """
+        height, width = image.shape[:2]
+        tensor = (
+            torch.from_numpy(np.ascontiguousarray(image)).view(height, width, -1).permute(2, 0, 1)
+        )
+        size = scaled_size((width, height), self.scale)
+        if min(size) < MIN_SIZE:
+            raise UserError(
+                f'an image of {width} x {height} at scale {self.scale:g} is {size[0]} x {size[1]}; '
+                f'the network needs {MIN_SIZE} x {MIN_SIZE}. Use a larger --scale, as in training.'
+            )
+        probabilities = self.predict_batch(resize_image(tensor, size)[None])
+        if probabilities.shape[1] == 2:  # the foreground says it all, in half the work
+            probabilities = probabilities[:, 1:]
+        probabilities = F.interpolate(probabilities, (height, width), mode='bilinear')
+        return class_indices(probabilities, threshold)[0].to(torch.uint8).cpu().numpy()

@@ -1,0 +1,116 @@
+"""Scores from exact pixel counts: count per image, add up, divide last.
+
+So a score depends neither on the batch size nor on the number of workers or processes. A class
+that is neither in the truth nor in the prediction is left out (None), not scored 1.
+
+Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network).
+"""
+
+import torch
+from torch import Tensor
+
+from .dice_score import EPSILON, IGNORE
+from .mask_values import Value
+
+TP, FP, FN = range(3)  # the last axis of counts
+RATIOS = ('dice', 'iou', 'precision', 'recall')
+
+
+def count_pixels(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
+    """True positives, false positives and false negatives, (B, K, 3) int64, on the same device.
+
+    predicted, truth: (B, H, W) class indices below `n_classes`; truth may hold IGNORE, which
+    counts for nothing. Does not synchronise with the device.
+    """
+    batch, k = truth.shape[0], n_classes
+    # One more row for ignored pixels, dropped below, costs less than selecting the others.
+    rows = torch.where(truth == IGNORE, k, truth.long())
+    cells = (rows * k + predicted.long()).flatten(1)  # (B, H * W)
+    confusion = torch.zeros(batch, (k + 1) * k, dtype=torch.int64, device=truth.device)
+    confusion.scatter_add_(1, cells, torch.ones_like(cells))
+    confusion = confusion.view(batch, k + 1, k)[:, :k]  # (B, truth, predicted)
+    tp = confusion.diagonal(dim1=1, dim2=2)
+    return torch.stack([tp, confusion.sum(dim=1) - tp, confusion.sum(dim=2) - tp], dim=2)
+
+
+def ratios(counts: Tensor) -> dict[str, Tensor]:
+    """Dice, IoU, precision and recall, each (…,) float64, of counts (…, 3); NaN for 0 / 0."""
+    tp, fp, fn = counts.double().unbind(dim=-1)
+    return {
+        'dice': 2 * tp / (2 * tp + fp + fn),
+        'iou': tp / (tp + fp + fn),
+        'precision': tp / (tp + fp),
+        'recall': tp / (tp + fn),
+    }
+
+
+def dice_reference(counts: Tensor, batch_size: int = 1) -> float | None:
+    """The score that the best-known PyTorch U-Net prints, to compare figures with it.
+
+    counts: (N, K, 3) in the order of evaluation. The coefficient of each image and class but the
+    background is averaged over a batch, then over batches; the last, incomplete batch is dropped,
+    and an absent class scores 1. None where there is no whole batch.
+    """
+    tp, fp, fn = counts[:, 1:].double().unbind(dim=-1)  # (N, K - 1)
+    coefficients = (2 * tp + EPSILON) / (2 * tp + fp + fn + EPSILON)
+    whole = len(counts) // batch_size * batch_size
+    return coefficients[:whole].mean().item() if whole else None
+
+
+def summarize(counts: Tensor, values: list[Value], batch_size: int = 1) -> dict:
+    """All scores of a data set as plain numbers, None where there is nothing to score.
+
+    counts: (N, K, 3) of N images; values: the K mask values, to name the classes. The keys
+    `dice_dataset` … are ratios of the pixels of all images together, `dice_per_image` … means
+    over images; without a class named, both are means over the classes but the background (the
+    first). `classes` has a row a class. `batch_size` is for `dice_reference` alone.
+    """
+    pooled, each = ratios(counts.sum(dim=0)), ratios(counts)  # (K,) and (N, K)
+    scores: dict = {'images': len(counts)}
+    for name in RATIOS:
+        scores[f'{name}_dataset'] = _mean(pooled[name][1:])
+        scores[f'{name}_per_image'] = _mean(each[name][:, 1:].nanmean(dim=1))
+    scores['dice_reference'] = dice_reference(counts, batch_size)
+    truth = (counts[..., TP] + counts[..., FN]).sum(dim=0).double()  # (K,)
+    scores['classes'] = [
+        {'class': k, 'value': value, 'share': _mean(truth[k : k + 1] / truth.sum())}
+        | {f'{name}_dataset': _mean(pooled[name][k : k + 1]) for name in RATIOS}
+        | {f'{name}_per_image': _mean(each[name][:, k]) for name in RATIOS}
+        for k, value in enumerate(values)
+    ]
+    return scores
+
+
+def image_rows(counts: Tensor, ids: list[str]) -> list[dict]:
+    """One row an image and class: id, class, tp, fp, fn and the four ratios."""
+    each = ratios(counts)
+    return [
+        {'image': name, 'class': k}
+        | dict(zip(('tp', 'fp', 'fn'), counts[n, k].tolist(), strict=True))
+        | {ratio: _mean(each[ratio][n, k : k + 1]) for ratio in RATIOS}
+        for n, name in enumerate(ids)
+        for k in range(counts.shape[1])
+    ]
+
+
+def format_table(scores: dict) -> str:
+    """The scores as a text table of at most 80 columns."""
+    lines = [f'{"":20}{"dataset":>10}{"per image":>12}']
+    rows = [('all but background', scores)]
+    rows += [(f'class {c["class"]} (value {c["value"]})', c) for c in scores['classes']]
+    for title, row in rows:
+        lines.append(title)
+        for name in RATIOS:
+            dataset, image = row[f'{name}_dataset'], row[f'{name}_per_image']
+            lines.append(f'  {name:18}{_number(dataset):>10}{_number(image):>12}')
+    lines.append(f'dice_reference {_number(scores["dice_reference"])} (batch means averaged)')
+    return '\n'.join(lines)
+
+
+def _mean(values: Tensor) -> float | None:
+    mean = values.nanmean().item()
+    return None if mean != mean else mean
+
+
+def _number(value: float | None) -> str:
+    return '-' if value is None else f'{value:.4f}'

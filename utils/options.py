@@ -1,0 +1,55 @@
+"""Command-line options that the programs share; nothing heavy is imported, so -h is quick."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+
+def number_in(
+    kind: type, low: float, high: float = float('inf'), above: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: an int or float from `low` (or, with `above`, over it) to `high`."""
+
+    def parse(text: str) -> float:
+        bound = f'{"over" if above else "from"} {low:g}' + (f' to {high:g}' if high < 1e18 else '')
+        expected = f'expected {"a whole number" if kind is int else "a number"} {bound}'
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f'{text!r}: {expected}') from None
+        if not low <= value <= high or (above and value == low):
+            raise argparse.ArgumentTypeError(f'{text}: {expected}')
+        return value
+
+    return parse
+
+
+# fmt: off
+def add_data_options(group: argparse._ArgumentGroup) -> None:
+    """--images, --masks and --mask-suffix."""
+    add = group.add_argument
+    add('--images', type=Path, default='data/imgs', metavar='DIR',
+        help='folder of the images (default: %(default)s)')
+    add('--masks', type=Path, default='data/masks', metavar='DIR',
+        help='folder of their masks (default: %(default)s)')
+    add('--mask-suffix', metavar='S',
+        help="what a mask's name has after its image's, _mask for Carvana (default: found "
+        'from the names)')
+
+
+def add_device_options(group: argparse._ArgumentGroup, workers: bool = True) -> None:
+    """--amp, --device and, unless there is nothing for them to do, --workers."""
+    add = group.add_argument
+    add('--amp', action='store_true', help='mixed precision, where the device has it')
+    add('--device', choices=['auto', 'cpu', 'cuda', 'mps'], default='auto',
+        help='where the network runs (default: the best there is)')
+    if workers:
+        add('--workers', type=number_in(int, 0), metavar='N',
+            help='processes that load images (default: 0 beside a CPU that computes, else up to '
+            '8)')
+# fmt: on
+
+
+def add_debug_option(parser: argparse.ArgumentParser) -> None:
+    """--debug, which utils.errors.run_program reads."""
+    parser.add_argument('--debug', action='store_true', help='show the traceback of an error')

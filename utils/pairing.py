@@ -1,0 +1,88 @@
+"""Which mask belongs to which image: by exact file stem, both folders listed once."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError, first_few
+
+# What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
+PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
+ARRAYS = {'.npy', '.pt', '.pth'}
+
+NO_DATA = (
+    'Put your pictures into {images} and their masks into {masks}, name other folders with '
+    '--images and --masks, or make a demo set: python scripts/make_demo_data.py'
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask; `id` is the image's file name without its extension."""
+
+    id: str
+    image: Path
+    mask: Path
+
+
+def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> list[Pair]:
+    """Pair each image ID.* with the mask ID<mask_suffix>.*, sorted by id.
+
+    mask_suffix: what a mask's stem has after its image's, '_mask' for Carvana. None finds it: the
+        one suffix that gives every image a mask, the shortest where several do.
+
+    Raises UserError with all that is wrong: folders missing or empty, images without a mask, two
+    files for one id. Masks without an image are left alone.
+    """
+    images_dir, mask_dir = Path(images_dir), Path(mask_dir)
+    images = _files_by_stem(images_dir, images_dir, mask_dir)
+    masks = _files_by_stem(mask_dir, images_dir, mask_dir)
+    suffix = _find_suffix(images, masks) if mask_suffix is None else mask_suffix
+    if images_dir.resolve() == mask_dir.resolve() and suffix:
+        images = {stem: files for stem, files in images.items() if not stem.endswith(suffix)}
+
+    missing = [stem for stem in images if stem + suffix not in masks]
+    double = [stem for stem, files in images.items() if len(files) > 1]
+    double += [stem + suffix for stem in images if len(masks.get(stem + suffix, ())) > 1]
+    if missing or double:
+        raise UserError(_report(images, masks, missing, double, suffix))
+    return [Pair(stem, files[0], masks[stem + suffix][0]) for stem, files in images.items()]
+
+
+def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        what = 'is not a folder' if folder.exists() else 'does not exist'
+        raise UserError(f'{folder} {what}. {NO_DATA.format(images=images_dir, masks=mask_dir)}')
+    files = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURES | ARRAYS and not path.name.startswith('.'):
+            files[path.stem].append(path)
+    if not files:
+        remedy = NO_DATA.format(images=images_dir, masks=mask_dir)
+        raise UserError(f'{folder} holds no pictures. {remedy}')
+    return files
+
+
+def _find_suffix(images: dict, masks: dict) -> str:
+    """The suffix that gives most images a mask; '' where none gives any a mask."""
+    first = next(iter(images))
+    # A suffix that serves every image serves the first, so only that one's masks are candidates;
+    # '' and '_mask' are the guesses for a report of what is missing.
+    candidates = {'', '_mask'} | {m.removeprefix(first) for m in masks if m.startswith(first)}
+    matches = {s: sum(stem + s in masks for stem in images) for s in candidates}
+    return max(sorted(candidates, key=len), key=matches.__getitem__)
+
+
+def _report(images: dict, masks: dict, missing: list, double: list, suffix: str) -> str:
+    lines = [f'images and masks do not pair up: {len(images)} images, {len(masks)} masks']
+    if missing:
+        looked_for = first_few(f'{stem}{suffix}.*' for stem in missing)
+        lines.append(f'  {len(missing)} images without a mask; looked for {looked_for}')
+    if double:
+        lines.append(f'  {len(double)} names with more than one file: {first_few(double)}')
+    there = first_few(sorted(masks))
+    lines.append(
+        f'  Expected one mask an image, named as the image plus one suffix (--mask-suffix, here '
+        f'{suffix!r}); the masks are called {there}. Rename, remove or add files.'
+    )
+    return '\n'.join(lines)

@@ -1,0 +1,62 @@
+"""Loss, speed and time spent waiting for data, without a synchronisation a step."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+
+class Meter:
+    """Adds up a stretch of training; `loss()` alone waits for the device."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new stretch."""
+        self.images, self.steps, self.waited = 0, 0, 0.0
+        self._loss: Tensor | float = 0.0
+        self.started = self.read = time.perf_counter()
+
+    def due(self, seconds: float) -> bool:
+        """Whether it is that long since this was last true; a reading costs a synchronisation."""
+        now = time.perf_counter()
+        due = now - self.read >= seconds
+        self.read = now if due else self.read
+        return due
+
+    def timed(self, batches: Iterable) -> Iterator:
+        """The batches, with the time until each comes counted as waiting."""
+        iterator = iter(batches)
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - asked
+            yield batch
+
+    def add(self, loss: Tensor, images: int) -> None:
+        """Count one step: its loss, a scalar left on its device, and its number of images."""
+        self._loss = self._loss + loss.detach()
+        self.images += images
+        self.steps += 1
+
+    def loss(self) -> float:
+        """Mean loss of the steps so far, NaN before the first; waits for the device."""
+        return float(torch.as_tensor(self._loss)) / self.steps if self.steps else float('nan')
+
+    def seconds(self) -> float:
+        """Wall time of the stretch."""
+        return time.perf_counter() - self.started
+
+    def figures(self) -> dict:
+        """Mean loss, images a second, and the share of time spent waiting for data."""
+        seconds = self.seconds()
+        return {
+            'loss': self.loss(),
+            'images_per_second': self.images / seconds,
+            'data_wait': self.waited / seconds,
+        }

@@ -1,0 +1,106 @@
+"""What is trained how: optimizer, learning rate over time, and their companions.
+
+`classic` is the training of the best-known PyTorch U-Net, for comparison. `fast` is the default.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+
+MAX_GRADIENT_NORM = 1.0  # both recipes clip to this
+
+
+class Schedule:
+    """Moves the learning rate after each step, or after each validation by its score."""
+
+    def __init__(
+        self,
+        by_step: lr_scheduler.LambdaLR | None = None,
+        by_score: lr_scheduler.ReduceLROnPlateau | None = None,
+    ):
+        self.by_step, self.by_score = by_step, by_score
+
+    def after_step(self) -> None:
+        """Call once after every optimizer step."""
+        if self.by_step:
+            self.by_step.step()
+
+    def after_validation(self, dice: float | None) -> None:
+        """Call after every validation; None, where nothing could be scored, changes nothing."""
+        if self.by_score and dice is not None:
+            self.by_score.step(dice)
+
+    def state_dict(self) -> dict:
+        """Plain values that load_state_dict takes."""
+        return (self.by_step or self.by_score).state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on from where state_dict was taken."""
+        (self.by_step or self.by_score).load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train; batch_size and learning_rate are the defaults of the options."""
+
+    batch_size: int
+    learning_rate: float
+    validations_per_epoch: int
+    flip: bool  # mirror images left to right
+    precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
+    optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
+    schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
+
+
+def warmup_decay(step: int, total_steps: int, warmup: float = 0.2) -> float:
+    """Factor of the learning rate at a step: linearly up over `warmup` of all steps, then to 0."""
+    rise = max(1, round(warmup * total_steps))
+    return min((step + 1) / rise, max(0.0, (total_steps - step) / max(1, total_steps - rise)))
+
+
+def _rmsprop(model: nn.Module, learning_rate: float) -> Optimizer:
+    return torch.optim.RMSprop(
+        model.parameters(), lr=learning_rate, weight_decay=1e-8, momentum=0.999, foreach=True
+    )
+
+
+def _plateau(optimizer: Optimizer, total_steps: int) -> Schedule:
+    del total_steps  # this one goes by the score
+    return Schedule(by_score=lr_scheduler.ReduceLROnPlateau(optimizer, mode='max', patience=5))
+
+
+def _adamw(model: nn.Module, learning_rate: float) -> Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
+
+
+def _warmup_then_linear(optimizer: Optimizer, total_steps: int) -> Schedule:
+    factor = partial(warmup_decay, total_steps=total_steps)
+    return Schedule(by_step=lr_scheduler.LambdaLR(optimizer, factor))
+
+
+RECIPES = {
+    'fast': Recipe(
+        batch_size=2,
+        learning_rate=1e-3,
+        validations_per_epoch=1,
+        flip=True,
+        precise_statistics=True,
+        optimizer=_adamw,
+        schedule=_warmup_then_linear,
+    ),
+    # The best-known PyTorch U-Net's; its validations, counted from the first step of a run there,
+    # are spread evenly over each epoch here.
+    'classic': Recipe(
+        batch_size=1,
+        learning_rate=1e-5,
+        validations_per_epoch=5,
+        flip=False,
+        precise_statistics=False,
+        optimizer=_rmsprop,
+        schedule=_plateau,
+    ),
+}

@@ -1,0 +1,225 @@
+"""What a data set's files hold, read once before training: sizes, modes and mask values.
+
+Read in threads and remembered in the user's cache folder by (path, size, time of change), so that
+the second start reads file dates only. The data set itself is never written to.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from .decoding import open_picture, picture_header
+from .dice_score import IGNORE
+from .errors import UserError, first_few
+from .mask_values import Value, count_values, mask_array, merge_counts
+from .pairing import Pair
+
+MAX_GUESSED_CLASSES = 32  # more values than this are a lossy or smoothed mask, not classes
+MAX_CLASSES = IGNORE  # class indices are uint8, and this label is padding's
+
+
+@dataclass
+class PairFacts:
+    """One pair: sizes are (width, height) in pixels, counts the pixels of each mask value."""
+
+    image_size: tuple[int, int]
+    image_mode: str
+    mask_size: tuple[int, int]
+    mask_kind: str  # 'index' for palette files, whose values are indices, else 'value'
+    counts: dict
+
+
+@dataclass
+class Scan:
+    """A data set at a glance."""
+
+    facts: list[PairFacts]
+    counts: dict  # pixels of each mask value over all masks
+    first_file: dict  # the first mask that holds a value
+
+    def values(self) -> list[Value]:
+        """The mask values, sorted, colours as lists; a value's position is its class."""
+        return [list(v) if isinstance(v, tuple) else v for v in self.counts]
+
+    def describe_values(self) -> str:
+        """'0: 91.2 %, 255: 8.8 %, first in m.png', the part of all pixels that a value has."""
+        total = sum(self.counts.values())
+        return '; '.join(
+            f'{value}: {100 * pixels / total:.2g} % of pixels, first in {self.first_file[value]}'
+            for value, pixels in list(self.counts.items())[:8]
+        ) + ('; …' if len(self.counts) > 8 else '')
+
+
+def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
+    """Read every pair's header and mask.
+
+    cache_dir: where what was read is remembered, the user's cache folder unless given.
+
+    Raises UserError with all files that cannot be read, whose image and mask differ in size, or
+    whose masks are of different kinds.
+    """
+    cache = _Cache(pairs, cache_dir or _user_cache())
+    problems: list[str] = []
+
+    def examine(pair: Pair) -> PairFacts | None:
+        try:
+            return cache.get(pair) or cache.put(pair, _read_facts(pair))
+        except UserError as error:
+            problems.append(str(error))
+            return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        facts = list(threads.map(examine, pairs))
+    cache.write()
+    problems += _disagreements(pairs, facts)
+    if problems:
+        shown = '\n  '.join(sorted(problems)[:10])
+        more = f'\n  and {len(problems) - 10} more' if len(problems) > 10 else ''
+        raise UserError(f'{len(problems)} problems with the data:\n  {shown}{more}')
+    counts = merge_counts([fact.counts for fact in facts])
+    return Scan(facts, counts, _first_files(pairs, facts, counts))
+
+
+def _read_facts(pair: Pair) -> PairFacts:
+    image_size, image_mode = picture_header(pair.image)
+    mask = open_picture(pair.mask)
+    counts = count_values(mask_array(mask, pair.mask))
+    kind = 'index' if mask.mode in ('P', 'PA') else 'value'
+    return PairFacts(image_size, image_mode, mask.size, kind, counts)
+
+
+def _disagreements(pairs: list[Pair], facts: list[PairFacts | None]) -> list[str]:
+    known = [(pair, fact) for pair, fact in zip(pairs, facts, strict=True) if fact]
+    problems = [
+        f'{pair.image} is {_size(fact.image_size)} but its mask {pair.mask} is '
+        f'{_size(fact.mask_size)} (width x height); make them equal'
+        for pair, fact in known
+        if fact.image_size != fact.mask_size
+    ]
+    kinds = {kind: [p.mask for p, f in known if f.mask_kind == kind] for kind in ('index', 'value')}
+    values = {
+        kind: {v for _, f in known if f.mask_kind == kind for v in f.counts} for kind in kinds
+    }
+    if all(kinds.values()) and not values['index'] <= values['value']:
+        problems.append(
+            f'masks are of different kinds: {len(kinds["index"])} with a palette '
+            f'({first_few(kinds["index"])}), {len(kinds["value"])} without '
+            f'({first_few(kinds["value"])}); save all in one kind'
+        )
+    return problems
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f'{size[0]} x {size[1]}'
+
+
+def _first_files(pairs: list[Pair], facts: list[PairFacts], counts: dict) -> dict:
+    first: dict = {}
+    for pair, fact in zip(pairs, facts, strict=True):
+        for value in fact.counts:
+            key = value if value in counts else (value,) * 3
+            first.setdefault(key, pair.mask.name)
+    return first
+
+
+def check_classes(scan: Scan, classes: int | None) -> list[Value]:
+    """The mask values to learn; raises UserError where `classes` (None: as found) does not fit.
+
+    One class is binary: two values, background and foreground, and one logit.
+    """
+    values = scan.values()
+    expected = 2 if classes == 1 else classes or len(values)
+    if len(values) < 2:
+        raise UserError(
+            f'all masks hold one value only ({scan.describe_values()}); expected two or more, '
+            'background and what is to be found. Look at the masks.'
+        )
+    lossy = (
+        'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, '
+        'with one value a class.'
+    )
+    remedy = f'Use --classes {len(values)}, or leave it out, or mend the masks.'
+    found = f'masks hold {len(values)} distinct values ({scan.describe_values()})'
+    if len(values) > MAX_CLASSES:
+        raise UserError(f'{found}; expected at most {MAX_CLASSES}. {lossy}')
+    if classes is None and len(values) > MAX_GUESSED_CLASSES:
+        raise UserError(f'{found}. {lossy} If all are classes, say --classes {len(values)}.')
+    if len(values) != expected:
+        raise UserError(
+            f'{found} but --classes is {classes}, for which {expected} are expected. '
+            + (lossy if len(values) > MAX_GUESSED_CLASSES else remedy)
+        )
+    return values
+
+
+def match_values(scan: Scan, known: list[Value]) -> list[Value]:
+    """The mask values by which to read these masks for a network trained on the values `known`.
+
+    Those themselves where they cover the masks; other values of the same number are taken in
+    their order (0 and 255 for 0 and 1), and said. Raises UserError where neither fits.
+    """
+    found = scan.values()
+    if all(value in known for value in found):
+        return known
+    if len(found) == len(known):
+        print(f'note: masks hold {found}, the model was trained on {known}: taken in this order')
+        return found
+    raise UserError(
+        f'masks hold {len(found)} distinct values ({scan.describe_values()}) but the model was '
+        f'trained on {len(known)}: {known}. Name masks of the same classes with --masks.'
+    )
+
+
+def _user_cache() -> Path:
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'unet' / 'scans'
+
+
+class _Cache:
+    """Facts of the pairs of two folders, in one JSON file; a cache that cannot be used is empty."""
+
+    def __init__(self, pairs: list[Pair], folder: Path):
+        places = f'{pairs[0].image.parent.resolve()}|{pairs[0].mask.parent.resolve()}'
+        self.path = folder / f'{hashlib.sha256(places.encode()).hexdigest()[:16]}.json'
+        self.seen: dict = {}  # what goes back into the file: entries of files since gone do not
+        try:
+            self.entries = json.loads(self.path.read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            self.entries = {}
+
+    @staticmethod
+    def _key(pair: Pair) -> str:
+        stats = [
+            (p.name, s.st_size, s.st_mtime_ns) for p in (pair.image, pair.mask) if (s := p.stat())
+        ]
+        return json.dumps(stats)
+
+    def get(self, pair: Pair) -> PairFacts | None:
+        key = self._key(pair)
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        self.seen[key] = entry
+        image_size, image_mode, mask_size, kind, counts = entry
+        values = {tuple(v) if isinstance(v, list) else v: n for v, n in counts}
+        return PairFacts(tuple(image_size), image_mode, tuple(mask_size), kind, values)
+
+    def put(self, pair: Pair, facts: PairFacts) -> PairFacts:
+        entry = [*list(vars(facts).values())[:-1], list(facts.counts.items())]
+        self.seen[self._key(pair)] = entry
+        return facts
+
+    def write(self) -> None:
+        """Replace the cache file; a home that cannot be written to costs the next start's time."""
+        if self.seen.keys() == self.entries.keys():
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(f'.{os.getpid()}')
+            temporary.write_text(json.dumps(self.seen), encoding='utf-8')
+            temporary.replace(self.path)
+        except OSError as error:
+            print(f'note: the scan of the masks is not remembered: {error}')

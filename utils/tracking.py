@@ -1,0 +1,147 @@
+"""What a run leaves to read: metrics.csv and args.json always, W&B when asked.
+
+Nothing leaves the machine unless the user is logged in to W&B, and no logger stops a training.
+"""
+
+import contextlib
+import csv
+import json
+import netrc
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+
+class Tracker:
+    """Writes a run's figures.
+
+    output: the run's folder. args: the run's settings, written to args.json. mode: 'auto',
+    'online', 'offline' or 'disabled', W&B's. resumed: go on with metrics.csv and, by `run_id`,
+    with the W&B run, instead of beginning anew.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        args: dict,
+        mode: str = 'auto',
+        resumed: bool = False,
+        run_id: str | None = None,
+    ):
+        self.csv_path = output / 'metrics.csv'
+        if not resumed:
+            self.csv_path.unlink(missing_ok=True)
+        text = json.dumps(args, indent=1, default=str)
+        (output / 'args.json').write_text(text + '\n', encoding='utf-8')
+        self.run = None
+        mode = wandb_mode(mode)
+        if mode != 'disabled':
+            self._guarded(lambda: self._start_wandb(output, args, mode, run_id))
+
+    @property
+    def run_id(self) -> str | None:
+        """What a resumed run needs to go on with the same W&B run."""
+        return self.run.id if self.run else None
+
+    def log_step(self, step: int, figures: dict) -> None:
+        """Figures of one training step, to W&B only."""
+        if self.run:
+            self._guarded(lambda: self.run.log(figures, step=step))
+
+    def log_validation(
+        self,
+        row: dict,
+        sheet: 'Image.Image | None' = None,
+        histograms_of: 'nn.Module | None' = None,
+    ) -> None:
+        """A row of metrics.csv, and the same to W&B with a sample sheet and weight histograms."""
+        append_csv(self.csv_path, [row])
+        if self.run:
+            self._guarded(lambda: self._log_wandb(row, sheet, histograms_of))
+
+    def close(self) -> None:
+        """End the W&B run."""
+        if self.run:
+            self._guarded(self.run.finish)
+
+    def _start_wandb(self, output: Path, args: dict, mode: str, run_id: str | None) -> None:
+        import wandb  # here: 0.9 s that only its users should pay
+
+        self.run = wandb.init(
+            project='U-Net', dir=output, config=args, mode=mode, id=run_id, resume='allow'
+        )
+
+    def _log_wandb(self, row: dict, sheet: 'Image.Image', model: 'nn.Module | None') -> None:
+        import wandb
+
+        figures = {key: value for key, value in row.items() if value is not None}
+        if sheet is not None:
+            figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
+        for name, parameter in model.named_parameters() if model else ():
+            figures[f'weights/{name}'] = wandb.Histogram(parameter.detach().float().cpu())
+            if parameter.grad is not None:
+                figures[f'gradients/{name}'] = wandb.Histogram(parameter.grad.float().cpu())
+        self.run.log(figures, step=row['step'])
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        """Run a W&B call; the first failure is said once, and W&B is left alone from then on."""
+        try:
+            call()
+        # Anything may come out of a logger, a network or a full disk: none of it is worth a run.
+        except Exception as error:  # noqa: BLE001
+            self.run = None
+            print(f'warning: W&B failed and is off from here ({type(error).__name__}: {error})')
+
+
+def wandb_mode(mode: str) -> str:
+    """What 'auto' means here: online (or WANDB_MODE) with an API key set, else disabled."""
+    if mode != 'auto':
+        return mode
+    return os.environ.get('WANDB_MODE', 'online') if _has_api_key() else 'disabled'
+
+
+def _has_api_key() -> bool:
+    """Whether `wandb login` has been run, found out without importing wandb (0.9 s)."""
+    if os.environ.get('WANDB_API_KEY'):
+        return True
+    host = urlparse(os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')).hostname
+    named = os.environ.get('NETRC')
+    files = [Path(named)] if named else [Path.home() / '.netrc', Path.home() / '_netrc']
+    for file in files:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            if netrc.netrc(file).authenticators(host):
+                return True
+    return False
+
+
+def append_csv(path: Path, rows: list[dict]) -> None:
+    """Append rows, with a header where the file is new; None is written as an empty cell."""
+    with path.open('a', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def set_aside_earlier_run(output: Path) -> Path | None:
+    """Move what an earlier run left in `output` into output/earlier-DATE; nothing is overwritten.
+
+    Returns the new folder, or None where there was nothing.
+    """
+    names = ('args.json', 'metrics.csv', 'samples.png', 'wandb')
+    files = [output / name for name in names if (output / name).exists()]
+    files += sorted(output.glob('*.pth'))
+    if not files:
+        return None
+    folder = output / f'earlier-{datetime.now():%Y%m%d-%H%M%S}'
+    folder.mkdir()
+    for file in files:
+        file.rename(folder / file.name)
+    return folder

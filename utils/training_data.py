@@ -1,0 +1,107 @@
+"""Which images train, which validate, and in which batches."""
+
+import argparse
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from .data_loading import (
+    BasicDataset,
+    ShuffledBatches,
+    make_loader,
+    pad_batch,
+    same_size_batches,
+    to_device,
+)
+from .device import default_workers
+from .errors import UserError
+from .mask_values import Value
+from .splits import split_ids
+from .transforms import Augmented
+
+STATISTICS_IMAGES = 16  # to re-estimate BatchNorm from; 12 were enough where it was measured
+SHEET_IMAGES = 4
+
+
+class TrainingData:
+    """The data of a run, from its command line; UserError for anything that could not work.
+
+    channels, mask_values: those of the weights to start from, None for new ones. `training` and
+    `validation` are positions in `dataset`.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        batch_size: int,
+        flip: bool,
+        device: torch.device,
+        channels: int | None = None,
+        mask_values: list[Value] | None = None,
+    ):
+        self.device = device
+        asked = None if args.channels == 'auto' else int(args.channels)
+        if asked and channels and asked != channels:
+            raise UserError(
+                f'--channels is {asked} but the weights to start from take {channels}. '
+                'Leave --channels out.'
+            )
+        self.dataset = BasicDataset(
+            args.images,
+            args.masks,
+            args.scale,
+            args.mask_suffix,
+            classes=args.classes,
+            channels=asked or channels,
+            mask_values=mask_values,
+        )
+        ids = self.dataset.ids
+        self.training, self.validation = split_ids(ids, args.validation, args.split, args.seed)
+        if not self.training:
+            raise UserError(
+                f'--validation {args.validation:g} leaves none of {len(ids)} images to train on. '
+                'Use a smaller percentage, 10 for instance, or 0 for no validation.'
+            )
+        self.dataset.check_sizes(smallest_batch=len(self.training) % batch_size or batch_size)
+        workers = default_workers(device) if args.workers is None else args.workers
+        self.batches = ShuffledBatches(self.training, batch_size, args.seed)
+        augmented = Augmented(self.dataset, args.seed, flip)
+        self.loader = make_loader(augmented, self.batches, workers, device)
+        self.validation_loader = self._validation_loader(workers)
+
+    def fingerprint(self) -> str:
+        """A hash of which images are trained on, to recognise the data of a resumed run."""
+        names = [self.dataset.ids[position] for position in self.training]
+        return hashlib.sha256('\n'.join(names).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """The data in two lines for the terminal."""
+        width, height = self.dataset.sizes[0]
+        kinds = len(set(self.dataset.sizes))
+        sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
+        return (
+            f'{len(self.training)} images to train on, {len(self.validation)} to validate on; '
+            f'{sizes} at scale {self.dataset.scale:g}\n'
+            f'mask values {self.dataset.scan.describe_values()}'
+        )
+
+    def statistics_batches(self) -> Iterator[Tensor]:
+        """A few batches of training images, as they are, on the device, for BatchNorm."""
+        stride = max(1, len(self.training) // STATISTICS_IMAGES)
+        positions = self.training[::stride][:STATISTICS_IMAGES]
+        for batch in same_size_batches(positions, self.dataset.sizes, self.batches.batch_size):
+            items = pad_batch([self.dataset[position] for position in batch])
+            yield to_device(items, self.device)[0]
+
+    def samples(self) -> Iterator[dict[str, Tensor]]:
+        """Items to look at, from the validation set where there is one."""
+        for position in (self.validation or self.training)[:SHEET_IMAGES]:
+            yield self.dataset[position]
+
+    def _validation_loader(self, workers: int) -> DataLoader | None:
+        sizes = self.dataset.sizes
+        scored = same_size_batches(self.validation, sizes, self.batches.batch_size)
+        return make_loader(self.dataset, scored, workers, self.device) if scored else None

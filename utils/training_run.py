@@ -1,0 +1,256 @@
+"""All that one training run consists of, begun from the command line or resumed from last.pth."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.optim import Optimizer
+
+from unet import UNet
+
+from .batchnorm import reestimate_statistics
+from .checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint
+from .device import Precision, choose_device
+from .errors import UserError
+from .inference import Predictor
+from .metrics import RATIOS
+from .progress import Meter
+from .recipes import RECIPES, Recipe, Schedule
+from .tracking import Tracker, set_aside_earlier_run
+from .training_data import TrainingData
+from .visualize import sample_sheet
+
+
+@dataclass
+class Run:
+    """The parts of a training run and its position."""
+
+    args: argparse.Namespace
+    recipe: Recipe
+    precision: Precision
+    data: TrainingData
+    model: UNet
+    optimizer: Optimizer
+    schedule: Schedule
+    tracker: Tracker
+    meter: Meter = field(default_factory=Meter)
+    epoch: int = 0  # whole epochs done
+    step: int = 0  # optimizer steps done
+    best: float | None = None  # highest validation Dice
+    scores: dict | None = None  # of the last validation
+    last_saved: Path | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        args: argparse.Namespace,
+        source: Checkpoint | None = None,
+        state: dict | None = None,
+    ) -> 'Run':
+        """A run from its first step, with the weights of --load or of `source`.
+
+        state: what last.pth holds for a resumed run. Raises UserError for anything that could not
+        work, before a file is written.
+        """
+        if args.load and source is None:
+            source = load_checkpoint(args.load)
+        recipe = RECIPES[args.recipe]
+        device = choose_device(args.device)
+        data = TrainingData(
+            args,
+            args.batch_size or recipe.batch_size,
+            recipe.flip,
+            device,
+            channels=source and source.model['n_channels'],
+            mask_values=source.mask_values if state else None,
+        )
+        if state and state['data'] != data.fingerprint():
+            raise UserError(
+                f'the training images are not those of the run to resume; now there are '
+                f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
+                'run from its weights with --load.'
+            )
+        model = _build_model(args, data, source).to(device, memory_format=torch.channels_last)
+        optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
+        schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
+        tracker = _open_output(args, state)
+        precision = Precision(device, args.amp)
+        run = cls(args, recipe, precision, data, model.train(), optimizer, schedule, tracker)
+        if state:
+            run._restore(state)
+        return run
+
+    @classmethod
+    def resume(cls, args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]) -> 'Run':
+        """Go on after the last whole epoch of a run.
+
+        parse: reads the command line with the given defaults, the run's settings. Raises
+        UserError where there is no such file, nothing left to do, or other data.
+        """
+        path = Path(args.resume or args.output / 'last.pth')
+        source = load_checkpoint(path)
+        if source.training is None:
+            raise UserError(
+                f'{path} holds weights only; --resume takes a last.pth. To start a new run from '
+                f'these weights say --load {path}'
+            )
+        args = parse(source.training['args'] | {'output': str(path.parent)})
+        done = source.training['epoch']
+        if done >= args.epochs:
+            raise UserError(
+                f'{path} has done {done} of {args.epochs} epochs. Ask for more with --epochs (-e).'
+            )
+        return cls.begin(args, source, source.training)
+
+    def describe(self) -> str:
+        """What is about to be trained, in a few lines."""
+        config = ', '.join(f'{name}={value}' for name, value in model_config(self.model).items())
+        lines = [
+            self.data.describe(),
+            f'UNet({config}) on {self.precision.device}, {self.precision.name}',
+            f'recipe {self.args.recipe}: {self.args.epochs} epochs, batch size '
+            f'{self.data.batches.batch_size}, learning rate '
+            f'{self.args.learning_rate or self.recipe.learning_rate:g}',
+        ]
+        if self.args.amp and self.precision.name == 'fp32':
+            lines.append('note: no fast half precision on this device: --amp changes nothing')
+        if not self.data.validation:
+            lines.append('note: no validation set: no Dice and no best.pth')
+        if self.epoch:
+            lines.append(f'resuming after epoch {self.epoch}, step {self.step}')
+        return '\n'.join(lines)
+
+    def farewell(self) -> str:
+        """Where the results are and what to do with them."""
+        model = self.last_saved if self.best is None else self.args.output / 'best.pth'
+        score = '' if self.best is None else f'Best validation Dice {self.best:.4f}.\n'
+        return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.optimizer.param_groups[0]['lr']
+
+    def log_step(self, epoch: int, figures: dict) -> None:
+        """Training figures, for W&B."""
+        named = {f'train {name}': value for name, value in figures.items()}
+        self.tracker.log_step(
+            self.step, named | {'learning rate': self.learning_rate, 'epoch': epoch}
+        )
+
+    def reestimate_statistics(self) -> None:
+        """BatchNorm's running statistics from training images, in the run's precision."""
+        with self.precision.autocast():
+            reestimate_statistics(self.model, self.data.statistics_batches())
+
+    def record_validation(self, epoch: int, training: dict, scores: dict | None) -> None:
+        """A row of metrics.csv, samples.png, and best.pth where Dice is the highest so far.
+
+        training: the meter's figures; scores: of utils.metrics, None without a validation set.
+        """
+        self.scores = scores
+        names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
+        row = {'epoch': epoch, 'step': self.step, 'learning_rate': self.learning_rate}
+        row |= training | {'seconds': round(self.meter.seconds(), 2)}
+        row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        sheet = self._sample_sheet()
+        sheet.save(self.args.output / 'samples.png')
+        self.tracker.log_validation(row, sheet, self.model if self.args.wandb_histograms else None)
+        dice = scores and scores['dice_dataset']
+        if dice is not None and (self.best is None or dice > self.best):
+            self.best = dice
+            self._save('best.pth')
+
+    def save_epoch(self, epoch: int) -> None:
+        """checkpoint_epoch{N}.pth, and last.pth with all that a resumed run needs."""
+        self.epoch = epoch
+        self._save(f'checkpoint_epoch{epoch}.pth')
+        settings = {k: v for k, v in vars(self.args).items() if k not in ('resume', 'debug')}
+        training = {
+            'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+            'data': self.data.fingerprint(),
+            'optimizer': self.optimizer.state_dict(),
+            'schedule': self.schedule.state_dict(),
+            'scaler': self.precision.scaler.state_dict(),
+            'wandb': self.tracker.run_id,
+        }
+        training |= {name: getattr(self, name) for name in ('epoch', 'step', 'best')}
+        training['checkpointing'] = self.model.checkpointing
+        self._save('last.pth', training)
+
+    def _save(self, name: str, training: dict | None = None) -> None:
+        checkpoint = Checkpoint(
+            model=model_config(self.model),
+            weights=self.model.state_dict(),
+            mask_values=self.data.dataset.mask_values,
+            scale=self.data.dataset.scale,
+            metrics=self.scores,
+            training=training,
+        )
+        self.last_saved = self.args.output / name
+        save_checkpoint(checkpoint, self.last_saved)
+
+    def _restore(self, state: dict) -> None:
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.schedule.load_state_dict(state['schedule'])
+        self.precision.scaler.load_state_dict(state['scaler'])
+        self.model.use_checkpointing(state['checkpointing'])
+        self.epoch, self.step, self.best = state['epoch'], state['step'], state['best']
+
+    def _sample_sheet(self) -> Image.Image:
+        dataset = self.data.dataset
+        samples = [(item['image'], item['mask']) for item in self.data.samples()]
+        predictor = Predictor(self.model, 1.0, dataset.mask_values, self.precision)
+        rows = [
+            (image.numpy(), mask.numpy(), predictor.predict_image(image.permute(1, 2, 0).numpy()))
+            for image, mask in samples
+        ]
+        self.model.train()
+        return sample_sheet(rows)
+
+
+def _build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoint | None) -> UNet:
+    """A new network, or the source's with a new last layer where the classes differ."""
+    torch.manual_seed(args.seed)
+    n_classes = 1 if args.classes == 1 else len(data.dataset.mask_values)
+    if source is None:
+        return UNet(data.dataset.channels, n_classes, args.bilinear, args.base_channels)
+    had = source.model['n_classes']
+    model = UNet(**(source.model | {'n_classes': n_classes}))
+    weights = dict(source.weights)
+    if had != n_classes:
+        weights |= {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
+        print(
+            f'note: the weights are for {had} classes and the masks have {n_classes}: '
+            'the last layer starts anew'
+        )
+    model.load_state_dict(weights)
+    return model
+
+
+def _open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
+    """The run's folder, cleared of an earlier run unless resumed, and what logs into it."""
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
+    args.output.mkdir(parents=True, exist_ok=True)
+    aside = None if state else set_aside_earlier_run(args.output)
+    if aside:
+        print(f'note: the files of an earlier run are now in {aside}')
+    settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
+    return Tracker(args.output, settings, args.wandb, bool(state), state and state['wandb'])
+
+
+def _commit() -> str | None:
+    """The git commit of this checkout, None where git or the repository is missing."""
+    try:
+        return subprocess.run(
+            ['git', 'rev-parse', 'HEAD'],
+            capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
