@@ -73,7 +73,7 @@ def predict(args: argparse.Namespace) -> None:
     threshold = 0.5 if args.mask_threshold is None else args.mask_threshold
     for source, target in zip(args.input, outputs, strict=True):
         picture = open_picture(source)
-        pixels = to_channels(picture, predictor.model.n_channels, source).transpose(1, 2, 0)
+        pixels = to_channels(picture, predictor.model.n_channels, source)
         indices = predictor.predict_image(pixels, threshold)
         if args.no_save:
             print(f'{source}: {shares(indices, predictor.mask_values)}')
@@ -122,7 +122,9 @@ def save_mask(mask: Image.Image, path: Path) -> None:
         mask = mask.convert('RGB' if mask.mode in ('P', 'RGB') else 'L')
     temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
     try:
-        mask.save(temporary)
+        # Unasked, Pillow renumbers a GIF's palette, and the indices are the classes.
+        options = {'optimize': False} if path.suffix.lower() == '.gif' else {}
+        mask.save(temporary, **options)
         temporary.replace(path)
     except OSError as error:
         raise UserError(f'{path} cannot be written as a mask: {error}') from error

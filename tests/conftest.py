@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
@@ -14,3 +15,8 @@ def isolated(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user-cache'))
     monkeypatch.delenv('WANDB_API_KEY', raising=False)
     monkeypatch.setenv('NETRC', str(tmp_path / 'no-netrc'))
+
+
+def pytest_configure():
+    # Tiny networks gain nothing from a second thread, and lose much on a machine that is busy.
+    torch.set_num_threads(1)

@@ -18,7 +18,6 @@ or a `module.` prefix, is read too, and written by
 
 import argparse
 import os
-import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,7 @@ from torch import Tensor
 
 from unet import UNet
 
-from .decoding import DECODE_PATH
+from .decoding import DECODE_PATH, read_torch_file
 from .errors import UserError, first_few, run_program
 from .mask_values import Value
 from .options import add_debug_option
@@ -104,8 +103,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise UserError(_not_there(path))
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        content = read_torch_file(path)
+    except ValueError as error:
         with path.open('rb') as file:
             start = file.read(12)
         raise UserError(

@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from .errors import UserError
 
 DECODE_PATH = 'pillow, bicubic with antialias, uint8'  # recorded in checkpoints
+EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'HSV', 'LAB')
 UNREADABLE = (
     OSError,
     UnidentifiedImageError,
@@ -46,31 +47,33 @@ def picture_header(path: Path) -> tuple[tuple[int, int], str]:
 
 
 def to_channels(picture: Image.Image, channels: int, path: Path) -> np.ndarray:
-    """The picture as (C, H, W) uint8 with 1 (grey) or 3 (RGB) channels.
+    """The picture as (H, W, C) uint8 with 1 (grey) or 3 (RGB) channels, writable.
 
     Grey becomes RGB and RGB grey where the network needs it; alpha is dropped. Raises UserError,
     naming `path`, for a depth of more than 8 bits, which a conversion would silently cut.
     """
-    if picture.mode not in (
-        '1',
-        'L',
-        'LA',
-        'P',
-        'PA',
-        'RGB',
-        'RGBA',
-        'CMYK',
-        'YCbCr',
-        'HSV',
-        'LAB',
-    ):
+    if picture.mode not in EIGHT_BIT_MODES:
         raise UserError(
             f'{path}: picture of mode {picture.mode}; expected 8 bits a channel (grey, RGB, '
             'palette or CMYK). Convert it first.'
         )
     wanted = 'L' if channels == 1 else 'RGB'
-    array = np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
-    return np.ascontiguousarray(array.reshape(*array.shape[:2], -1).transpose(2, 0, 1))
+    array = np.array(picture if picture.mode == wanted else picture.convert(wanted))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def read_torch_file(path: Path) -> object:
+    """What torch.save wrote, on the CPU, without running code from the file.
+
+    Raises ValueError for anything else.
+    """
+    import torch  # here, because pictures need no torch
+
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    # The reader interprets whatever bytes it is given, so any exception may come of them.
+    except Exception as error:
+        raise ValueError(f'not a file of torch.save: {type(error).__name__}') from error
 
 
 def _array_picture(path: Path) -> Image.Image:
@@ -78,14 +81,10 @@ def _array_picture(path: Path) -> Image.Image:
     if path.suffix.lower() == '.npy':
         array = np.load(path, allow_pickle=False)
     else:
-        import pickle
-
-        import torch  # here, because pictures need no torch
-
-        try:
-            array = torch.load(path, map_location='cpu', weights_only=True).numpy()
-        except (pickle.UnpicklingError, AttributeError, EOFError) as error:
-            raise ValueError(f'no tensor: {error}') from error
+        tensor = read_torch_file(path)
+        if not hasattr(tensor, 'numpy'):
+            raise ValueError(f'holds a {type(tensor).__name__}, not a tensor')
+        array = tensor.numpy()
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype != np.uint8 or array.ndim not in (2, 3):

@@ -96,9 +96,8 @@ class Predictor:
         Raises UserError for an image that is too small at this scale.
         """
         height, width = image.shape[:2]
-        tensor = (
-            torch.from_numpy(np.ascontiguousarray(image)).view(height, width, -1).permute(2, 0, 1)
-        )
+        tensor = torch.from_numpy(np.ascontiguousarray(image))
+        tensor = tensor.view(height, width, -1).permute(2, 0, 1)
         size = scaled_size((width, height), self.scale)
         if min(size) < MIN_SIZE:
             raise UserError(

@@ -48,7 +48,7 @@ class Scan:
         """'0: 91.2 %, 255: 8.8 %, first in m.png', the part of all pixels that a value has."""
         total = sum(self.counts.values())
         return '; '.join(
-            f'{value}: {100 * pixels / total:.2g} % of pixels, first in {self.first_file[value]}'
+            f'{value}: {100 * pixels / total:.3g} % of pixels, first in {self.first_file[value]}'
             for value, pixels in list(self.counts.items())[:8]
         ) + ('; …' if len(self.counts) > 8 else '')
 

@@ -140,7 +140,7 @@ def set_aside_earlier_run(output: Path) -> Path | None:
     files += sorted(output.glob('*.pth'))
     if not files:
         return None
-    folder = output / f'earlier-{datetime.now():%Y%m%d-%H%M%S}'
+    folder = output / f'earlier-{datetime.now():%Y%m%d-%H%M%S-%f}'
     folder.mkdir()
     for file in files:
         file.rename(folder / file.name)

@@ -1,0 +1,34 @@
+"""Tiny data sets for tests: a bright disc on a dark, noisy ground."""
+
+import numpy as np
+from PIL import Image
+
+
+def disc(index, size=(48, 32), values=(0, 255), colours=3):
+    """An image and its mask as arrays, of (width, height) `size`; rings of one value a class."""
+    rng = np.random.default_rng(index)
+    width, height = size
+    y, x = np.mgrid[:height, :width]
+    centre = rng.uniform(0.35, 0.65, 2) * (height, width)
+    distance = np.hypot(y - centre[0], x - centre[1]) / min(width, height)
+    classes = np.zeros((height, width), dtype=np.int64)
+    for k in range(1, len(values)):
+        classes[distance < 0.4 * (len(values) - k) / (len(values) - 1)] = k
+    light = 40 + 180 * classes / (len(values) - 1)
+    image = light[..., None] + rng.normal(0, 12, (height, width, colours))
+    mask = np.array(values)[classes]
+    return image.clip(0, 255).astype(np.uint8), mask
+
+
+def data_set(folder, count=8, size=(48, 32), values=(0, 255), suffix='', image_suffix='.png',
+             names=None, colours=3):  # fmt: skip
+    """Write `count` discs into folder/imgs and folder/masks; returns the two folders."""
+    images, masks = folder / 'imgs', folder / 'masks'
+    images.mkdir(parents=True, exist_ok=True)
+    masks.mkdir(exist_ok=True)
+    for index in range(count):
+        name = names[index] if names else f'disc{index:02}'
+        image, mask = disc(index, size, values, colours)
+        Image.fromarray(image.squeeze()).save(images / f'{name}{image_suffix}', quality=95)
+        Image.fromarray(mask.astype(np.uint8)).save(masks / f'{name}{suffix}.png')
+    return images, masks

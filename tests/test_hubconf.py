@@ -1,0 +1,50 @@
+"""torch.hub finds the network, with and without weights."""
+
+import pytest
+import torch
+from conftest import ROOT
+
+import hubconf
+from unet import UNet
+
+
+def load(**options):
+    return torch.hub.load(str(ROOT), 'unet_carvana', source='local', **options)
+
+
+def test_without_weights_it_is_the_carvana_network():
+    model = load(pretrained=False)
+    assert (model.n_channels, model.n_classes, model.bilinear) == (3, 2, False)
+
+
+def test_weights_come_from_a_file_of_either_form(tmp_path):
+    model = UNet(3, 2, base_channels=4).eval()
+    torch.save(model.state_dict() | {'mask_values': [0, 1]}, tmp_path / 'w.pth')
+    found = load(pretrained=True, weights=str(tmp_path / 'w.pth'))
+    x = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(found(x), model(x), rtol=0, atol=0)
+    assert not found.training
+
+
+def test_weights_are_downloaded_once_to_the_hub_folder(tmp_path, monkeypatch):
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), tmp_path / 'w.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    for _ in range(2):
+        model = load(pretrained=True, weights=(tmp_path / 'w.pth').as_uri())
+        (tmp_path / 'w.pth').unlink(missing_ok=True)
+    assert model.base_channels == 4
+
+
+def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, to: asked.append(url))
+    for scale in (0.5, 1.0):
+        with pytest.raises(Exception, match='does not exist'):  # nothing was downloaded
+            hubconf.unet_carvana(pretrained=True, scale=scale)
+    assert [url.rsplit('_', 2)[1] for url in asked] == ['scale0.5', 'scale1.0']
+    with pytest.raises(ValueError, match=r'weights exist for scale 0\.5 and 1\.0, not 0\.3'):
+        hubconf.unet_carvana(pretrained=True, scale=0.3)
+
+
+def test_the_model_goes_where_map_location_says():
+    assert hubconf.unet_carvana(map_location='meta').outc.conv.weight.device.type == 'meta'
