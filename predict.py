@@ -40,6 +40,9 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group('Output').add_argument
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability to consider a mask pixel white (default: 0.5)')
+    add('--format', choices=['values', 'overlay'], default='values',
+        help="what to write: masks in the training masks' values, or the input with its mask "
+        'tinted (default: %(default)s)')
     add('--viz', '-v', action='store_true', help='show the images as they are processed')
     add('--no-save', '-n', action='store_true', help='do not save the masks')
     add_debug_option(parser)
@@ -56,7 +59,7 @@ from PIL import Image
 from utils.decoding import open_picture, to_channels
 from utils.inference import Predictor
 from utils.mask_values import to_image
-from utils.visualize import show_or_save
+from utils.visualize import overlay, show_or_save
 
 
 def predict(args: argparse.Namespace) -> None:
@@ -78,7 +81,8 @@ def predict(args: argparse.Namespace) -> None:
         if args.no_save:
             print(f'{source}: {shares(indices, predictor.mask_values)}')
         else:
-            save_mask(to_image(indices, predictor.mask_values), target)
+            as_asked = overlay(picture, indices) if args.format == 'overlay' else None
+            save_picture(as_asked or to_image(indices, predictor.mask_values), target)
             print(f'{source} -> {target}: {shares(indices, predictor.mask_values)}')
         if args.viz:
             show_or_save(picture, indices, source.name, source.with_name(f'{source.stem}_VIZ.png'))
@@ -116,18 +120,18 @@ def output_paths(inputs: list[Path], outputs: list[Path] | None, saving: bool) -
     return outputs
 
 
-def save_mask(mask: Image.Image, path: Path) -> None:
-    """Write a mask by its name's format, whole or not at all; JPEG holds grey or RGB only."""
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture by its name's format, whole or not at all; JPEG holds grey or RGB only."""
     if path.suffix.lower() in ('.jpg', '.jpeg'):
-        mask = mask.convert('RGB' if mask.mode in ('P', 'RGB') else 'L')
+        picture = picture.convert('RGB' if picture.mode in ('P', 'RGB') else 'L')
     temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
     try:
         # Unasked, Pillow renumbers a GIF's palette, and the indices are the classes.
         options = {'optimize': False} if path.suffix.lower() == '.gif' else {}
-        mask.save(temporary, **options)
+        picture.save(temporary, **options)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f'{path} cannot be written as a mask: {error}') from error
+        raise UserError(f'{path} cannot be written: {error}') from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,12 +9,16 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import utils.device  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user-cache'))
     monkeypatch.delenv('WANDB_API_KEY', raising=False)
     monkeypatch.setenv('NETRC', str(tmp_path / 'no-netrc'))
+    # --amp means bfloat16 in every test, also on a CPU that is slow in it.
+    monkeypatch.setattr(utils.device, 'cpu_bf16_speedup', lambda: 2.0)
 
 
 def pytest_configure():

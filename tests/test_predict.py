@@ -57,7 +57,10 @@ def half_white(path):
     return mask.shape == (40, 64) and (mask[:, :30] < 64).all() and (mask[:, 34:] > 192).all()
 
 
-@pytest.mark.parametrize('name', ['out.png', 'out.jpg', 'out.jpeg', 'out.gif', 'out.tif', 'out.tiff', 'out.bmp', 'OUT.JPG'])  # fmt: skip
+@pytest.mark.parametrize(
+    'name',
+    ['out.png', 'out.jpg', 'out.jpeg', 'out.gif', 'out.tif', 'out.tiff', 'out.bmp', 'OUT.JPG'],
+)
 def test_a_carvana_mask_is_white_on_black_in_every_format(folder, name):
     assert predict.main(['-i', 'img.jpg', '-o', name]) == 0
     assert half_white(name)
@@ -73,6 +76,14 @@ def test_class_numbers_survive_every_lossless_format(folder, suffix):
 def test_class_numbers_come_in_colour_as_jpeg(folder):
     assert predict.main(['-m', 'four.pth', '-i', 'img.jpg', '-o', 'o.jpg']) == 0
     assert np.asarray(Image.open('o.jpg')).max(axis=(0, 1)).min() > 30
+
+
+def test_an_overlay_shows_the_picture_with_its_mask_tinted(folder):
+    assert predict.main(['-i', 'img.jpg', '--format', 'overlay', '-o', 'o.png']) == 0
+    found = np.asarray(Image.open('o.png')).astype(int)
+    assert found[20, 5].tolist() == pytest.approx([0, 0, 0], abs=3)  # the background as it is
+    assert found[20, 60].tolist() == pytest.approx([143, 187, 218], abs=3)  # half white, half blue
+    assert found[20, 32].tolist() == [255, 255, 0]  # the outline
 
 
 def test_the_default_name_is_beside_the_input(folder, capsys):

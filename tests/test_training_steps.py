@@ -1,5 +1,7 @@
 """The classic recipe's steps equal the reference; both recipes' learning rates are as said."""
 
+import os
+
 import pytest
 import torch
 from reference import fill, image, labels, load_json
@@ -10,6 +12,15 @@ from utils.device import Precision
 from utils.recipes import RECIPES, warmup_decay
 
 
+@pytest.fixture
+def all_threads():
+    """For the one test of full width; the others run on one (conftest.py)."""
+    torch.set_num_threads(os.cpu_count())
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures('all_threads')
 @pytest.mark.parametrize('n_classes', [2, 1])
 def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
     recipe = RECIPES['classic']

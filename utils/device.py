@@ -1,6 +1,8 @@
 """Where the network runs and in which precision."""
 
+import functools
 import os
+import time
 from contextlib import AbstractContextManager
 
 import torch
@@ -30,15 +32,16 @@ def choose_device(name: str) -> torch.device:
 class Precision:
     """Mixed precision where asked for and to be had, else float32.
 
-    `name` is 'bf16' where the device computes in it, 'fp16' on older CUDA cards, 'fp32'. Only fp16
-    needs the gradient scaler: its range ends at 65,504, bfloat16's where float32's does.
+    `name` is 'bf16' where the device is fast in it, 'fp16' on older CUDA cards, else 'fp32'; given
+    one, it is that. Only fp16 needs the gradient scaler: its range ends at 65,504, bfloat16's
+    where float32's does.
     """
 
-    def __init__(self, device: torch.device, amp: bool):
+    def __init__(self, device: torch.device, amp: bool, name: str | None = None):
         self.device = device
-        self.dtype = mixed_dtype(device) if amp else torch.float32
-        names = {torch.bfloat16: 'bf16', torch.float16: 'fp16', torch.float32: 'fp32'}
-        self.name = names[self.dtype]
+        dtypes = {'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
+        self.name = name or (mixed_precision(device) if amp else 'fp32')
+        self.dtype = dtypes[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == 'fp16')
 
     def autocast(self) -> AbstractContextManager:
@@ -49,15 +52,34 @@ class Precision:
         )
 
 
-def mixed_dtype(device: torch.device) -> torch.dtype:
-    """The type for mixed precision on this device, float32 where it would not be faster."""
+def mixed_precision(device: torch.device) -> str:
+    """The precision of --amp on this device: 'fp32' where nothing else would be faster."""
     if device.type == 'cuda':
         # Emulated bfloat16, on cards before Ampere, is slower than float32.
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if bf16 else torch.float16
+        return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp16'
     if device.type == 'mps':
-        return torch.bfloat16 if torch.backends.mps.is_macos_or_newer(14, 0) else torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        return 'bf16' if torch.backends.mps.is_macos_or_newer(14, 0) else 'fp32'
+    return 'bf16' if cpu_bf16_speedup() > 1.2 else 'fp32'
+
+
+@functools.cache
+def cpu_bf16_speedup() -> float:
+    """How many times faster this CPU multiplies matrices in bfloat16 than in float32.
+
+    Measured, in 0.1 s, since the processor's flags do not tell: with the same avx512_bf16 one gave
+    2.7 and another, whose matrix unit was masked, 0.5 (dev/LOG.md, 2026-11-24).
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(768, 768, dtype=dtype)
+        times = []
+        for _ in range(4):
+            started = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return seconds(torch.float32) / seconds(torch.bfloat16)
 
 
 def default_workers(device: torch.device) -> int:

@@ -79,7 +79,8 @@ class Run:
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         tracker = _open_output(args, state)
-        precision = Precision(device, args.amp)
+        # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
+        precision = Precision(device, args.amp, state and state['precision'])
         run = cls(args, recipe, precision, data, model.train(), optimizer, schedule, tracker)
         if state:
             run._restore(state)
@@ -118,7 +119,7 @@ class Run:
             f'{self.args.learning_rate or self.recipe.learning_rate:g}',
         ]
         if self.args.amp and self.precision.name == 'fp32':
-            lines.append('note: no fast half precision on this device: --amp changes nothing')
+            lines.append('note: this device is no faster in half precision: --amp changes nothing')
         if not self.data.validation:
             lines.append('note: no validation set: no Dice and no best.pth')
         if self.epoch:
@@ -177,6 +178,7 @@ class Run:
             'optimizer': self.optimizer.state_dict(),
             'schedule': self.schedule.state_dict(),
             'scaler': self.precision.scaler.state_dict(),
+            'precision': self.precision.name,
             'wandb': self.tracker.run_id,
         }
         training |= {name: getattr(self, name) for name in ('epoch', 'step', 'best')}
