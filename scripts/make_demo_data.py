@@ -63,9 +63,9 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == '__main__':  # the arguments are read before anything heavy is imported
     ARGS = read_arguments()
 
-import demo_car as model  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image, ImageDraw, ImageFilter  # noqa: E402
+import demo_car as model
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
 Array = np.ndarray
 SOLID = [0] + [255] * 255  # as a table for Image.point: any part becomes 255

@@ -20,7 +20,7 @@ say 'Data'
 if [ -z "$(pictures data/imgs)" ]; then
   "$python" scripts/make_demo_data.py --images data/demo/imgs --masks data/demo/masks
   "$python" scripts/make_demo_data.py --images data/unseen/imgs --masks data/unseen/masks \
-    --count 16 --seed 1
+    --count 48 --seed 1
   # Moved when all are there, so that an interrupted call never trains on a part.
   mv data/demo/masks/* data/masks/
   mv data/demo/imgs/* data/imgs/
@@ -47,7 +47,7 @@ fi
 
 say 'Masks'
 inputs=() masks=()
-for input in $(pictures $unseen | awk 'NR % 4 == 2' | head -n 4); do
+for input in $(pictures $unseen | awk 'NR % 14 == 3' | head -n 4); do
   name=$(basename "${input%.*}")
   inputs+=("$input")
   masks+=("$run/$name.png")

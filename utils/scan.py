@@ -44,13 +44,18 @@ class Scan:
         """The mask values, sorted, colours as lists; a value's position is its class."""
         return [list(v) if isinstance(v, tuple) else v for v in self.counts]
 
-    def describe_values(self) -> str:
-        """'0: 91.2 %, 255: 8.8 %, first in m.png', the part of all pixels that a value has."""
+    def shares(self) -> dict:
+        """The part of all pixels that each mask value has, 0 to 1."""
         total = sum(self.counts.values())
-        return '; '.join(
-            f'{value}: {100 * pixels / total:.3g} % of pixels, first in {self.first_file[value]}'
-            for value, pixels in list(self.counts.items())[:8]
-        ) + ('; …' if len(self.counts) > 8 else '')
+        return {value: pixels / total for value, pixels in self.counts.items()}
+
+    def describe_values(self) -> str:
+        """'0: 91.2 % of pixels, first in a.png; 255: 8.8 % …', for messages about masks."""
+        described = [
+            f'{value}: {100 * share:.3g} % of pixels, first in {self.first_file[value]}'
+            for value, share in self.shares().items()
+        ]
+        return '; '.join(described[:8]) + ('; …' if len(described) > 8 else '')
 
 
 def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:

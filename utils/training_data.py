@@ -82,10 +82,11 @@ class TrainingData:
         width, height = self.dataset.sizes[0]
         kinds = len(set(self.dataset.sizes))
         sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
+        shares = [f'{v} {100 * share:.3g} %' for v, share in self.dataset.scan.shares().items()]
         return (
-            f'{len(self.training)} images to train on, {len(self.validation)} to validate on; '
+            f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
             f'{sizes} at scale {self.dataset.scale:g}\n'
-            f'mask values {self.dataset.scan.describe_values()}'
+            f'mask values, with their share of the pixels: {", ".join(shares)}'
         )
 
     def statistics_batches(self) -> Iterator[Tensor]:

@@ -114,7 +114,7 @@ class Run:
         lines = [
             self.data.describe(),
             f'UNet({config}) on {self.precision.device}, {self.precision.name}',
-            f'recipe {self.args.recipe}: {self.args.epochs} epochs, batch size '
+            f'recipe {self.args.recipe}, epochs {self.args.epochs}, batch size '
             f'{self.data.batches.batch_size}, learning rate '
             f'{self.args.learning_rate or self.recipe.learning_rate:g}',
         ]

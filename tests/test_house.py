@@ -1,0 +1,156 @@
+"""The house's rules: small modules, short functions, arrows one way, light start, true words."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PROGRAMS = ['train.py', 'predict.py', 'evaluate.py']
+SOURCES = sorted(
+    path
+    for path in [*ROOT.glob('*.py'), *(ROOT / 'unet').glob('*.py'), *(ROOT / 'utils').glob('*.py'),
+                 *(ROOT / 'scripts').glob('*.py')]
+)  # fmt: skip
+BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try)
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+
+def functions(path):
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def nesting(node, depth=0):
+    """How deep blocks stand in blocks; an elif is no block of its own."""
+    deepest = depth
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            continue
+        is_elif = isinstance(node, ast.If) and node.orelse == [child]
+        deepest = max(deepest, nesting(child, depth + (isinstance(child, BLOCKS) and not is_elif)))
+    return deepest
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_functions_and_nesting_stay_small(path):
+    assert path.read_text(encoding='utf-8').count('\n') <= 300
+    for function in functions(path):
+        assert function.end_lineno - function.lineno + 1 <= 60, function.name
+        assert nesting(function) <= 4, function.name
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_public_functions_are_documented_and_typed(path):
+    for function in functions(path):
+        if function.name.startswith('_') and function.name != '__init__':
+            continue
+        arguments = [a for a in function.args.args if a.arg not in ('self', 'cls')]
+        assert all(a.annotation for a in arguments), function.name
+        nested = function.col_offset > 4
+        assert function.name == '__init__' or nested or ast.get_docstring(function), function.name
+
+
+@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_go_from_programs_to_utils_to_unet(path):
+    allowed = {
+        'unet': set(),
+        'utils': {'unet', 'utils'},
+        'scripts': {'unet', 'utils', 'scripts', *(p.removesuffix('.py') for p in PROGRAMS)},
+        '.': {'unet', 'utils', 'evaluate'},
+    }[str(path.parent.relative_to(ROOT))]
+    ours = {'unet', 'utils', 'scripts', 'train', 'predict', 'evaluate', 'hubconf'}
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module]
+        assert {name.split('.')[0] for name in names} & ours <= allowed
+
+
+def run(*command):
+    environment = os.environ | {'COLUMNS': '80'}
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+WITHOUT_TORCH = 'import sys, runpy; sys.modules["torch"] = sys.modules["numpy"] = None; '
+
+
+@pytest.mark.parametrize('program', PROGRAMS)
+@pytest.mark.parametrize('arguments', [['-h'], ['--no-such-option'], ['--device', 'abacus']])
+def test_help_and_wrong_arguments_answer_before_torch_is_imported(program, arguments):
+    code = f'sys.argv = {[program, *arguments]!r}; runpy.run_path({program!r}, run_name="__main__")'
+    result = run('-c', WITHOUT_TORCH + code)
+    assert result.returncode == (0 if arguments == ['-h'] else 2)
+    assert 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('program', 'description', 'flags'),
+    [
+        (
+            'train.py',
+            'Train the UNet on images and target masks',
+            '--epochs E, -e E|--batch-size B, -b B|--learning-rate LR, -l LR|--load LOAD, -f LOAD|'
+            '--scale SCALE, -s SCALE|--validation VAL, -v VAL|--amp|--bilinear|--classes C, -c C',
+        ),
+        (
+            'predict.py',
+            'Predict masks from input images',
+            '--model FILE, -m FILE|--input INPUT [INPUT ...], -i INPUT [INPUT ...]|'
+            '--output OUTPUT [OUTPUT ...], -o OUTPUT [OUTPUT ...]|--viz, -v|--no-save, -n|'
+            '--mask-threshold T, -t T|--scale SCALE, -s SCALE|--bilinear|--classes C, -c C',
+        ),
+    ],
+)
+def test_help_shows_the_contracts_flags_and_description(program, description, flags):
+    text = run(program, '-h').stdout
+    assert f'\n{description}\n' in text
+    for flag in flags.split('|'):
+        assert re.search(rf'^  {re.escape(flag)}(\s|$)', text, re.MULTILINE), flag
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['train.py', '-s', '0'], 'argument --scale/-s: 0: expected a number over 0 to 1'),
+        (['train.py', '-s', '2'], 'argument --scale/-s: 2: expected a number over 0 to 1'),
+        (['train.py', '-e', '1.5'], "argument --epochs/-e: '1.5': expected a whole number from 1"),
+        (['train.py', '-v', '101'], '--validation/-v: 101: expected a number from 0 to 100'),
+        (['train.py', '-l', '-1'], 'expected'),
+        (['predict.py'], 'the following arguments are required: --input/-i'),
+        (
+            ['predict.py', '-i', 'a', '-t', '7'],
+            '--mask-threshold/-t: 7: expected a number from 0 to',
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_refused_with_what_is_expected(arguments, message):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize('program', [*PROGRAMS, 'scripts/make_demo_data.py'])
+def test_the_readme_shows_the_real_help(program):
+    help_text = run(program, '-h').stdout
+    assert f'```\n$ python {program} -h\n{help_text}```' in README
+
+
+def test_the_readmes_file_list_is_the_real_one():
+    block = re.search(r'```\n(train\.py .*?)```', README, re.DOTALL)[1]
+    named = {line.split()[0] for line in block.splitlines()}
+    assert not [name for name in named if not (ROOT / name).exists()]
+    there = {str(path.relative_to(ROOT)) for path in SOURCES if path.name != '__init__.py'}
+    assert there <= named
+
+
+def test_the_links_and_pictures_of_the_readme_are_there():
+    for target in re.findall(r'\]\(([^)#:]+)\)', README):
+        assert (ROOT / target).exists(), target
