@@ -94,15 +94,19 @@ def image_rows(counts: Tensor, ids: list[str]) -> list[dict]:
 
 
 def format_table(scores: dict) -> str:
-    """The scores as a text table of at most 80 columns."""
-    lines = [f'{"":20}{"dataset":>10}{"per image":>12}']
-    rows = [('all but background', scores)]
-    rows += [(f'class {c["class"]} (value {c["value"]})', c) for c in scores['classes']]
+    """The scores as a text table of at most 80 columns, one row a class and one for their mean."""
+    head = ''.join(f'{name:>8}' for name in ('Dice', 'IoU', 'precis.', 'recall'))
+    lines = [
+        f'{"":14}{"all pixels together":^32}{"mean over the images":^32}',
+        f'{"":14}{head}{head}',
+    ]
+    rows = [(f'value {c["value"]}', c) for c in scores['classes']]
+    if len(rows) > 2:  # with two, the mean over all but the background is the foreground's row
+        rows.append(('foreground', scores))
     for title, row in rows:
-        lines.append(title)
-        for name in RATIOS:
-            dataset, image = row[f'{name}_dataset'], row[f'{name}_per_image']
-            lines.append(f'  {name:18}{_number(dataset):>10}{_number(image):>12}')
+        names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
+        figures = ''.join(f'{_number(row[name]):>8}' for name in names)
+        lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
     lines.append(f'dice_reference {_number(scores["dice_reference"])} (batch means averaged)')
     return '\n'.join(lines)
 
