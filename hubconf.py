@@ -33,7 +33,7 @@ def unet_carvana(
     """
     if not pretrained:
         return UNet(n_channels=3, n_classes=2).to(map_location)
-    # Here, so that a network without weights needs torch alone.
+    # Here, since the caller's program may well have a package called utils of its own.
     from utils.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:

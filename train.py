@@ -70,6 +70,9 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
         help="batch size (default: the recipe's, fast 2, classic 1)")
     add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
         help="learning rate (default: the recipe's, fast 1e-3, classic 1e-5)")
+    add('--augment', choices=['none', 'flip', 'full'],
+        help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
+        "recipe's, fast flip, classic none)")
     add('--seed', type=number_in(int, 0), default=0, metavar='N',
         help='of weights, split and order (default: %(default)s)')
     add_device_options(group)
@@ -173,7 +176,7 @@ def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
         raise UserError(
             f'out of memory with {tried}, even when computing activations twice: {failure}. '
             f'Try a smaller --batch-size (-b 1), --scale (-s {run.args.scale / 2:g}), or --amp. '
-            f'What was trained so far goes on with --resume.'
+            'Whole epochs are kept: --resume goes on from the last one.'
         )
     tqdm.write(f'note: out of memory with {tried}; from here activations are computed twice')
     run.optimizer.zero_grad(set_to_none=True)

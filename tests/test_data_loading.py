@@ -155,27 +155,9 @@ def test_an_epoch_draws_every_image_once_in_an_order_of_its_own():
     assert [i for batch in other for _, i in batch] != epochs[0]
 
 
-def test_mirroring_is_joint_and_alternates_from_epoch_to_epoch(tmp_path):
-    dataset = BasicDataset(*data_set(tmp_path, 6))
-    augmented = Augmented(dataset, seed=0, flip=True)
-    mirrored = []
-    for position in range(6):
-        plain = dataset[position]
-        for epoch in (1, 2):
-            item = augmented[epoch, position]
-            flips = [torch.equal(item[name], plain[name].flip(-1)) for name in ('image', 'mask')]
-            same = [torch.equal(item[name], plain[name]) for name in ('image', 'mask')]
-            assert flips == [True, True] or same == [True, True]
-            mirrored.append(flips[0])
-    assert mirrored[::2] == [not m for m in mirrored[1::2]]
-    assert 0 < sum(mirrored[::2]) < 6
-    unflipped = Augmented(dataset, seed=0, flip=False)
-    assert all(torch.equal(unflipped[1, i]['image'], dataset[i]['image']) for i in range(6))
-
-
 @pytest.mark.parametrize('workers', [0, 2])
 def test_workers_change_no_batch(tmp_path, workers):
-    dataset = Augmented(BasicDataset(*data_set(tmp_path, 5)), seed=0, flip=True)
+    dataset = Augmented(BasicDataset(*data_set(tmp_path, 5)), seed=0, kind='full')
     expected = [
         [dataset[pair] for pair in batch] for batch in ShuffledBatches([0, 1, 2, 3, 4], 2, 0)
     ]

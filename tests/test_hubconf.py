@@ -1,5 +1,8 @@
 """torch.hub finds the network, with and without weights."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import ROOT
@@ -15,6 +18,17 @@ def load(**options):
 def test_without_weights_it_is_the_carvana_network():
     model = load(pretrained=False)
     assert (model.n_channels, model.n_classes, model.bilinear) == (3, 2, False)
+
+
+def test_it_loads_from_any_folder_in_a_program_of_its_own(tmp_path):
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), tmp_path / 'w.pth')
+    program = (
+        f'import torch; m = torch.hub.load({str(ROOT)!r}, "unet_carvana", source="local", '
+        'pretrained=True, weights="w.pth"); print(m.base_channels)'
+    )
+    command = [sys.executable, '-c', program]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == '4'
 
 
 def test_weights_come_from_a_file_of_either_form(tmp_path):

@@ -190,6 +190,8 @@ def test_grey_images_train_a_one_channel_network_that_predicts_colour_pictures_t
         ['-b', '4'],
         ['--recipe', 'classic'],
         ['--amp'],
+        ['--augment', 'none'],
+        ['--augment', 'full'],
         ['-e', '2'],
         ['-v', '40'],
         ['--split', 'random', '-v', '40'],
@@ -268,6 +270,14 @@ def test_load_with_other_classes_keeps_all_but_the_last_layer(folder, capsys):
         old['inc.double_conv.0.weight'], new['inc.double_conv.0.weight'], atol=1e-6, rtol=0
     )
     assert new['outc.conv.weight'].shape[0] == 3
+
+
+def test_load_of_a_binary_network_stays_binary_unless_told(folder):
+    data_set(folder, 4)
+    torch.save(UNet(3, 1, base_channels=4).state_dict(), 'binary.pth')
+    for options, expected in [([], 1), (['-c', '1'], 1), (['-c', '2'], 2)]:
+        assert run_train('-f', 'binary.pth', '-e', '1', *options) == 0
+        assert load_checkpoint('checkpoints/last.pth').model['n_classes'] == expected
 
 
 def test_load_of_another_channel_count_is_refused(folder, capsys):
@@ -391,6 +401,21 @@ def test_a_loss_that_is_no_number_stops_with_exit_code_3_and_saves_nothing(
     assert 'the loss became nan at epoch 1, step' in err
     assert 'precision fp32, learning rate' in err
     assert 'Last good file: none yet' in err
+    assert not list((folder / 'checkpoints').glob('*.pth'))
+
+
+def test_statistics_that_are_no_number_are_not_saved_and_stop_with_exit_code_3(
+    folder, capsys, monkeypatch
+):
+    data_set(folder, 4)
+
+    def poison(run):
+        run.model.inc.double_conv[1].running_var[0] = float('inf')
+
+    monkeypatch.setattr(train.Run, 'reestimate_statistics', poison)
+    assert run_train('-e', '1') == 3
+    err = capsys.readouterr().err
+    assert 'training went wrong at step 2: weights with NaN or infinity are not saved: inc' in err
     assert not list((folder / 'checkpoints').glob('*.pth'))
 
 

@@ -53,6 +53,10 @@ class Checkpoint:
         return model.eval()
 
 
+class NotFiniteError(ValueError):
+    """Weights or running statistics with a NaN or infinity among them."""
+
+
 def model_config(model: UNet) -> dict:
     """The arguments that make a network like this one."""
     names = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
@@ -62,11 +66,11 @@ def model_config(model: UNet) -> dict:
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write the file in full beside `path`, then put it in its place.
 
-    Raises ValueError, and leaves what was there, for weights that are not all finite.
+    Raises NotFiniteError, and leaves what was there, for weights that are not all finite.
     """
     bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
     if bad:
-        raise ValueError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
+        raise NotFiniteError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
     content = {
         'format': 'unet',
         'version': VERSION,

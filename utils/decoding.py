@@ -1,6 +1,5 @@
 """Picture files and arrays as Pillow pictures, the one decode path of all programs."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ def picture_header(path: Path) -> tuple[tuple[int, int], str]:
         picture = open_picture(path)
         return picture.size, picture.mode
     try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
+        with Image.open(path) as picture:
             return picture.size, picture.mode
     except UNREADABLE as error:
         raise UserError(f'{path} cannot be read as a picture: {error}') from error

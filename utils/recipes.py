@@ -50,7 +50,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     validations_per_epoch: int
-    flip: bool  # mirror images left to right
+    augment: str  # of utils.transforms
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
@@ -87,7 +87,7 @@ RECIPES = {
         batch_size=2,
         learning_rate=1e-3,
         validations_per_epoch=1,
-        flip=True,
+        augment='flip',
         precise_statistics=True,
         optimizer=_adamw,
         schedule=_warmup_then_linear,
@@ -98,7 +98,7 @@ RECIPES = {
         batch_size=1,
         learning_rate=1e-5,
         validations_per_epoch=5,
-        flip=False,
+        augment='none',
         precise_statistics=False,
         optimizer=_rmsprop,
         schedule=_plateau,

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .decoding import open_picture, picture_header
 from .dice_score import IGNORE
 from .errors import UserError, first_few
@@ -77,7 +79,8 @@ def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
             return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        facts = list(threads.map(examine, pairs))
+        examined = threads.map(examine, pairs)
+        facts = list(tqdm(examined, 'Reading masks', len(pairs), leave=False, delay=2))
     cache.write()
     problems += _disagreements(pairs, facts)
     if problems:
@@ -203,6 +206,7 @@ class _Cache:
         return json.dumps(stats)
 
     def get(self, pair: Pair) -> PairFacts | None:
+        """What is remembered of a pair whose files have not changed since."""
         key = self._key(pair)
         entry = self.entries.get(key)
         if entry is None:
@@ -213,6 +217,7 @@ class _Cache:
         return PairFacts(tuple(image_size), image_mode, tuple(mask_size), kind, values)
 
     def put(self, pair: Pair, facts: PairFacts) -> PairFacts:
+        """Remember a pair's facts, and return them."""
         entry = [*list(vars(facts).values())[:-1], list(facts.counts.items())]
         self.seen[self._key(pair)] = entry
         return facts

@@ -37,7 +37,7 @@ class TrainingData:
         self,
         args: argparse.Namespace,
         batch_size: int,
-        flip: bool,
+        augment: str,
         device: torch.device,
         channels: int | None = None,
         mask_values: list[Value] | None = None,
@@ -68,7 +68,7 @@ class TrainingData:
         self.dataset.check_sizes(smallest_batch=len(self.training) % batch_size or batch_size)
         workers = default_workers(device) if args.workers is None else args.workers
         self.batches = ShuffledBatches(self.training, batch_size, args.seed)
-        augmented = Augmented(self.dataset, args.seed, flip)
+        augmented = Augmented(self.dataset, args.seed, augment)
         self.loader = make_loader(augmented, self.batches, workers, device)
         self.validation_loader = self._validation_loader(workers)
 

@@ -14,9 +14,15 @@ from torch.optim import Optimizer
 from unet import UNet
 
 from .batchnorm import reestimate_statistics
-from .checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint
+from .checkpoint import (
+    Checkpoint,
+    NotFiniteError,
+    load_checkpoint,
+    model_config,
+    save_checkpoint,
+)
 from .device import Precision, choose_device
-from .errors import UserError
+from .errors import DivergedError, UserError
 from .inference import Predictor
 from .metrics import RATIOS
 from .progress import Meter
@@ -64,7 +70,7 @@ class Run:
         data = TrainingData(
             args,
             args.batch_size or recipe.batch_size,
-            recipe.flip,
+            args.augment or recipe.augment,
             device,
             channels=source and source.model['n_channels'],
             mask_values=source.mask_values if state else None,
@@ -194,8 +200,14 @@ class Run:
             metrics=self.scores,
             training=training,
         )
+        try:
+            save_checkpoint(checkpoint, self.args.output / name)
+        except NotFiniteError as error:
+            raise DivergedError(
+                f'training went wrong at step {self.step}: {error}. Last good file: '
+                f'{self.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
+            ) from error
         self.last_saved = self.args.output / name
-        save_checkpoint(checkpoint, self.last_saved)
 
     def _restore(self, state: dict) -> None:
         self.optimizer.load_state_dict(state['optimizer'])
@@ -219,10 +231,13 @@ class Run:
 def _build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoint | None) -> UNet:
     """A new network, or the source's with a new last layer where the classes differ."""
     torch.manual_seed(args.seed)
-    n_classes = 1 if args.classes == 1 else len(data.dataset.mask_values)
+    values = len(data.dataset.mask_values)
     if source is None:
+        n_classes = 1 if args.classes == 1 else values
         return UNet(data.dataset.channels, n_classes, args.bilinear, args.base_channels)
     had = source.model['n_classes']
+    binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
+    n_classes = 1 if binary else values
     model = UNet(**(source.model | {'n_classes': n_classes}))
     weights = dict(source.weights)
     if had != n_classes:

@@ -1,26 +1,69 @@
 """Augmentation of image and mask together, in training only."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .dice_score import IGNORE
+
+Item = dict[str, Tensor]
+
 
 class Augmented(Dataset):
-    """A view of a dataset that is mirrored left to right at random, image and mask alike.
+    """A view of a dataset that changes image and mask alike, differently in each epoch.
 
-    Its index is (epoch, position). Whether an item is mirrored depends on (seed, position, epoch)
-    alone, so that workers, batch size and a resumed run change nothing; and it alternates from
-    epoch to epoch, so that two epochs show both sides of every image.
+    kind: 'none'; 'flip', mirrored left to right in every second epoch; or 'full', which also
+    turns, moves, zooms and shears the image a little and changes its colours. What a change
+    uncovers is IGNORE in the mask.
+
+    Its index is (epoch, position), and all chance comes from (seed, epoch, position), so that
+    workers, batch size and a resumed run change nothing.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, flip: bool):
-        self.dataset, self.seed, self.flip = dataset, seed, flip
+    def __init__(self, dataset: Dataset, seed: int, kind: str):
+        self.dataset, self.seed, self.kind = dataset, seed, kind
+        self.distort = _distortion() if kind == 'full' else None
 
-    def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
+    def __getitem__(self, index: tuple[int, int]) -> Item:
         epoch, position = index
         item = self.dataset[position]
+        if self.kind == 'none':
+            return item
+        # Alternating, and not drawn anew: two epochs then show both sides of every image.
         first = int(np.random.default_rng((self.seed, position)).integers(2))
-        if self.flip and (first + epoch) % 2:
+        if (first + epoch) % 2:
             item = {name: torch.flip(tensor, dims=[-1]) for name, tensor in item.items()}
-        return item
+        if self.distort is None:
+            return item
+        chance = np.random.default_rng((self.seed, epoch, position)).integers(2**63)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(chance))
+            return self.distort(item)
+
+
+def _distortion() -> Callable[[Item], Item]:
+    from torchvision import tv_tensors  # here: two seconds that only 'full' should pay
+    from torchvision.transforms import InterpolationMode, v2
+
+    change = v2.Compose(
+        [
+            v2.RandomAffine(
+                degrees=10,
+                translate=(0.05, 0.05),
+                scale=(0.8, 1.25),
+                shear=5,
+                interpolation=InterpolationMode.BILINEAR,  # masks take the nearest all the same
+                fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORE},
+            ),
+            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
+        ]
+    )
+
+    def distort(item: Item) -> Item:
+        image, mask = change(tv_tensors.Image(item['image']), tv_tensors.Mask(item['mask']))
+        return {'image': image.as_subclass(Tensor), 'mask': mask.as_subclass(Tensor)}
+
+    return distort

@@ -1,0 +1,81 @@
+"""Augmentation changes image and mask alike, by (seed, epoch, position) and nothing else."""
+
+import pytest
+import torch
+from drawing import data_set
+
+from utils.data_loading import BasicDataset
+from utils.dice_score import IGNORE
+from utils.transforms import Augmented
+
+
+class White(torch.utils.data.Dataset):
+    """White squares on black, with masks that mark them: image and mask can be compared."""
+
+    def __getitem__(self, position):
+        mask = torch.zeros(64, 64, dtype=torch.uint8)
+        mask[20:44, 10 + position : 34 + position] = 1
+        return {'image': 255 * mask.repeat(3, 1, 1), 'mask': mask}
+
+
+def test_mirroring_is_joint_and_alternates_from_epoch_to_epoch(tmp_path):
+    dataset = BasicDataset(*data_set(tmp_path, 6))
+    augmented = Augmented(dataset, seed=0, kind='flip')
+    mirrored = []
+    for position in range(6):
+        plain = dataset[position]
+        for epoch in (1, 2):
+            item = augmented[epoch, position]
+            flips = [torch.equal(item[name], plain[name].flip(-1)) for name in ('image', 'mask')]
+            same = [torch.equal(item[name], plain[name]) for name in ('image', 'mask')]
+            assert flips == [True, True] or same == [True, True]
+            mirrored.append(flips[0])
+    assert mirrored[::2] == [not m for m in mirrored[1::2]]
+    assert 0 < sum(mirrored[::2]) < 6
+
+
+def test_none_changes_nothing():
+    for position in range(4):
+        item, plain = Augmented(White(), 0, 'none')[1, position], White()[position]
+        assert all(torch.equal(item[name], plain[name]) for name in plain)
+
+
+def test_full_moves_image_and_mask_together_and_ignores_what_it_uncovers():
+    augmented = Augmented(White(), seed=0, kind='full')
+    uncovered = 0
+    for epoch in range(1, 13):
+        item = augmented[epoch, 0]
+        image, mask = item['image'], item['mask']
+        assert image.dtype == mask.dtype == torch.uint8
+        assert type(image) is type(mask) is torch.Tensor
+        assert set(mask.unique().tolist()) <= {0, 1, IGNORE}
+        bright = image.float().mean(dim=0) > 100
+        known = mask != IGNORE
+        agree = (bright == (mask == 1))[known].float().mean()
+        assert agree > 0.97  # all but pixels of the outline
+        uncovered += (mask == IGNORE).sum().item()
+    assert uncovered > 0
+
+
+@pytest.mark.parametrize('kind', ['flip', 'full'])
+def test_chance_comes_from_seed_epoch_and_position_alone(kind):
+    first, again = (Augmented(White(), seed=0, kind=kind) for _ in range(2))
+    torch.manual_seed(1)
+    expected = [first[epoch, 0]['image'] for epoch in (1, 2, 3)]
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    found = [again[epoch, 0]['image'] for epoch in (3, 2, 1)][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.equal(expected[0], expected[1])
+    others = [Augmented(White(), seed=5, kind=kind)[1, p]['image'] for p in range(8)]
+    assert any(not torch.equal(first[1, p]['image'], others[p]) for p in range(8))
+
+
+def test_full_takes_grey_images_too():
+    class Grey(White):
+        def __getitem__(self, position):
+            item = super().__getitem__(position)
+            return {'image': item['image'][:1], 'mask': item['mask']}
+
+    assert Augmented(Grey(), 0, 'full')[1, 0]['image'].shape == (1, 64, 64)
