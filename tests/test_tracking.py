@@ -46,10 +46,14 @@ def test_without_a_key_wandb_is_not_even_imported(tmp_path, monkeypatch):
         ]
 
 
-def test_a_resumed_run_goes_on_with_its_csv_and_a_new_one_begins_anew(tmp_path):
-    Tracker(tmp_path, {}).log_validation({'step': 1})
-    Tracker(tmp_path, {}, resumed=True).log_validation({'step': 2})
-    assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '1', '2']
+def test_a_resumed_run_goes_on_after_its_checkpoints_step_and_a_new_one_begins_anew(tmp_path):
+    first = Tracker(tmp_path, {})
+    for step in (1, 2, 3):
+        first.log_validation({'step': step})
+    Tracker(tmp_path, {}, resumed_step=2).log_validation({'step': 3})
+    assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '1', '2', '3']
+    Tracker(tmp_path, {}, resumed_step=0).log_validation({'step': 1})
+    assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '1']
     Tracker(tmp_path, {}).log_validation({'step': 3})
     assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '3']
 

@@ -1,5 +1,7 @@
 """Augmentation changes image and mask alike, by (seed, epoch, position) and nothing else."""
 
+import pickle
+
 import pytest
 import torch
 from drawing import data_set
@@ -70,6 +72,12 @@ def test_chance_comes_from_seed_epoch_and_position_alone(kind):
     assert not torch.equal(expected[0], expected[1])
     others = [Augmented(White(), seed=5, kind=kind)[1, p]['image'] for p in range(8)]
     assert any(not torch.equal(first[1, p]['image'], others[p]) for p in range(8))
+
+
+def test_a_worker_process_that_gets_it_pickled_makes_the_same_items(tmp_path):
+    augmented = Augmented(BasicDataset(*data_set(tmp_path, 2)), seed=0, kind='full')
+    expected = augmented[1, 1]['image']
+    assert torch.equal(pickle.loads(pickle.dumps(augmented))[1, 1]['image'], expected)
 
 
 def test_full_takes_grey_images_too():

@@ -23,8 +23,8 @@ class Tracker:
     """Writes a run's figures.
 
     output: the run's folder. args: the run's settings, written to args.json. mode: 'auto',
-    'online', 'offline' or 'disabled', W&B's. resumed: go on with metrics.csv and, by `run_id`,
-    with the W&B run, instead of beginning anew.
+    'online', 'offline' or 'disabled', W&B's. resumed_step: the step from which to go on with
+    metrics.csv and, by `run_id`, with the W&B run; None begins anew.
     """
 
     def __init__(
@@ -32,12 +32,14 @@ class Tracker:
         output: Path,
         args: dict,
         mode: str = 'auto',
-        resumed: bool = False,
+        resumed_step: int | None = None,
         run_id: str | None = None,
     ):
         self.csv_path = output / 'metrics.csv'
-        if not resumed:
+        if resumed_step is None:
             self.csv_path.unlink(missing_ok=True)
+        else:
+            _drop_rows_after(self.csv_path, resumed_step)
         text = json.dumps(args, indent=1, default=str)
         (output / 'args.json').write_text(text + '\n', encoding='utf-8')
         self.run = None
@@ -128,6 +130,17 @@ def append_csv(path: Path, rows: list[dict]) -> None:
         if file.tell() == 0:
             writer.writeheader()
         writer.writerows(rows)
+
+
+def _drop_rows_after(path: Path, step: int) -> None:
+    """Remove what a run logged between its last checkpoint and its end: it will come again."""
+    if not path.exists():
+        return
+    with path.open(newline='', encoding='utf-8') as file:
+        rows = [row for row in csv.DictReader(file) if int(row['step']) <= step]
+    path.unlink()
+    if rows:
+        append_csv(path, rows)
 
 
 def set_aside_earlier_run(output: Path) -> Path | None:

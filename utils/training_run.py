@@ -259,7 +259,8 @@ def _open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
     if aside:
         print(f'note: the files of an earlier run are now in {aside}')
     settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
-    return Tracker(args.output, settings, args.wandb, bool(state), state and state['wandb'])
+    step, run_id = (state['step'], state['wandb']) if state else (None, None)
+    return Tracker(args.output, settings, args.wandb, step, run_id)
 
 
 def _commit() -> str | None:

@@ -1,5 +1,6 @@
 """Augmentation of image and mask together, in training only."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -25,7 +26,6 @@ class Augmented(Dataset):
 
     def __init__(self, dataset: Dataset, seed: int, kind: str):
         self.dataset, self.seed, self.kind = dataset, seed, kind
-        self.distort = _distortion() if kind == 'full' else None
 
     def __getitem__(self, index: tuple[int, int]) -> Item:
         epoch, position = index
@@ -36,14 +36,15 @@ class Augmented(Dataset):
         first = int(np.random.default_rng((self.seed, position)).integers(2))
         if (first + epoch) % 2:
             item = {name: torch.flip(tensor, dims=[-1]) for name, tensor in item.items()}
-        if self.distort is None:
+        if self.kind == 'flip':
             return item
         chance = np.random.default_rng((self.seed, epoch, position)).integers(2**63)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(chance))
-            return self.distort(item)
+            return _distortion()(item)
 
 
+@functools.cache  # and no attribute of the dataset, which worker processes get pickled
 def _distortion() -> Callable[[Item], Item]:
     from torchvision import tv_tensors  # here: two seconds that only 'full' should pay
     from torchvision.transforms import InterpolationMode, v2
