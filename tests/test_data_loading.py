@@ -92,7 +92,7 @@ def test_a_white_picture_of_any_mode_is_white(tmp_path, mode, channels):
 
 def test_deep_pictures_are_refused_rather_than_cut(tmp_path):
     Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / 'deep.png')
-    with pytest.raises(UserError, match=r'deep\.png: picture of mode I;16; expected 8 bits'):
+    with pytest.raises(UserError, match=r'deep\.png: picture of mode I.*; expected 8 bits'):
         load_image(tmp_path / 'deep.png', 1, 1.0)
 
 

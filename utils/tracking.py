@@ -77,7 +77,7 @@ class Tracker:
         import wandb  # here: 0.9 s that only its users should pay
 
         self.run = wandb.init(
-            project='U-Net', dir=output, config=args, mode=mode, id=run_id, resume='allow'
+            project='U-Net', dir=str(output), config=args, mode=mode, id=run_id, resume='allow'
         )
 
     def _log_wandb(self, row: dict, sheet: 'Image.Image', model: 'nn.Module | None') -> None:
