@@ -30,8 +30,8 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="scale factor of images and masks (default: the checkpoint's, else 0.5)")
     add('--batch-size', '-b', type=number_in(int, 1), default=1, metavar='B',
         help='images at a time; changes no score but dice_reference (default: %(default)s)')
-    add('--mask-threshold', '-t', type=number_in(float, 0, 1), default=0.5, metavar='T',
-        help='minimum probability of the foreground, with 1 or 2 classes (default: %(default)s)')
+    add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
+        help='minimum probability of the foreground, with 1 or 2 classes (default: 0.5)')
     add_device_options(group)
     add = parser.add_argument_group('Output').add_argument
     add('--json', type=Path, metavar='FILE', help='write all scores')
@@ -44,7 +44,6 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == '__main__':
     get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
 
-import csv
 import json
 
 import torch
@@ -56,8 +55,10 @@ from unet import UNet
 from utils.data_loading import BasicDataset, make_loader, same_size_batches, to_device
 from utils.device import Precision, default_workers
 from utils.dice_score import class_indices, class_probabilities
+from utils.files import whole_file
 from utils.inference import Predictor
 from utils.metrics import count_pixels, format_table, image_rows, summarize
+from utils.tracking import append_csv
 
 
 @torch.inference_mode()
@@ -86,7 +87,7 @@ def score(args: argparse.Namespace) -> None:
     """Evaluate as the command line says; print a table, write the files asked for."""
     check_outputs(args.json, args.csv)
     predictor = Predictor.load(args.model, args.scale, args.device, args.amp)
-    model = predictor.model
+    model, threshold = predictor.model, predictor.threshold(args.mask_threshold)
     dataset = BasicDataset(
         args.images, args.masks, predictor.scale, args.mask_suffix,
         channels=model.n_channels, mask_values=predictor.mask_values,
@@ -95,7 +96,7 @@ def score(args: argparse.Namespace) -> None:
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, args.batch_size)
     workers = default_workers(predictor.precision.device) if args.workers is None else args.workers
     loader = make_loader(dataset, batches, workers, predictor.precision.device)
-    counts = evaluate(model, loader, predictor.precision, args.mask_threshold)
+    counts = evaluate(model, loader, predictor.precision, threshold)
 
     order = [position for batch in batches for position in batch]
     scores = {'model': args.model, 'scale': predictor.scale}
@@ -103,9 +104,12 @@ def score(args: argparse.Namespace) -> None:
     print(f'{args.model}: {len(dataset)} images at scale {predictor.scale:g}')
     print(format_table(scores))
     if args.json:
-        args.json.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
+        with whole_file(args.json) as part:
+            part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
-        write_rows(args.csv, image_rows(counts, [dataset.ids[position] for position in order]))
+        rows = image_rows(counts, [dataset.ids[position] for position in order])
+        with whole_file(args.csv) as part:
+            append_csv(part, rows)
 
 
 def check_outputs(*paths: Path | None) -> None:
@@ -113,14 +117,8 @@ def check_outputs(*paths: Path | None) -> None:
     for path in paths:
         if path and not path.parent.is_dir():
             raise UserError(f'{path} cannot be written: no folder {path.parent}. Make it first.')
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write a CSV file with a header."""
-    with path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        if path and path.is_dir():
+            raise UserError(f'{path} is a folder; name a file to write')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,23 +22,26 @@ WEIGHTS = {
 def unet_carvana(
     pretrained: bool = False,
     scale: float = 0.5,
-    weights: str | None = None,
+    weights: str | Path | None = None,
     map_location: str | torch.device = 'cpu',
 ) -> UNet:
     """U-Net for Carvana: RGB in, two classes out, logits (B, 2, H, W).
 
     pretrained: load trained weights. scale: 0.5 or 1.0, of the images the released weights were
-    trained at. weights: a file or URL of other ones, in any form that utils.checkpoint reads.
-    map_location: the device of the result. Raises ValueError for another scale.
+    trained at. weights: a file or URL of other ones, in any form that utils.checkpoint reads;
+    they are loaded whatever `pretrained` says. map_location: the device of the result.
+
+    Raises ValueError for another scale, UserError for a file that is missing or no checkpoint. A
+    program with a package called `utils` of its own can load no weights this way.
     """
-    if not pretrained:
+    if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
-    # Here, since the caller's program may well have a package called utils of its own.
+    # Here, so that a network without weights loads even beside another package called utils.
     from utils.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:
         raise ValueError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
-    source = weights or WEIGHTS[scale]
+    source = str(weights or WEIGHTS[scale])
     if '://' in source:
         folder = Path(torch.hub.get_dir()) / 'checkpoints'
         folder.mkdir(parents=True, exist_ok=True)

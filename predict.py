@@ -56,7 +56,8 @@ if __name__ == '__main__':
 import numpy as np
 from PIL import Image
 
-from utils.decoding import open_picture, to_channels
+from utils.decoding import check_mode, examine_picture, open_picture, to_channels
+from utils.files import whole_file
 from utils.inference import Predictor
 from utils.mask_values import to_image
 from utils.visualize import overlay, show_or_save
@@ -64,17 +65,17 @@ from utils.visualize import overlay, show_or_save
 
 def predict(args: argparse.Namespace) -> None:
     """Predict as the command line says; all names are checked before the model is loaded."""
-    outputs = output_paths(args.input, args.output, saving=not args.no_save)
+    check_inputs(args.input)
+    outputs = output_paths(args.input, args.output)
+    sheets = [path.with_name(f'{path.stem}_VIZ.png') for path in args.input]
+    check_outputs(args.input, [] if args.no_save else outputs, sheets if args.viz else [])
+    for path in args.input:  # read to their end: none should stop the work half-way
+        check_mode(examine_picture(path)[1], path)
     predictor = Predictor.load(
         args.model, args.scale, args.device, args.amp, args.classes, args.bilinear
     )
-    if args.mask_threshold is not None and predictor.model.n_classes > 2:
-        raise UserError(
-            f'--mask-threshold acts on 1 or 2 classes; {args.model} has '
-            f'{predictor.model.n_classes}, of which the most probable is taken. Leave it out.'
-        )
-    threshold = 0.5 if args.mask_threshold is None else args.mask_threshold
-    for source, target in zip(args.input, outputs, strict=True):
+    threshold = predictor.threshold(args.mask_threshold)
+    for source, target, sheet in zip(args.input, outputs, sheets, strict=True):
         picture = open_picture(source)
         pixels = to_channels(picture, predictor.model.n_channels, source)
         indices = predictor.predict_image(pixels, threshold)
@@ -85,55 +86,52 @@ def predict(args: argparse.Namespace) -> None:
             save_picture(as_asked or to_image(indices, predictor.mask_values), target)
             print(f'{source} -> {target}: {shares(indices, predictor.mask_values)}')
         if args.viz:
-            show_or_save(picture, indices, source.name, source.with_name(f'{source.stem}_VIZ.png'))
+            show_or_save(picture, indices, source.name, sheet)
 
 
-def output_paths(inputs: list[Path], outputs: list[Path] | None, saving: bool) -> list[Path]:
-    """The mask file of each input; raises UserError for names that do not fit together."""
-    strange = [path for path in inputs if not path.is_file()]
-    if strange:
-        is_folder = ' (a folder; name the files in it)' if strange[0].is_dir() else ''
-        raise UserError(f'no such input file: {first_few(strange)}{is_folder}')
+def output_paths(inputs: list[Path], outputs: list[Path] | None) -> list[Path]:
+    """The mask file of each input; UserError where -o does not name one for each."""
     if outputs and len(outputs) != len(inputs):
         raise UserError(
             f'-o has {len(outputs)} names for {len(inputs)} inputs; give one each, or leave -o out'
         )
-    outputs = outputs or [path.with_name(f'{path.stem}_OUT.png') for path in inputs]
-    if not saving:
-        return outputs
+    return outputs or [path.with_name(f'{path.stem}_OUT.png') for path in inputs]
+
+
+def check_inputs(inputs: list[Path]) -> None:
+    """Raise UserError for inputs that are no files."""
+    strange = [path for path in inputs if not path.is_file()]
+    if strange:
+        is_folder = ' (a folder; name the files in it)' if strange[0].is_dir() else ''
+        raise UserError(f'no such input file: {first_few(strange)}{is_folder}')
+
+
+def check_outputs(inputs: list[Path], outputs: list[Path], sheets: list[Path]) -> None:
+    """Raise UserError where writing masks and sheets would fail or lose a file."""
     unknown = [path for path in outputs if path.suffix.lower() not in FORMATS]
     if unknown:
         raise UserError(
             f'cannot write {first_few(unknown)}; expected a name in {", ".join(FORMATS)}'
         )
-    places = [path.resolve() for path in outputs]
-    twice = [path for path, place in zip(outputs, places, strict=True) if places.count(place) > 1]
-    if twice:
-        raise UserError(f'two inputs would be written to {twice[0]}; give each its own -o name')
+    places = [path.resolve() for path in outputs + sheets]
     sources = {path.resolve() for path in inputs}
-    eaten = [path for path, place in zip(outputs, places, strict=True) if place in sources]
-    if eaten:
-        raise UserError(f'the output {eaten[0]} is an input and would be lost; choose another -o')
-    missing = [path.parent for path in outputs if not path.parent.is_dir()]
-    if missing:
-        raise UserError(f'no folder {missing[0]} to write into; make it first')
-    return outputs
+    for path, place in zip(outputs + sheets, places, strict=True):
+        if places.count(place) > 1:
+            raise UserError(f'two inputs would be written to {path}; give each its own -o name')
+        if place in sources:
+            raise UserError(f'the output {path} is an input and would be lost; choose another -o')
+        if not path.parent.is_dir():
+            raise UserError(f'no folder {path.parent} to write into; make it first')
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture by its name's format, whole or not at all; JPEG holds grey or RGB only."""
+    """Write a picture by its name's format; JPEG holds grey or RGB only."""
     if path.suffix.lower() in ('.jpg', '.jpeg'):
         picture = picture.convert('RGB' if picture.mode in ('P', 'RGB') else 'L')
-    temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
-    try:
-        # Unasked, Pillow renumbers a GIF's palette, and the indices are the classes.
-        options = {'optimize': False} if path.suffix.lower() == '.gif' else {}
-        picture.save(temporary, **options)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Unasked, Pillow renumbers a GIF's palette, and the indices are the classes.
+    options = {'optimize': False} if path.suffix.lower() == '.gif' else {}
+    with whole_file(path) as part:
+        picture.save(part, **options)
 
 
 def shares(indices: np.ndarray, mask_values: list) -> str:

@@ -50,8 +50,8 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     """What the network is, and where its weights come from."""
     add = group.add_argument
     add('--bilinear', action='store_true', help='use bilinear upsampling')
-    add('--base-channels', type=number_in(int, 1), default=64, metavar='N',
-        help='channels of the first level, doubled at each step down (default: %(default)s)')
+    add('--base-channels', type=number_in(int, 1), metavar='N',
+        help="channels of the first level, doubled at each step down (default: 64, or --load's)")
     sources = group.add_mutually_exclusive_group().add_argument
     sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
     sources('--resume', nargs='?', const='', metavar='FILE',
@@ -135,7 +135,8 @@ def train_epoch(run: Run, epoch: int) -> None:
                 check_finite(run, epoch, figures['loss'])
                 run.log_step(epoch, figures)
             if done in validate_after:
-                validate(run, epoch)
+                with run.meter.paused():
+                    validate(run, epoch)
     run.save_epoch(epoch)
 
 
@@ -164,6 +165,8 @@ def train_step(
 
 def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
+    if not run.model.checkpointing:
+        run.snapshot.take()
     try:
         images, masks = to_device(batch, run.precision.device)
         return train_step(run.model, images, masks, run.optimizer, run.precision)[0]
@@ -179,7 +182,7 @@ def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
             'Whole epochs are kept: --resume goes on from the last one.'
         )
     tqdm.write(f'note: out of memory with {tried}; from here activations are computed twice')
-    run.optimizer.zero_grad(set_to_none=True)
+    run.undo_step()
     run.model.use_checkpointing()
     torch.cuda.empty_cache()
     return step_or_recompute(run, batch)

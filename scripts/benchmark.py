@@ -21,18 +21,25 @@ from utils.errors import run_program
 from utils.options import add_data_options, add_debug_option, number_in
 
 
+def size(text: str) -> tuple[int, int]:
+    """(width, height) of 'WxH', for argparse, which turns the ValueError into its message."""
+    width, height = map(int, text.split('x'))
+    return width, height
+
+
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description='Time network steps and the data path')
     add = parser.add_argument
+    parts = ['all', 'step', 'predict', 'data']
+    add('what', nargs='?', choices=parts, default='all', help='what to time (default: all)')
     add(
-        'what',
-        nargs='*',
-        choices=['step', 'predict', 'data', []],
-        metavar='WHAT',
-        help='step, predict and data (default: all)',
+        '--size',
+        type=size,
+        default=(191, 128),
+        metavar='WxH',
+        help='of the images (default: 191x128)',
     )
-    add('--size', default='191x128', metavar='WxH', help='of the images (default: %(default)s)')
     add('--batch-size', type=number_in(int, 1), nargs='+', default=[1, 2, 4], metavar='B')
     add('--base-channels', type=number_in(int, 1), default=64, metavar='N')
     add('--runs', type=number_in(int, 1), default=5, metavar='N', help='default: 5')
@@ -73,7 +80,7 @@ def compare(variants: dict[str, Callable[[], object]], runs: int, images: dict[s
 
 def network_variants(args: argparse.Namespace, device: torch.device, training: bool) -> tuple:
     """Steps or predictions for each batch size, precision and memory format."""
-    width, height = map(int, args.size.split('x'))
+    width, height = args.size
     variants, images = {}, {}
     for batch in args.batch_size:
         for name in ('fp32', 'bf16'):
@@ -83,7 +90,7 @@ def network_variants(args: argparse.Namespace, device: torch.device, training: b
             pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
             pictures = pictures.to(device, memory_format=torch.channels_last)
             masks = torch.randint(0, 2, (batch, height, width), device=device)
-            title = f'{"step" if training else "predict"} {args.size} batch {batch} {name}'
+            title = f'{"step" if training else "predict"} {width}x{height} batch {batch} {name}'
             variants[title] = _work(model, pictures, masks, precision, training)
             images[title] = batch
     return variants, images
@@ -125,16 +132,15 @@ def data_variants(args: argparse.Namespace) -> tuple:
 def benchmark(args: argparse.Namespace) -> None:
     """Print one line a variant."""
     device = choose_device(args.device)
-    what = args.what or ['step', 'predict', 'data']
     print(f'torch {torch.__version__}, {device}, {torch.get_num_threads()} threads')
     if device.type == 'cpu':
         print(f'bfloat16 matrix product: {cpu_bf16_speedup():.2f} times the speed of float32')
     print(f'{"ms an image":44}{"min":>9}{"median":>9}{"max":>9}')
     for part in ('step', 'predict'):
-        if part in what:
+        if args.what in ('all', part):
             variants, images = network_variants(args, device, training=part == 'step')
             compare(variants, args.runs, images)
-    if 'data' in what:
+    if args.what in ('all', 'data'):
         variants, images = data_variants(args)
         compare(variants, args.runs, images)
 

@@ -47,11 +47,11 @@ fi
 
 say 'Masks'
 inputs=() masks=()
-for input in $(pictures $unseen | awk 'NR % 14 == 3' | head -n 4); do
+while IFS= read -r input; do
   name=$(basename "${input%.*}")
   inputs+=("$input")
   masks+=("$run/$name.png")
-done
+done < <(pictures $unseen | awk 'NR % 14 == 1' | head -n 4)
 "$python" predict.py -m $model -i "${inputs[@]}" -o "${masks[@]}"
 "$python" predict.py -m $model --format overlay -i "${inputs[0]}" -o $run/overlay.png
 

@@ -3,7 +3,7 @@
 import torch
 
 from unet import UNet
-from utils.batchnorm import reestimate_statistics
+from utils.batchnorm import StatisticsSnapshot, reestimate_statistics
 
 
 def test_statistics_are_the_plain_average_over_the_batches():
@@ -13,6 +13,18 @@ def test_statistics_are_the_plain_average_over_the_batches():
     reestimate_statistics(model, batches)
     assert model[0].running_mean.item() == (1 + 6) / 2
     assert model[0].running_var.item() == (2 + 8) / 2  # unbiased, as torch keeps it
+
+
+def test_a_snapshot_brings_statistics_back():
+    model = UNet(1, 2, base_channels=2).train()
+    snapshot = StatisticsSnapshot(model)
+    model(torch.rand(2, 1, 32, 32))
+    snapshot.take()
+    expected = [buffer.clone() for buffer in model.buffers()]
+    model(torch.rand(2, 1, 32, 32))
+    assert not torch.equal(model.inc.double_conv[1].running_mean, expected[0])
+    snapshot.restore()
+    assert all(torch.equal(a, b) for a, b in zip(expected, model.buffers(), strict=True))
 
 
 def test_weights_momentum_and_mode_stay():

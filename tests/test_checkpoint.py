@@ -99,8 +99,8 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
     save_checkpoint(make(model), tmp_path / 'a.pth')
     before = (tmp_path / 'a.pth').read_bytes()
 
-    def half(content, file):
-        file.write(b'half')
+    def half(content, path):
+        path.write_bytes(b'half')
         raise OSError('No space left on device')
 
     monkeypatch.setattr(torch, 'save', half)

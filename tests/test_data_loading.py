@@ -96,13 +96,13 @@ def test_deep_pictures_are_refused_rather_than_cut(tmp_path):
         load_image(tmp_path / 'deep.png', 1, 1.0)
 
 
-@pytest.mark.parametrize('shape', [(8, 9), (8, 9, 3)])
+@pytest.mark.parametrize('shape', [(8, 9), (8, 9, 1), (8, 9, 3)])
 def test_arrays_are_pictures_too(tmp_path, shape):
     array = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
     np.save(tmp_path / 'a.npy', array)
     torch.save(torch.from_numpy(array), tmp_path / 'a.pt')
     for name in ('a.npy', 'a.pt'):
-        assert np.array_equal(np.asarray(open_picture(tmp_path / name)), array)
+        assert np.array_equal(np.asarray(open_picture(tmp_path / name)), array.squeeze())
 
 
 def test_files_that_are_no_picture_say_so(tmp_path):

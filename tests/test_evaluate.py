@@ -73,11 +73,10 @@ def test_csv_has_a_row_an_image_and_class(folder):
     assert float(rows[3]['dice']) == pytest.approx(16 / 24)
 
 
-def test_scale_threshold_and_amp_reach_the_network(folder, capsys):
+def test_scale_and_threshold_reach_the_network(folder, capsys):
     assert scores('-s', '0.5')['scale'] == 0.5
     Image.new('RGB', (32, 32), (150, 150, 150)).save('imgs/0.png')  # probability 0.85
     assert scores('-t', '0.9')['dice_dataset'] != scores('-t', '0.8')['dice_dataset']
-    assert scores('--amp')['dice_dataset'] == scores()['dice_dataset']
 
 
 def test_masks_of_other_values_are_matched_by_order_and_said(folder, capsys):
@@ -88,10 +87,30 @@ def test_masks_of_other_values_are_matched_by_order_and_said(folder, capsys):
     assert 'taken in this order' in capsys.readouterr().out
 
 
+def test_the_threshold_is_refused_for_more_than_two_classes(folder, capsys):
+    save('four.pth', brightness_network(4), mask_values=[0, 1, 2, 3])
+    data = ['--images', 'imgs', '--masks', 'masks']
+    assert evaluate.main(['-m', 'four.pth', *data, '-t', '0.5']) == 2
+    assert '--mask-threshold acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
+
+
+def test_amp_runs_the_network_in_bfloat16(folder, monkeypatch):
+    seen = []
+    real = evaluate.class_probabilities
+    monkeypatch.setattr(
+        evaluate, 'class_probabilities', lambda logits: seen.append(logits.dtype) or real(logits)
+    )
+    scores('--amp')
+    assert str(seen[0]) == 'torch.bfloat16'
+
+
 def test_mistakes_come_before_the_work(folder, capsys):
     data = ['--images', 'imgs', '--masks', 'masks']
     assert evaluate.main(['-m', 'm.pth', *data, '--json', 'no/s.json']) == 2
     assert 'no/s.json cannot be written: no folder no' in capsys.readouterr().err
+    (folder / 'taken').mkdir()
+    assert evaluate.main(['-m', 'm.pth', *data, '--csv', 'taken']) == 2
+    assert 'taken is a folder; name a file' in capsys.readouterr().err
     assert evaluate.main(['-m', 'none.pth', *data]) == 2
     assert 'none.pth does not exist' in capsys.readouterr().err
     assert evaluate.main(['-m', 'm.pth', *data, '-s', '0.2']) == 2

@@ -40,6 +40,13 @@ def test_weights_come_from_a_file_of_either_form(tmp_path):
     assert not found.training
 
 
+def test_weights_given_are_loaded_without_saying_pretrained(tmp_path):
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), tmp_path / 'w.pth')
+    assert hubconf.unet_carvana(weights=tmp_path / 'w.pth').base_channels == 4
+    with pytest.raises(Exception, match=r'none\.pth does not exist'):
+        hubconf.unet_carvana(weights='none.pth')
+
+
 def test_weights_are_downloaded_once_to_the_hub_folder(tmp_path, monkeypatch):
     torch.save(UNet(3, 2, base_channels=4).state_dict(), tmp_path / 'w.pth')
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))

@@ -50,6 +50,14 @@ def test_files_that_are_no_pictures_are_not_looked_at(tmp_path):
     assert len(pair_files(images, masks)) == 2
 
 
+def test_numbers_without_leading_zeros_pair_in_time(tmp_path, monkeypatch):
+    # 1 is the beginning of 10, 100 …: each of their masks suggests a suffix.
+    numbers = [str(n) for n in range(1, 20001)]
+    listing = {number: [tmp_path / f'{number}.png'] for number in numbers}
+    monkeypatch.setattr('utils.pairing._files_by_stem', lambda *folders: dict(listing))
+    assert len(pair_files(tmp_path, tmp_path / 'm')) == 20000
+
+
 def test_masks_and_images_may_share_a_folder(tmp_path):
     folder = touch(tmp_path / 'all', 'a.png', 'b.png', 'a_mask.png', 'b_mask.png')
     assert [pair.id for pair in pair_files(folder, folder, '_mask')] == ['a', 'b']

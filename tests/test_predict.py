@@ -114,7 +114,7 @@ def test_the_threshold_acts_on_one_and_two_classes(folder, model, capsys):
 
 def test_the_threshold_is_refused_for_more_classes(folder, capsys):
     assert predict.main(['-m', 'four.pth', '-i', 'img.jpg', '-t', '0.5']) == 2
-    assert '--mask-threshold acts on 1 or 2 classes; four.pth has 4' in capsys.readouterr().err
+    assert '--mask-threshold acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
 
 
 def test_viz_without_a_display_writes_a_picture_and_says_so(folder, capsys, monkeypatch):
@@ -215,6 +215,43 @@ def test_names_that_do_not_fit_are_refused_before_the_model_is_loaded(
     monkeypatch.setattr(Predictor, 'load', None)  # calling it would be a TypeError
     assert predict.main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_viz_overwrites_no_input(folder, capsys):
+    (folder / 'img.jpg').rename('x.jpg')
+    Image.open('x.jpg').save('x_VIZ.png')
+    before = (folder / 'x_VIZ.png').read_bytes()
+    assert predict.main(['-i', 'x.jpg', 'x_VIZ.png', '--viz', '-n']) == 2
+    assert 'the output x_VIZ.png is an input and would be lost' in capsys.readouterr().err
+    assert (folder / 'x_VIZ.png').read_bytes() == before
+
+
+def test_a_broken_input_is_found_before_any_mask_is_written(folder, capsys):
+    (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:-100])
+    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save('deep.png')
+    for name, message in [('broken.jpg', 'cannot be read'), ('deep.png', 'picture of mode I')]:
+        assert predict.main(['-i', 'img.jpg', name]) == 2
+        assert f'{name}' in (err := capsys.readouterr().err)
+        assert message in err
+        assert not (folder / 'img_OUT.png').exists()
+
+
+def test_out_of_memory_is_one_message(folder, capsys, monkeypatch):
+    def forward(model, x):
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.')
+
+    monkeypatch.setattr(UNet, 'forward', forward)
+    assert predict.main(['-i', 'img.jpg', '-n']) == 2
+    assert 'error: out of memory: CUDA out of memory. Tried' in capsys.readouterr().err
+
+
+def test_an_error_of_ours_keeps_its_traceback(folder, monkeypatch):
+    def forward(model, x):
+        raise RuntimeError('shapes do not match')
+
+    monkeypatch.setattr(UNet, 'forward', forward)
+    with pytest.raises(RuntimeError, match='shapes do not match'):
+        predict.main(['-i', 'img.jpg', '-n'])
 
 
 def test_without_a_model_the_checkpoints_there_are_are_named(folder, capsys):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import evaluate
 import predict
 import train
 from unet import UNet
+from unet.unet_parts import OutConv
 from utils.checkpoint import load_checkpoint, to_flat
 
 SMALL = ['--base-channels', '4', '-s', '1', '--wandb', 'disabled', '--device', 'cpu']
@@ -302,10 +305,9 @@ def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch,
         if epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train.Run, 'save_epoch', interrupted)
-    assert run_train(*options, '--output', 'broken') == 130
-    monkeypatch.undo()
-    monkeypatch.chdir(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Run, 'save_epoch', interrupted)
+        assert run_train(*options, '--output', 'broken') == 130
     assert train.main(['--resume', 'broken/last.pth']) == 0
     assert same_weights('whole/last.pth', 'broken/last.pth')
     assert [r['step'] for r in rows('whole/metrics.csv')] == [
@@ -329,7 +331,9 @@ def test_resume_without_a_name_takes_the_outputs_last_and_can_ask_for_more_epoch
 def test_resume_refuses_what_it_cannot_go_on_with(folder, capsys):
     data_set(folder, 4)
     assert train.main(['--resume']) == 2
-    assert 'checkpoints/last.pth does not exist' in capsys.readouterr().err
+    assert 'last.pth does not exist. --resume takes the last.pth of a run; found: none' in (
+        capsys.readouterr().err
+    )
     assert run_train('-e', '1') == 0
     assert train.main(['--resume', 'checkpoints/best.pth', '-e', '2']) == 2
     assert 'holds weights only; --resume takes a last.pth' in capsys.readouterr().err
@@ -337,6 +341,52 @@ def test_resume_refuses_what_it_cannot_go_on_with(folder, capsys):
         (folder / sub / 'disc03.png').unlink()
     assert train.main(['--resume', '-e', '2']) == 2
     assert 'the training images are not those of the run to resume' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['--recipe', 'classic'], ['-c', '1'], ['-l', '1e-2'], ['--amp'], ['--bilinear'],
+        ['--base-channels', '6'], ['-s', '0.5'], ['-b', '1'], ['--output', 'other'],
+    ],
+)  # fmt: skip
+def test_a_resumed_run_keeps_its_settings(folder, capsys, options):
+    data_set(folder, 4, size=(64, 64))
+    assert run_train('-e', '1') == 0
+    before = (folder / 'checkpoints/last.pth').read_bytes()
+    resume = ['--resume', 'checkpoints/last.pth', '-e', '2']
+    assert train.main([*resume, *options]) == 2
+    assert (
+        f'a resumed run keeps its settings, but {"--" if len(options[0]) == 2 else options[0]}'
+        in (capsys.readouterr().err)
+    )
+    assert (folder / 'checkpoints/last.pth').read_bytes() == before
+
+
+def test_a_longer_resumed_run_takes_up_the_longer_schedule(folder):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '-v', '0') == 0
+    assert train.main(['--resume', '-e', '2']) == 0
+    # 4 steps in all: after the 3rd and 4th the factor is 1/3 and 0; a rate of 0 would have stayed
+    assert float(rows()[-1]['learning_rate']) == 0
+    state = load_checkpoint('checkpoints/last.pth').training
+    assert state['schedule']['last_epoch'] == 4
+    moved = load_checkpoint('checkpoints/checkpoint_epoch1.pth').weights['outc.conv.weight']
+    assert not torch.equal(
+        moved, load_checkpoint('checkpoints/last.pth').weights['outc.conv.weight']
+    )
+
+
+def test_load_with_contradicting_options_is_refused(folder, capsys):
+    data_set(folder, 4)
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), 'w.pth')
+    assert run_train('-f', 'w.pth', '--bilinear') == 2
+    assert '--bilinear, but w.pth has transposed convolutions' in capsys.readouterr().err
+    assert run_train('-f', 'w.pth', '--base-channels', '8') == 2
+    assert '--base-channels is 8, but w.pth has 4' in capsys.readouterr().err
+    options = ['--images', 'imgs', '--masks', 'masks', '-s', '1', '--device', 'cpu', '-e', '1']
+    assert train.main([*options, '-f', 'w.pth']) == 0
+    assert load_checkpoint('checkpoints/last.pth').model['base_channels'] == 4
 
 
 def test_load_and_resume_exclude_each_other(capsys):
@@ -350,13 +400,17 @@ def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0
     before = (folder / 'checkpoints/best.pth').read_bytes()
+    (folder / 'checkpoints/pretrained.pth').write_bytes(b"the user's own")
+    (folder / 'checkpoints/.last.77.part.pth').write_bytes(b'left by a kill')
     assert run_train('-e', '1', '--seed', '5') == 0
+    assert not list((folder / 'checkpoints').glob('.*'))
     assert (
         'note: the files of an earlier run are now in checkpoints/earlier-'
         in capsys.readouterr().out
     )
     (earlier,) = (folder / 'checkpoints').glob('earlier-*')
     assert (earlier / 'best.pth').read_bytes() == before
+    assert (folder / 'checkpoints/pretrained.pth').exists()
     assert len(rows()) == 1
 
 
@@ -382,6 +436,8 @@ def test_an_output_that_is_a_file_is_refused(folder, capsys):
     (folder / 'taken').write_text('')
     assert run_train('--output', 'taken') == 2
     assert '--output taken is a file; expected a folder' in capsys.readouterr().err
+    assert run_train('--output', 'taken/below') == 2
+    assert 'error: taken/below: Not a directory' in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_is_named(folder, capsys):
@@ -443,6 +499,74 @@ def test_out_of_memory_goes_on_with_checkpointing_from_where_it_stood(folder, ca
     )
     assert same_weights('plain/last.pth', 'frugal/last.pth')
     assert load_checkpoint('frugal/last.pth').training['checkpointing']
+
+
+@pytest.mark.parametrize('recipe', ['fast', 'classic'])
+def test_a_step_that_ran_out_of_memory_half_way_leaves_no_trace(folder, monkeypatch, recipe):
+    data_set(folder, 8)
+    options = ['-e', '1', '--recipe', recipe]
+    assert run_train(*options, '--output', 'plain') == 0
+    calls = []
+    forward = OutConv.forward
+
+    def failing(layer, x):
+        if torch.is_grad_enabled():
+            calls.append(1)
+        if len(calls) == 2:  # all of the network's statistics have counted the batch by now
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return forward(layer, x)
+
+    monkeypatch.setattr(OutConv, 'forward', failing)
+    assert run_train(*options, '--output', 'frugal') == 0
+    assert same_weights('plain/last.pth', 'frugal/last.pth')
+
+
+def test_out_of_memory_in_the_first_optimizer_step_is_done_again(folder, monkeypatch):
+    data_set(folder, 8)
+    assert run_train('-e', '1', '--output', 'plain') == 0
+    step, calls = torch.optim.AdamW.step, []
+
+    def failing(optimizer, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            parameter = optimizer.param_groups[0]['params'][0]
+            optimizer.state[parameter]['step'] = torch.tensor(0.0)  # and no memory for the rest
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, 'step', failing)
+    assert run_train('-e', '1', '--output', 'frugal') == 0
+    assert same_weights('plain/last.pth', 'frugal/last.pth')
+
+
+def test_small_images_of_many_sizes_train_at_any_batch_size(folder):
+    for k in range(10):
+        data_set(folder, 2, size=(24 + k % 3, 24), names=[f'small{k}_{i}' for i in range(2)])
+    for batch in ('2', '5'):
+        assert run_train('-e', '1', '-b', batch, '-v', '0') == 0
+
+
+def test_a_file_broken_since_the_scan_is_named_by_a_worker_without_a_traceback(folder, capsys):
+    images, _ = data_set(folder, 4)
+    assert run_train('-e', '1') == 0
+    path = images / 'disc02.png'
+    stat = path.stat()
+    path.write_bytes(b'x' * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # so that the scan is not done again
+    assert run_train('-e', '1', '--workers', '1', '-v', '0') == 2
+    err = capsys.readouterr().err
+    assert 'error: imgs/disc02.png cannot be read as a picture' in err
+    assert 'Traceback' not in err
+
+
+def test_speed_and_waiting_are_of_training_alone(folder, monkeypatch):
+    data_set(folder, 11)
+    record = train.Run.record_validation
+    monkeypatch.setattr(
+        train.Run, 'record_validation', lambda *a: (time.sleep(0.3), record(*a))
+    )  # fmt: skip
+    assert run_train('-e', '1', '--recipe', 'classic') == 0
+    assert float(rows()[-1]['seconds']) < 1.0  # of 5 validations at 0.3 s none is in it
 
 
 def test_out_of_memory_twice_says_what_was_tried_and_what_to_try(folder, capsys, monkeypatch):

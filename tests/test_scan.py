@@ -51,8 +51,9 @@ def test_a_broken_cache_and_a_home_that_cannot_be_written_cost_only_time(tmp_pat
     cache = tmp_path / 'cache'
     scan_pairs(pairs, cache)
     (file,) = cache.iterdir()
-    file.write_text('{')
-    assert scan_pairs(pairs, cache).values() == [0, 255]
+    for broken in ('{', '[]', '{"version": 0, "pairs": {}}'):
+        file.write_text(broken)
+        assert scan_pairs(pairs, cache).values() == [0, 255]
     blocked = tmp_path / 'file'
     blocked.write_text('')
     assert scan_pairs(pairs, blocked / 'cache').values() == [0, 255]
@@ -80,6 +81,21 @@ def test_every_unreadable_file_and_wrong_size_is_reported_at_once(tmp_path):
     assert 'disc01.png cannot be read as a picture' in text
     assert 'disc02.png is 48 x 32 but its mask' in text
     assert 'is 20 x 10 (width x height)' in text
+
+
+def test_what_would_stop_training_half_way_is_found_before_it(tmp_path):
+    images, masks = data_set(tmp_path, 4, image_suffix='.jpg')
+    (images / 'disc00.jpg').write_bytes((images / 'disc00.jpg').read_bytes()[:-60])
+    (images / 'disc01.jpg').unlink()
+    Image.fromarray(np.full((32, 48), 3000, np.uint16)).save(images / 'disc01.png')
+    (masks / 'disc02.png').unlink()
+    (masks / 'disc02.png').symlink_to('nowhere.png')
+    with pytest.raises(UserError) as caught:
+        scan_pairs(pair_files(images, masks))
+    text = str(caught.value)
+    assert 'disc00.jpg cannot be read as a picture: image file is truncated' in text
+    assert 'disc01.png: picture of mode I' in text
+    assert 'disc02.png cannot be read: No such file' in text
 
 
 def test_palette_and_grey_masks_in_one_set_are_told_apart(tmp_path):

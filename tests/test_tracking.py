@@ -58,6 +58,16 @@ def test_a_resumed_run_goes_on_after_its_checkpoints_step_and_a_new_one_begins_a
     assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '3']
 
 
+def test_a_row_torn_by_a_kill_is_dropped(tmp_path):
+    first = Tracker(tmp_path, {})
+    for step in (1, 2):
+        first.log_validation({'step': step, 'loss': 0.5})
+    path = tmp_path / 'metrics.csv'
+    path.write_text(path.read_text()[:-7])  # ends in '2' and nothing
+    Tracker(tmp_path, {}, resumed_step=2).log_validation({'step': 2, 'loss': 0.25})
+    assert path.read_text().split() == ['step,loss', '1,0.5', '2,0.25']
+
+
 class FakeRun:
     """Stands in for a W&B run: keeps what is logged, or fails at the n-th call."""
 

@@ -10,6 +10,22 @@ import torch
 from torch import Tensor, nn
 
 
+class StatisticsSnapshot:
+    """A copy of all running statistics, for a step that may have to be done again."""
+
+    def __init__(self, model: nn.Module):
+        self.buffers = list(model.buffers())
+        self.copies = [buffer.clone() for buffer in self.buffers]
+
+    def take(self) -> None:
+        """Remember the statistics as they are."""
+        torch._foreach_copy_(self.copies, self.buffers)  # one launch, not one a buffer
+
+    def restore(self) -> None:
+        """Put them back."""
+        torch._foreach_copy_(self.buffers, self.copies)
+
+
 @torch.no_grad()
 def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set every BatchNorm's running mean and variance to their averages over `batches`.

@@ -17,7 +17,6 @@ or a `module.` prefix, is read too, and written by
 """
 
 import argparse
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from unet import UNet
 
 from .decoding import DECODE_PATH, read_torch_file
 from .errors import UserError, first_few, run_program
+from .files import whole_file
 from .mask_values import Value
 from .options import add_debug_option
 
@@ -82,20 +82,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     if checkpoint.training is not None:
         content['training'] = checkpoint.training
-    write_whole(content, path)
-
-
-def write_whole(content: dict, path: Path) -> None:
-    """torch.save such that `path` is at any moment the old file or the new one, both complete."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        torch.save(content, part)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -117,7 +105,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         ) from error
     if isinstance(content, dict) and content.get('format') == 'unet':
         return _from_own(content, path)
-    if isinstance(content, dict):
+    if isinstance(content, dict) and all(isinstance(key, str) for key in content):
         return _from_flat(content, path)
     raise UserError(f'{path} holds a {type(content).__name__}; expected a state_dict of a U-Net')
 
@@ -149,7 +137,8 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
         'bilinear': 'up1.up.weight' not in weights,
         'base_channels': first.shape[0],
     }
-    expected = UNet(**model).state_dict()
+    with torch.device('meta'):  # its shapes are all that is needed
+        expected = UNet(**model).state_dict()
     wrong = [k for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
     wrong += [k for k in weights if k not in expected]
     if wrong:
@@ -178,7 +167,8 @@ def to_flat(source: Path, target: Path) -> None:
     """Write the flat form of a checkpoint: its weights, and `mask_values` among the keys."""
     checkpoint = load_checkpoint(source)
     known = checkpoint.mask_values
-    write_whole(checkpoint.weights | ({'mask_values': known} if known else {}), target)
+    with whole_file(target) as part:
+        torch.save(checkpoint.weights | ({'mask_values': known} if known else {}), part)
 
 
 def _main(args: argparse.Namespace) -> None:

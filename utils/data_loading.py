@@ -169,20 +169,19 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class ShuffledBatches:
     """Batches of (epoch, position) for one epoch after another, in an order of (seed, epoch).
 
-    positions: what to draw from, each once an epoch. Set `epoch` before iterating; `start` skips
-    that many batches, to go on in the middle of an epoch.
+    positions: what to draw from, each once an epoch. Set `epoch` before iterating.
     """
 
     def __init__(self, positions: list[int], batch_size: int, seed: int):
         self.positions, self.batch_size, self.seed = positions, batch_size, seed
-        self.epoch, self.start = 1, 0
+        self.epoch = 1
 
     def __len__(self) -> int:
-        return -(-len(self.positions) // self.batch_size) - self.start
+        return -(-len(self.positions) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.positions)
-        for first in range(self.start * self.batch_size, len(order), self.batch_size):
+        for first in range(0, len(order), self.batch_size):
             yield [(self.epoch, int(i)) for i in order[first : first + self.batch_size]]
 
 

@@ -13,8 +13,7 @@ from .errors import UserError
 def choose_device(name: str) -> torch.device:
     """The device of --device: 'auto' is CUDA, else Apple's MPS, else the CPU.
 
-    Under torchrun each process takes the GPU of its LOCAL_RANK. Raises UserError for a device
-    that this machine or this build of torch has not.
+    Raises UserError for a device that this machine or this build of torch has not.
     """
     there = {
         'cuda': torch.cuda.is_available(),
@@ -26,7 +25,7 @@ def choose_device(name: str) -> torch.device:
     if not there[name]:
         found = ', '.join(device for device, is_there in there.items() if is_there)
         raise UserError(f'--device {name}: torch {torch.__version__} finds only {found} here')
-    return torch.device(name, int(os.environ.get('LOCAL_RANK', 0)) if name == 'cuda' else None)
+    return torch.device(name)
 
 
 class Precision:
@@ -43,6 +42,12 @@ class Precision:
         self.name = name or (mixed_precision(device) if amp else 'fp32')
         self.dtype = dtypes[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == 'fp16')
+
+    def renew_scaler(self) -> None:
+        """Forget an unfinished step, which the scaler would not begin again; its scale stays."""
+        state = self.scaler.state_dict()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())
+        self.scaler.load_state_dict(state)
 
     def autocast(self) -> AbstractContextManager:
         """The context of the network's forward pass."""
@@ -66,7 +71,7 @@ def mixed_precision(device: torch.device) -> str:
 def cpu_bf16_speedup() -> float:
     """How many times faster this CPU multiplies matrices in bfloat16 than in float32.
 
-    Measured, in 0.1 s, since the processor's flags do not tell: with the same avx512_bf16 one gave
+    Measured, in 0.05 s, since the processor's flags do not tell: with the same avx512_bf16 one gave
     2.7 and another, whose matrix unit was masked, 0.5 (dev/LOG.md, 2026-11-24).
     """
 

@@ -23,16 +23,33 @@ def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse
     """Run `work(args)` and return the exit code: its own (None is 0), or a UserError's, 2."""
     try:
         return work(args) or 0
-    except UserError as error:
-        if args.debug:
-            raise
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         if args.debug:
             raise
         print('interrupted: files written so far are whole', file=sys.stderr)
         return EXIT_INTERRUPTED
+    except (UserError, OSError, RuntimeError) as error:
+        message = explain(error)
+        if args.debug or message is None:
+            raise
+        print(f'error: {message}', file=sys.stderr)
+        return getattr(error, 'exit_code', UserError.exit_code)
+
+
+def explain(error: Exception) -> str | None:
+    """What to tell the user of an error; None for one that is ours and wants its traceback."""
+    text = str(error)
+    if isinstance(error, UserError):
+        # A data worker's error arrives as its traceback, the message last.
+        return text.rpartition('UserError: ')[2].strip() if text.startswith('Caught ') else text
+    if isinstance(error, OSError):
+        return f'{error.filename or "file"}: {error.strerror or text}; files written are whole'
+    if 'out of memory' in text or "can't allocate memory" in text:
+        return (
+            f'out of memory: {text.splitlines()[0]} Try a smaller --scale or --batch-size, or '
+            '--amp; --device cpu where the GPU is too small.'
+        )
+    return None
 
 
 def first_few(names: Iterable[object], count: int = 3) -> str:

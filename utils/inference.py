@@ -79,6 +79,19 @@ class Predictor:
         precision = Precision(choose_device(device), amp)
         return cls(checkpoint.build_model(), scale, values, precision)
 
+    def threshold(self, asked: float | None) -> float:
+        """The probability above which a pixel is foreground: as asked, else one half.
+
+        Raises UserError for one asked of a network of more than two classes, where it cannot act.
+        """
+        classes = self.model.n_classes
+        if asked is not None and classes > 2:
+            raise UserError(
+                f'--mask-threshold acts on 1 or 2 classes; the model has {classes}, of which the '
+                'most probable is taken. Leave it out.'
+            )
+        return 0.5 if asked is None else asked
+
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
         """Probabilities (B, K, H, W) float32 of images (B, C, H, W) uint8 at training scale."""
@@ -96,7 +109,8 @@ class Predictor:
         Raises UserError for an image that is too small at this scale.
         """
         height, width = image.shape[:2]
-        tensor = torch.from_numpy(np.ascontiguousarray(image))
+        # torch warns of arrays that cannot be written to, as those of Pillow's pictures.
+        tensor = torch.from_numpy(np.require(image, requirements=['C', 'W']))
         tensor = tensor.view(height, width, -1).permute(2, 0, 1)
         size = scaled_size((width, height), self.scale)
         if min(size) < MIN_SIZE:

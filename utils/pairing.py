@@ -69,8 +69,11 @@ def _find_suffix(images: dict, masks: dict) -> str:
     # A suffix that serves every image serves the first, so only that one's masks are candidates;
     # '' and '_mask' are the guesses for a report of what is missing.
     candidates = {'', '_mask'} | {m.removeprefix(first) for m in masks if m.startswith(first)}
-    matches = {s: sum(stem + s in masks for stem in images) for s in candidates}
-    return max(sorted(candidates, key=len), key=matches.__getitem__)
+    ordered = sorted(candidates, key=len)
+    for suffix in ordered:  # each is given up at its first miss: names like 1 … 20000 have many
+        if all(stem + suffix in masks for stem in images):
+            return suffix
+    return max(ordered[:20], key=lambda suffix: sum(stem + suffix in masks for stem in images))
 
 
 def _report(images: dict, masks: dict, missing: list, double: list, suffix: str) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -25,6 +26,15 @@ class Meter:
         due = now - self.read >= seconds
         self.read = now if due else self.read
         return due
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside, in a validation for instance, is no part of the stretch."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.started += time.perf_counter() - begun
 
     def timed(self, batches: Iterable) -> Iterator:
         """The batches, with the time until each comes counted as waiting."""

@@ -39,8 +39,18 @@ class Schedule:
         return (self.by_step or self.by_score).state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from where state_dict was taken."""
+        """Go on from where state_dict was taken, after the optimizer's state was loaded.
+
+        The learning rate is the schedule's own for that step, which differs from the saved one
+        where a resumed run is to last longer.
+        """
         (self.by_step or self.by_score).load_state_dict(state)
+        if self.by_step:
+            by_step = self.by_step
+            for group, base, factor in zip(
+                by_step.optimizer.param_groups, by_step.base_lrs, by_step.lr_lambdas, strict=True
+            ):
+                group['lr'] = base * factor(by_step.last_epoch)
 
 
 @dataclass(frozen=True)

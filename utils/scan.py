@@ -13,12 +13,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from .decoding import open_picture, picture_header
+from .decoding import check_mode, examine_picture, open_picture
 from .dice_score import IGNORE
 from .errors import UserError, first_few
+from .files import whole_file
 from .mask_values import Value, count_values, mask_array, merge_counts
 from .pairing import Pair
 
+CACHE_VERSION = 1  # raise it when the same file would give other facts
 MAX_GUESSED_CLASSES = 32  # more values than this are a lossy or smoothed mask, not classes
 MAX_CLASSES = IGNORE  # class indices are uint8, and this label is padding's
 
@@ -76,7 +78,9 @@ def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
             return cache.get(pair) or cache.put(pair, _read_facts(pair))
         except UserError as error:
             problems.append(str(error))
-            return None
+        except OSError as error:  # a link to nothing, a file gone since the folder was listed
+            problems.append(f'{error.filename} cannot be read: {error.strerror}')
+        return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         examined = threads.map(examine, pairs)
@@ -92,7 +96,8 @@ def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
 
 
 def _read_facts(pair: Pair) -> PairFacts:
-    image_size, image_mode = picture_header(pair.image)
+    image_size, image_mode = examine_picture(pair.image)
+    check_mode(image_mode, pair.image)
     mask = open_picture(pair.mask)
     counts = count_values(mask_array(mask, pair.mask))
     kind = 'index' if mask.mode in ('P', 'PA') else 'value'
@@ -194,9 +199,11 @@ class _Cache:
         self.path = folder / f'{hashlib.sha256(places.encode()).hexdigest()[:16]}.json'
         self.seen: dict = {}  # what goes back into the file: entries of files since gone do not
         try:
-            self.entries = json.loads(self.path.read_text(encoding='utf-8'))
+            content = json.loads(self.path.read_text(encoding='utf-8'))
         except (OSError, ValueError):
-            self.entries = {}
+            content = None
+        usable = isinstance(content, dict) and content.get('version') == CACHE_VERSION
+        self.entries = content['pairs'] if usable else {}
 
     @staticmethod
     def _key(pair: Pair) -> str:
@@ -228,8 +235,8 @@ class _Cache:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(f'.{os.getpid()}')
-            temporary.write_text(json.dumps(self.seen), encoding='utf-8')
-            temporary.replace(self.path)
+            content = {'version': CACHE_VERSION, 'pairs': self.seen}
+            with whole_file(self.path) as part:
+                part.write_text(json.dumps(content), encoding='utf-8')
         except OSError as error:
             print(f'note: the scan of the masks is not remembered: {error}')

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+from .files import whole_file
+
 if TYPE_CHECKING:
     from PIL import Image
     from torch import nn
@@ -36,12 +38,9 @@ class Tracker:
         run_id: str | None = None,
     ):
         self.csv_path = output / 'metrics.csv'
-        if resumed_step is None:
-            self.csv_path.unlink(missing_ok=True)
-        else:
-            _drop_rows_after(self.csv_path, resumed_step)
-        text = json.dumps(args, indent=1, default=str)
-        (output / 'args.json').write_text(text + '\n', encoding='utf-8')
+        _keep_rows_until(self.csv_path, resumed_step or 0)
+        with whole_file(output / 'args.json') as part:
+            part.write_text(json.dumps(args, indent=1, default=str) + '\n', encoding='utf-8')
         self.run = None
         mode = wandb_mode(mode)
         if mode != 'disabled':
@@ -125,6 +124,8 @@ def _has_api_key() -> bool:
 
 def append_csv(path: Path, rows: list[dict]) -> None:
     """Append rows, with a header where the file is new; None is written as an empty cell."""
+    if not rows:
+        return
     with path.open('a', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         if file.tell() == 0:
@@ -132,15 +133,16 @@ def append_csv(path: Path, rows: list[dict]) -> None:
         writer.writerows(rows)
 
 
-def _drop_rows_after(path: Path, step: int) -> None:
+def _keep_rows_until(path: Path, step: int) -> None:
     """Remove what a run logged between its last checkpoint and its end: it will come again."""
     if not path.exists():
         return
     with path.open(newline='', encoding='utf-8') as file:
-        rows = [row for row in csv.DictReader(file) if int(row['step']) <= step]
-    path.unlink()
-    if rows:
-        append_csv(path, rows)
+        # A row that a kill has torn lacks its last cells.
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    with whole_file(path) as part:
+        part.touch()
+        append_csv(part, [row for row in rows if int(row['step']) <= step])
 
 
 def set_aside_earlier_run(output: Path) -> Path | None:
@@ -148,9 +150,9 @@ def set_aside_earlier_run(output: Path) -> Path | None:
 
     Returns the new folder, or None where there was nothing.
     """
-    names = ('args.json', 'metrics.csv', 'samples.png', 'wandb')
+    names = ('best.pth', 'last.pth', 'args.json', 'metrics.csv', 'samples.png', 'wandb')
     files = [output / name for name in names if (output / name).exists()]
-    files += sorted(output.glob('*.pth'))
+    files += sorted(output.glob('checkpoint_epoch*.pth'))
     if not files:
         return None
     folder = output / f'earlier-{datetime.now():%Y%m%d-%H%M%S-%f}'

@@ -93,7 +93,11 @@ class TrainingData:
         """A few batches of training images, as they are, on the device, for BatchNorm."""
         stride = max(1, len(self.training) // STATISTICS_IMAGES)
         positions = self.training[::stride][:STATISTICS_IMAGES]
-        for batch in same_size_batches(positions, self.dataset.sizes, self.batches.batch_size):
+        size = self.batches.batch_size
+        batches = [positions[first : first + size] for first in range(0, len(positions), size)]
+        if len(batches) > 1 and len(batches[-1]) < size:
+            del batches[-1]  # one small image alone has no variance, and would weigh like the rest
+        for batch in batches:
             items = pad_batch([self.dataset[position] for position in batch])
             yield to_device(items, self.device)[0]
 

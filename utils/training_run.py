@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from unet import UNet
 
-from .batchnorm import reestimate_statistics
+from .batchnorm import StatisticsSnapshot, reestimate_statistics
 from .checkpoint import (
     Checkpoint,
     NotFiniteError,
@@ -23,10 +23,12 @@ from .checkpoint import (
 )
 from .device import Precision, choose_device
 from .errors import DivergedError, UserError
+from .files import remove_parts, whole_file
 from .inference import Predictor
 from .metrics import RATIOS
 from .progress import Meter
 from .recipes import RECIPES, Recipe, Schedule
+from .resume import read_last
 from .tracking import Tracker, set_aside_earlier_run
 from .training_data import TrainingData
 from .visualize import sample_sheet
@@ -44,6 +46,7 @@ class Run:
     optimizer: Optimizer
     schedule: Schedule
     tracker: Tracker
+    snapshot: StatisticsSnapshot
     meter: Meter = field(default_factory=Meter)
     epoch: int = 0  # whole epochs done
     step: int = 0  # optimizer steps done
@@ -84,34 +87,20 @@ class Run:
         model = _build_model(args, data, source).to(device, memory_format=torch.channels_last)
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
+        snapshot = StatisticsSnapshot(model)
         tracker = _open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
-        run = cls(args, recipe, precision, data, model.train(), optimizer, schedule, tracker)
+        parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, snapshot)
+        run = cls(args, *parts)
         if state:
             run._restore(state)
         return run
 
     @classmethod
     def resume(cls, args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]) -> 'Run':
-        """Go on after the last whole epoch of a run.
-
-        parse: reads the command line with the given defaults, the run's settings. Raises
-        UserError where there is no such file, nothing left to do, or other data.
-        """
-        path = Path(args.resume or args.output / 'last.pth')
-        source = load_checkpoint(path)
-        if source.training is None:
-            raise UserError(
-                f'{path} holds weights only; --resume takes a last.pth. To start a new run from '
-                f'these weights say --load {path}'
-            )
-        args = parse(source.training['args'] | {'output': str(path.parent)})
-        done = source.training['epoch']
-        if done >= args.epochs:
-            raise UserError(
-                f'{path} has done {done} of {args.epochs} epochs. Ask for more with --epochs (-e).'
-            )
+        """Go on after the last whole epoch of a run; arguments and errors as read_last's."""
+        args, source = read_last(args, parse)
         return cls.begin(args, source, source.training)
 
     def describe(self) -> str:
@@ -155,6 +144,14 @@ class Run:
         with self.precision.autocast():
             reestimate_statistics(self.model, self.data.statistics_batches())
 
+    def undo_step(self) -> None:
+        """Take back what a step that ran out of memory has done so far, to do it again."""
+        self.snapshot.restore()
+        self.precision.renew_scaler()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.step == 0:  # the optimizer's first step may have allocated a part of its state
+            self.optimizer.state.clear()
+
     def record_validation(self, epoch: int, training: dict, scores: dict | None) -> None:
         """A row of metrics.csv, samples.png, and best.pth where Dice is the highest so far.
 
@@ -166,7 +163,8 @@ class Run:
         row |= training | {'seconds': round(self.meter.seconds(), 2)}
         row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
         sheet = self._sample_sheet()
-        sheet.save(self.args.output / 'samples.png')
+        with whole_file(self.args.output / 'samples.png') as part:
+            sheet.save(part)
         self.tracker.log_validation(row, sheet, self.model if self.args.wandb_histograms else None)
         dice = scores and scores['dice_dataset']
         if dice is not None and (self.best is None or dice > self.best):
@@ -234,7 +232,15 @@ def _build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoin
     values = len(data.dataset.mask_values)
     if source is None:
         n_classes = 1 if args.classes == 1 else values
-        return UNet(data.dataset.channels, n_classes, args.bilinear, args.base_channels)
+        return UNet(data.dataset.channels, n_classes, args.bilinear, args.base_channels or 64)
+    has = source.model
+    if args.bilinear and not has['bilinear']:
+        raise UserError(f'--bilinear, but {args.load} has transposed convolutions. Leave it out.')
+    if args.base_channels not in (None, has['base_channels']):
+        raise UserError(
+            f'--base-channels is {args.base_channels}, but {args.load} has '
+            f'{has["base_channels"]}. Leave it out.'
+        )
     had = source.model['n_classes']
     binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
     n_classes = 1 if binary else values
@@ -255,6 +261,7 @@ def _open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
     args.output.mkdir(parents=True, exist_ok=True)
+    remove_parts(args.output)
     aside = None if state else set_aside_earlier_run(args.output)
     if aside:
         print(f'note: the files of an earlier run are now in {aside}')

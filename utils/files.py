@@ -1,0 +1,28 @@
+"""Files that appear whole or not at all, whatever happens while they are written."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix; on success its file takes the place.
+
+    At any moment, power failures included, `path` is the old file or the new one, both complete.
+    """
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
+    try:
+        yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process left half written in `folder`."""
+    for part in folder.glob('.*.part.*'):
+        part.unlink(missing_ok=True)

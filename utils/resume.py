@@ -1,0 +1,53 @@
+"""Which run --resume goes on with, and whether the command line lets it."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from .checkpoint import Checkpoint, load_checkpoint
+from .errors import UserError, first_few
+
+# What may differ when a run is resumed; all else decides its course.
+FREE = ('epochs', 'workers', 'device', 'wandb', 'wandb_histograms', 'images', 'masks')
+
+
+def read_last(
+    args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]
+) -> tuple[argparse.Namespace, Checkpoint]:
+    """The settings and the last.pth of the run to go on with, in its own folder.
+
+    args: --resume names the file; '' is last.pth in --output. parse: reads the command line with
+    the given defaults. Raises UserError where there is no such file, nothing left to do, or the
+    command line has other settings than the run.
+    """
+    path = Path(args.resume or args.output / 'last.pth')
+    if not path.is_file():
+        there = first_few(sorted(Path('checkpoints').rglob('last.pth'))) or 'none'
+        raise UserError(
+            f'{path} does not exist. --resume takes the last.pth of a run; found: {there}. Other '
+            'checkpoints hold weights only, to start a new run from with --load.'
+        )
+    source = load_checkpoint(path)
+    if source.training is None:
+        raise UserError(
+            f'{path} holds weights only; --resume takes a last.pth. To start a new run from '
+            f'these weights say --load {path}'
+        )
+    settings = source.training['args'] | {'output': str(path.parent)}
+    args = parse(settings)
+    changed = [
+        f'--{name.replace("_", "-")} is {getattr(args, name)}, was {value}'
+        for name, value in settings.items()
+        if name not in FREE and str(getattr(args, name)) != str(value)
+    ]
+    if changed:
+        raise UserError(
+            f'a resumed run keeps its settings, but {"; ".join(changed)}. Leave them out, or '
+            f'start a new run with --load {path}'
+        )
+    done = source.training['epoch']
+    if done >= args.epochs:
+        raise UserError(
+            f'{path} has done {done} of {args.epochs} epochs. Ask for more with --epochs (-e).'
+        )
+    return args, source
