@@ -108,7 +108,7 @@ def format_table(scores: dict) -> str:
         figures = ''.join(f'{_number(row[name]):>8}' for name in names)
         lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
     lines.append(f'dice_reference {_number(scores["dice_reference"])} (batch means averaged)')
-    return '\n'.join(lines)
+    return '\n'.join(line.rstrip() for line in lines)
 
 
 def _mean(values: Tensor) -> float | None:
