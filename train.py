@@ -2,7 +2,7 @@
 
     python train.py -e 1 -s 0.1 --base-channels 8      # a smoke test for any CPU
     python train.py --amp                              # data/imgs, data/masks, the best settings
-    python train.py --resume                           # go on after the last whole epoch
+    python train.py --resume                           # go on where the last run stopped
 
 Writes into checkpoints/: checkpoint_epoch{N}.pth each epoch, best.pth (highest validation Dice),
 last.pth (for --resume), metrics.csv, args.json and a sheet of predictions, samples.png.
@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.errors import DivergedError, UserError, run_program
+from utils.errors import UserError, run_program
 from utils.options import add_data_options, add_debug_option, add_device_options, number_in
 
 
@@ -38,6 +38,8 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     add = parser.add_argument_group('Output').add_argument
     add('--output', type=Path, default='checkpoints', metavar='DIR',
         help='folder for all that training writes (default: %(default)s)')
+    add('--save-minutes', type=number_in(float, 0), default=10.0, metavar='M',
+        help='minutes between last.pth files within an epoch (default: 10)')
     add('--wandb', choices=['auto', 'online', 'offline', 'disabled'], default='auto',
         help='log to Weights & Biases (default: auto, online where you are logged in)')
     add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
@@ -94,50 +96,64 @@ from utils.device import Precision
 from utils.dice_score import segmentation_loss
 from utils.metrics import summarize
 from utils.recipes import MAX_GRADIENT_NORM
+from utils.signals import StopRequest
 from utils.training_run import Run
 
 SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 
 
-def train(args: argparse.Namespace, argv: list[str] | None = None) -> None:
-    """Train as the command line says."""
+def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
+    """Train as the command line says; returns the exit code."""
     if args.resume is not None:
         run = Run.resume(args, lambda defaults: get_args(argv, defaults))
     else:
         run = Run.begin(args)
     print(run.describe())
     try:
-        for epoch in range(run.epoch + 1, run.args.epochs + 1):
-            train_epoch(run, epoch)
+        with StopRequest() as stop:
+            while run.epoch < run.args.epochs and not stop.received:
+                train_epoch(run, stop)
     finally:
         run.tracker.close()
+    if stop.received:
+        print(f'stopped by {stop.received} at step {run.step}; go on with {run.how_to_resume()}')
+        return stop.exit_code
     print(run.farewell())
+    return 0
 
 
-def train_epoch(run: Run, epoch: int) -> None:
-    """One pass over the training images, with its validations and checkpoints."""
-    run.data.batches.epoch = epoch
-    validate_after = validation_steps(len(run.data.batches), run.recipe.validations_per_epoch)
-    run.meter.reset()
-    title = f'Epoch {epoch}/{run.args.epochs}'
+def train_epoch(run: Run, stop: StopRequest) -> None:
+    """One pass over the training images, from where the run stands, or until asked to stop."""
+    batches = run.data.batches
+    validate_after = validation_steps(len(batches), run.recipe.validations_per_epoch)
+    run.begin_epoch()
+    title = f'Epoch {batches.epoch}/{run.args.epochs}'
     with tqdm(total=len(run.data.training), desc=title, unit='img', dynamic_ncols=True) as bar:
-        for done, batch in enumerate(run.meter.timed(run.data.loader), start=1):
+        bar.update(run.meter.images)
+        for batch in run.meter.timed(run.data.loader):
             loss = step_or_recompute(run, batch)
-            run.schedule.after_step()
-            run.step += 1
-            run.meter.add(loss, len(batch['image']))
+            run.count_step(loss, len(batch['image']))
             bar.update(len(batch['image']))
-            if run.meter.due(SECONDS_PER_READING) or done in validate_after:
-                figures = run.meter.figures()
-                bar.set_postfix_str(
-                    f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}'
-                )
-                check_finite(run, epoch, figures['loss'])
-                run.log_step(epoch, figures)
-            if done in validate_after:
+            due = run.batch in validate_after
+            if due or run.meter.due(SECONDS_PER_READING):
+                read_meter(run, bar)
+            if due:
                 with run.meter.paused():
-                    validate(run, epoch)
-    run.save_epoch(epoch)
+                    validate(run)
+            if run.batch < len(batches) and (stop.received or run.saving_due()):
+                run.save_last()
+            if stop.received and run.batch < len(batches):
+                return
+    run.end_epoch()
+
+
+def read_meter(run: Run, bar: tqdm) -> None:
+    """Show, check and log how the epoch has gone so far; waits for the device."""
+    figures = run.meter.figures()
+    bar.set_postfix_str(f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}')
+    if not math.isfinite(figures['loss']):
+        raise run.diverged(f'the loss became {figures["loss"]}')
+    run.log_step(figures)
 
 
 def train_step(
@@ -188,7 +204,7 @@ def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
     return step_or_recompute(run, batch)
 
 
-def validate(run: Run, epoch: int) -> None:
+def validate(run: Run) -> None:
     """Score the network, log it, and keep it as best.pth where it is the best so far."""
     training = run.meter.figures()
     if run.recipe.precise_statistics:
@@ -200,27 +216,17 @@ def validate(run: Run, epoch: int) -> None:
         scores = summarize(counts, values, batch_size)
         run.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
-            f'Epoch {epoch}, step {run.step}: validation Dice {text(scores["dice_dataset"])}, '
-            f'per image {text(scores["dice_per_image"])}, loss {training["loss"]:.3f}'
+            f'Epoch {run.epoch + 1}, step {run.step}: validation Dice '
+            f'{text(scores["dice_dataset"])}, per image {text(scores["dice_per_image"])}, '
+            f'loss {training["loss"]:.3f}'
         )
-    run.record_validation(epoch, training, scores)
+    run.record_validation(training, scores)
 
 
 def validation_steps(steps: int, validations: int) -> set[int]:
     """The steps of an epoch after which to validate, evenly spaced, the last one among them."""
     validations = min(steps, validations)
     return {round(steps * k / validations) for k in range(1, validations + 1)}
-
-
-def check_finite(run: Run, epoch: int, loss: float) -> None:
-    """Raise DivergedError for a loss that is no number."""
-    if math.isfinite(loss):
-        return
-    raise DivergedError(
-        f'the loss became {loss} at epoch {epoch}, step {run.step} (precision '
-        f'{run.precision.name}, learning rate {run.learning_rate:.2g}). Last good file: '
-        f'{run.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
-    )
 
 
 def text(value: float | None) -> str:

@@ -298,15 +298,15 @@ def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch,
     data_set(folder, 6)
     options = ['-e', '3', '--recipe', recipe, '--workers', workers]
     assert run_train(*options, '--output', 'whole') == 0
-    save_epoch = train.Run.save_epoch
+    end_epoch = train.Run.end_epoch
 
-    def interrupted(run, epoch):
-        save_epoch(run, epoch)
-        if epoch == 2:
+    def interrupted(run):
+        end_epoch(run)
+        if run.epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Run, 'save_epoch', interrupted)
+        patch.setattr(train.Run, 'end_epoch', interrupted)
         assert run_train(*options, '--output', 'broken') == 130
     assert train.main(['--resume', 'broken/last.pth']) == 0
     assert same_weights('whole/last.pth', 'broken/last.pth')
@@ -324,7 +324,7 @@ def test_resume_without_a_name_takes_the_outputs_last_and_can_ask_for_more_epoch
     assert train.main(['--resume']) == 2
     assert 'checkpoints/last.pth has done 1 of 1 epochs. Ask for more' in capsys.readouterr().err
     assert train.main(['--resume', '-e', '2']) == 0
-    assert 'resuming after epoch 1, step 2' in capsys.readouterr().out
+    assert 'resuming after step 2, in epoch 2' in capsys.readouterr().out
     assert load_checkpoint('checkpoints/last.pth').training['epoch'] == 2
 
 
@@ -471,7 +471,8 @@ def test_statistics_that_are_no_number_are_not_saved_and_stop_with_exit_code_3(
     monkeypatch.setattr(train.Run, 'reestimate_statistics', poison)
     assert run_train('-e', '1') == 3
     err = capsys.readouterr().err
-    assert 'training went wrong at step 2: weights with NaN or infinity are not saved: inc' in err
+    assert 'weights with NaN or infinity are not saved: inc.' in err
+    assert 'at epoch 1, step 2 (precision fp32' in err
     assert not list((folder / 'checkpoints').glob('*.pth'))
 
 

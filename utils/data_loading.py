@@ -24,6 +24,7 @@ from .errors import UserError, first_few
 from .mask_values import Value, mask_array, to_indices
 from .pairing import pair_files
 from .scan import check_classes, match_values, scan_pairs
+from .signals import ignore_in_worker
 
 
 class BasicDataset(Dataset):
@@ -169,19 +170,20 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 class ShuffledBatches:
     """Batches of (epoch, position) for one epoch after another, in an order of (seed, epoch).
 
-    positions: what to draw from, each once an epoch. Set `epoch` before iterating.
+    positions: what to draw from, each once an epoch. Set `epoch` before iterating, and `start`
+    to the number of batches that are done already; the length counts these too.
     """
 
     def __init__(self, positions: list[int], batch_size: int, seed: int):
         self.positions, self.batch_size, self.seed = positions, batch_size, seed
-        self.epoch = 1
+        self.epoch, self.start = 1, 0
 
     def __len__(self) -> int:
         return -(-len(self.positions) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.positions)
-        for first in range(0, len(order), self.batch_size):
+        for first in range(self.start * self.batch_size, len(order), self.batch_size):
             yield [(self.epoch, int(i)) for i in order[first : first + self.batch_size]]
 
 
@@ -211,6 +213,7 @@ def make_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=pad_batch,
+        worker_init_fn=ignore_in_worker,
         pin_memory=device.type == 'cuda',
         persistent_workers=workers > 0,
     )

@@ -20,6 +20,22 @@ class Meter:
         self._loss: Tensor | float = 0.0
         self.started = self.read = time.perf_counter()
 
+    def state(self) -> dict:
+        """Plain values that load_state takes; waits for the device."""
+        return {
+            'loss': float(self._loss),
+            'steps': self.steps,
+            'images': self.images,
+            'waited': self.waited,
+            'seconds': self.seconds(),
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Go on with the stretch of which this is the state."""
+        self._loss, self.steps, self.images = state['loss'], state['steps'], state['images']
+        self.waited = state['waited']
+        self.started = time.perf_counter() - state['seconds']
+
     def due(self, seconds: float) -> bool:
         """Whether it is that long since this was last true; a reading costs a synchronisation."""
         now = time.perf_counter()
@@ -50,7 +66,7 @@ class Meter:
 
     def add(self, loss: Tensor, images: int) -> None:
         """Count one step: its loss, a scalar left on its device, and its number of images."""
-        self._loss = self._loss + loss.detach()
+        self._loss = self._loss + loss.detach().double()
         self.images += images
         self.steps += 1
 

@@ -8,7 +8,16 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .errors import UserError, first_few
 
 # What may differ when a run is resumed; all else decides its course.
-FREE = ('epochs', 'workers', 'device', 'wandb', 'wandb_histograms', 'images', 'masks')
+FREE = (
+    'epochs',
+    'save_minutes',
+    'workers',
+    'device',
+    'wandb',
+    'wandb_histograms',
+    'images',
+    'masks',
+)
 
 
 def read_last(

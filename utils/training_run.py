@@ -3,12 +3,14 @@
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.optim import Optimizer
 
 from unet import UNet
@@ -31,6 +33,7 @@ from .recipes import RECIPES, Recipe, Schedule
 from .resume import read_last
 from .tracking import Tracker, set_aside_earlier_run
 from .training_data import TrainingData
+from .training_model import build_model
 from .visualize import sample_sheet
 
 
@@ -49,10 +52,12 @@ class Run:
     snapshot: StatisticsSnapshot
     meter: Meter = field(default_factory=Meter)
     epoch: int = 0  # whole epochs done
+    batch: int = 0  # batches done of the next one
     step: int = 0  # optimizer steps done
     best: float | None = None  # highest validation Dice
     scores: dict | None = None  # of the last validation
     last_saved: Path | None = None
+    saved_at: float = field(default_factory=time.monotonic)
 
     @classmethod
     def begin(
@@ -84,7 +89,7 @@ class Run:
                 f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
                 'run from its weights with --load.'
             )
-        model = _build_model(args, data, source).to(device, memory_format=torch.channels_last)
+        model = build_model(args, data, source).to(device, memory_format=torch.channels_last)
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         snapshot = StatisticsSnapshot(model)
@@ -95,11 +100,12 @@ class Run:
         run = cls(args, *parts)
         if state:
             run._restore(state)
+            run.scores = source.metrics
         return run
 
     @classmethod
     def resume(cls, args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]) -> 'Run':
-        """Go on after the last whole epoch of a run; arguments and errors as read_last's."""
+        """Go on where a run stopped; arguments and errors are read_last's."""
         args, source = read_last(args, parse)
         return cls.begin(args, source, source.training)
 
@@ -117,8 +123,8 @@ class Run:
             lines.append('note: this device is no faster in half precision: --amp changes nothing')
         if not self.data.validation:
             lines.append('note: no validation set: no Dice and no best.pth')
-        if self.epoch:
-            lines.append(f'resuming after epoch {self.epoch}, step {self.step}')
+        if self.step:
+            lines.append(f'resuming after step {self.step}, in epoch {self.epoch + 1}')
         return '\n'.join(lines)
 
     def farewell(self) -> str:
@@ -127,16 +133,45 @@ class Run:
         score = '' if self.best is None else f'Best validation Dice {self.best:.4f}.\n'
         return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
 
+    def how_to_resume(self) -> str:
+        """The command that goes on with this run."""
+        return f'python train.py --resume {self.args.output / "last.pth"}'
+
+    def diverged(self, what: str) -> DivergedError:
+        """The error that ends a training of which `what` has become of no use."""
+        return DivergedError(
+            f'{what} at epoch {self.epoch + 1}, step {self.step} (precision '
+            f'{self.precision.name}, learning rate {self.learning_rate:.2g}). Last good file: '
+            f'{self.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
+        )
+
+    def begin_epoch(self) -> None:
+        """Set the batches to where the run stands in its next epoch."""
+        self.data.batches.epoch, self.data.batches.start = self.epoch + 1, self.batch
+        if not self.batch:
+            self.meter.reset()
+
+    def count_step(self, loss: Tensor, images: int) -> None:
+        """Move on by one optimizer step, of which this was the loss and number of images."""
+        self.schedule.after_step()
+        self.meter.add(loss, images)
+        self.step += 1
+        self.batch += 1
+
+    def saving_due(self) -> bool:
+        """Whether last.pth is as old as --save-minutes."""
+        return time.monotonic() - self.saved_at >= 60 * self.args.save_minutes
+
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
         return self.optimizer.param_groups[0]['lr']
 
-    def log_step(self, epoch: int, figures: dict) -> None:
+    def log_step(self, figures: dict) -> None:
         """Training figures, for W&B."""
         named = {f'train {name}': value for name, value in figures.items()}
         self.tracker.log_step(
-            self.step, named | {'learning rate': self.learning_rate, 'epoch': epoch}
+            self.step, named | {'learning rate': self.learning_rate, 'epoch': self.epoch + 1}
         )
 
     def reestimate_statistics(self) -> None:
@@ -152,14 +187,14 @@ class Run:
         if self.step == 0:  # the optimizer's first step may have allocated a part of its state
             self.optimizer.state.clear()
 
-    def record_validation(self, epoch: int, training: dict, scores: dict | None) -> None:
+    def record_validation(self, training: dict, scores: dict | None) -> None:
         """A row of metrics.csv, samples.png, and best.pth where Dice is the highest so far.
 
         training: the meter's figures; scores: of utils.metrics, None without a validation set.
         """
         self.scores = scores
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
-        row = {'epoch': epoch, 'step': self.step, 'learning_rate': self.learning_rate}
+        row = {'epoch': self.epoch + 1, 'step': self.step, 'learning_rate': self.learning_rate}
         row |= training | {'seconds': round(self.meter.seconds(), 2)}
         row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
         sheet = self._sample_sheet()
@@ -171,10 +206,15 @@ class Run:
             self.best = dice
             self._save('best.pth')
 
-    def save_epoch(self, epoch: int) -> None:
-        """checkpoint_epoch{N}.pth, and last.pth with all that a resumed run needs."""
-        self.epoch = epoch
-        self._save(f'checkpoint_epoch{epoch}.pth')
+    def end_epoch(self) -> None:
+        """Count the epoch, and write checkpoint_epoch{N}.pth and last.pth."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self._save(f'checkpoint_epoch{self.epoch}.pth')
+        self.save_last()
+
+    def save_last(self) -> None:
+        """Write last.pth, with all that a resumed run needs."""
+        self.saved_at = time.monotonic()
         settings = {k: v for k, v in vars(self.args).items() if k not in ('resume', 'debug')}
         training = {
             'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
@@ -185,8 +225,8 @@ class Run:
             'precision': self.precision.name,
             'wandb': self.tracker.run_id,
         }
-        training |= {name: getattr(self, name) for name in ('epoch', 'step', 'best')}
-        training['checkpointing'] = self.model.checkpointing
+        training |= {name: getattr(self, name) for name in ('epoch', 'batch', 'step', 'best')}
+        training |= {'checkpointing': self.model.checkpointing, 'meter': self.meter.state()}
         self._save('last.pth', training)
 
     def _save(self, name: str, training: dict | None = None) -> None:
@@ -201,10 +241,7 @@ class Run:
         try:
             save_checkpoint(checkpoint, self.args.output / name)
         except NotFiniteError as error:
-            raise DivergedError(
-                f'training went wrong at step {self.step}: {error}. Last good file: '
-                f'{self.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
-            ) from error
+            raise self.diverged(str(error)) from error
         self.last_saved = self.args.output / name
 
     def _restore(self, state: dict) -> None:
@@ -212,7 +249,9 @@ class Run:
         self.schedule.load_state_dict(state['schedule'])
         self.precision.scaler.load_state_dict(state['scaler'])
         self.model.use_checkpointing(state['checkpointing'])
-        self.epoch, self.step, self.best = state['epoch'], state['step'], state['best']
+        self.meter.load_state(state['meter'])
+        for name in ('epoch', 'batch', 'step', 'best'):
+            setattr(self, name, state[name])
 
     def _sample_sheet(self) -> Image.Image:
         dataset = self.data.dataset
@@ -224,36 +263,6 @@ class Run:
         ]
         self.model.train()
         return sample_sheet(rows)
-
-
-def _build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoint | None) -> UNet:
-    """A new network, or the source's with a new last layer where the classes differ."""
-    torch.manual_seed(args.seed)
-    values = len(data.dataset.mask_values)
-    if source is None:
-        n_classes = 1 if args.classes == 1 else values
-        return UNet(data.dataset.channels, n_classes, args.bilinear, args.base_channels or 64)
-    has = source.model
-    if args.bilinear and not has['bilinear']:
-        raise UserError(f'--bilinear, but {args.load} has transposed convolutions. Leave it out.')
-    if args.base_channels not in (None, has['base_channels']):
-        raise UserError(
-            f'--base-channels is {args.base_channels}, but {args.load} has '
-            f'{has["base_channels"]}. Leave it out.'
-        )
-    had = source.model['n_classes']
-    binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
-    n_classes = 1 if binary else values
-    model = UNet(**(source.model | {'n_classes': n_classes}))
-    weights = dict(source.weights)
-    if had != n_classes:
-        weights |= {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
-        print(
-            f'note: the weights are for {had} classes and the masks have {n_classes}: '
-            'the last layer starts anew'
-        )
-    model.load_state_dict(weights)
-    return model
 
 
 def _open_output(args: argparse.Namespace, state: dict | None) -> Tracker:

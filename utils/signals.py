@@ -1,0 +1,52 @@
+"""Asking a training to stop: it ends the step it is in, saves, and goes."""
+
+import signal
+from types import FrameType, TracebackType
+
+# What a stopped training returns: shells expect 128 + the signal; a scheduler that warns with
+# SIGUSR1 before its time limit should see success, since the run goes on with --resume.
+EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143, 'SIGUSR1': 0}
+
+
+class StopRequest:
+    """While entered, `received` tells which signal has come; a second one acts at once."""
+
+    def __init__(self):
+        self.received: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> 'StopRequest':
+        for name in EXIT_CODES:
+            if hasattr(signal, name):  # Windows has no SIGUSR1
+                number = getattr(signal, name)
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    @property
+    def exit_code(self) -> int:
+        """Of the program, after a signal was received."""
+        return EXIT_CODES[self.received]
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+
+def ignore_in_worker(worker: int) -> None:
+    """worker_init_fn of a DataLoader: Ctrl-C reaches every process, but only the first decides."""
+    del worker
+    for name in EXIT_CODES:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,0 +1,41 @@
+"""The network that a run trains: a new one, or one that goes on from weights."""
+
+import argparse
+
+import torch
+
+from unet import UNet
+
+from .checkpoint import Checkpoint
+from .errors import UserError
+from .training_data import TrainingData
+
+
+def build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoint | None) -> UNet:
+    """A new network, or the source's with a new last layer where the classes differ."""
+    torch.manual_seed(args.seed)
+    values = len(data.dataset.mask_values)
+    if source is None:
+        n_classes = 1 if args.classes == 1 else values
+        return UNet(data.dataset.channels, n_classes, args.bilinear, args.base_channels or 64)
+    has = source.model
+    if args.bilinear and not has['bilinear']:
+        raise UserError(f'--bilinear, but {args.load} has transposed convolutions. Leave it out.')
+    if args.base_channels not in (None, has['base_channels']):
+        raise UserError(
+            f'--base-channels is {args.base_channels}, but {args.load} has '
+            f'{has["base_channels"]}. Leave it out.'
+        )
+    had = source.model['n_classes']
+    binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
+    n_classes = 1 if binary else values
+    model = UNet(**(source.model | {'n_classes': n_classes}))
+    weights = dict(source.weights)
+    if had != n_classes:
+        weights |= {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
+        print(
+            f'note: the weights are for {had} classes and the masks have {n_classes}: '
+            'the last layer starts anew'
+        )
+    model.load_state_dict(weights)
+    return model
