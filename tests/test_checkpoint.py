@@ -183,8 +183,10 @@ def test_a_missing_file_says_which_there_are(tmp_path, monkeypatch):
         path = tmp_path / 'checkpoints' / name
         path.write_bytes(b'')
         os.utime(path, (age, age))
+    (tmp_path / 'checkpoints/.last.77.part.pth').write_bytes(b'left by a kill')
     with pytest.raises(UserError) as caught:
         load_checkpoint('MODEL.pth')
     text = str(caught.value)
+    assert 'part' not in text
     assert 'checkpoints/checkpoint_epoch2.pth, checkpoints/best.pth, checkpoints/last.pth' in text
     assert 'for instance checkpoints/best.pth, or rename it MODEL.pth' in text

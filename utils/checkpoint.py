@@ -150,7 +150,8 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
 
 
 def _not_there(path: Path) -> str:
-    files = sorted(Path('checkpoints').rglob('*.pth'), key=lambda p: p.stat().st_mtime)
+    files = [p for p in Path('checkpoints').rglob('*.pth') if not p.name.startswith('.')]
+    files.sort(key=lambda p: p.stat().st_mtime)
     if not files:
         return (
             f'{path} does not exist, and checkpoints/ holds none either. Train a network first '
