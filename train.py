@@ -84,8 +84,6 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
 if __name__ == '__main__':
     get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
 
-import math
-
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -94,6 +92,7 @@ from evaluate import evaluate
 from utils.data_loading import to_device
 from utils.device import Precision
 from utils.dice_score import segmentation_loss
+from utils.guard import MOST_IN_A_ROW, StepGuard
 from utils.metrics import summarize
 from utils.recipes import MAX_GRADIENT_NORM
 from utils.signals import StopRequest
@@ -151,9 +150,10 @@ def read_meter(run: Run, bar: tqdm) -> None:
     """Show, check and log how the epoch has gone so far; waits for the device."""
     figures = run.meter.figures()
     bar.set_postfix_str(f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}')
-    if not math.isfinite(figures['loss']):
-        raise run.diverged(f'the loss became {figures["loss"]}')
-    run.log_step(figures)
+    bad, in_a_row = run.guard.bad_steps()
+    if in_a_row >= min(MOST_IN_A_ROW, len(run.data.batches)):
+        raise run.diverged(f'loss or gradient was not finite in {in_a_row} steps in a row')
+    run.log_step(figures | {'skipped steps': bad})
 
 
 def train_step(
@@ -162,11 +162,14 @@ def train_step(
     masks: Tensor,
     optimizer: torch.optim.Optimizer,
     precision: Precision,
+    guard: StepGuard,
 ) -> tuple[Tensor, Tensor]:
     """One step; returns the loss and the gradient's norm before clipping, scalars on the device.
 
-    images: (B, C, H, W) float in [0, 1]; masks: (B, H, W) class indices or IGNORE.
+    images: (B, C, H, W) float in [0, 1]; masks: (B, H, W) class indices or IGNORE. A loss or
+    gradient that is not finite counts as a gradient of zero, and its batch not at all.
     """
+    guard.before_step()
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast():
         logits = model(images)
@@ -174,6 +177,7 @@ def train_step(
     precision.scaler.scale(loss).backward()
     precision.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+    guard.check(loss, norm)
     precision.scaler.step(optimizer)
     precision.scaler.update()
     return loss.detach(), norm
@@ -181,11 +185,9 @@ def train_step(
 
 def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
-    if not run.model.checkpointing:
-        run.snapshot.take()
     try:
         images, masks = to_device(batch, run.precision.device)
-        return train_step(run.model, images, masks, run.optimizer, run.precision)[0]
+        return train_step(run.model, images, masks, run.optimizer, run.precision, run.guard)[0]
     except torch.OutOfMemoryError as error:
         failure = str(error).splitlines()[0]
     # Past the handler, whose traceback kept every activation alive.

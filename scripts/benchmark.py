@@ -59,6 +59,7 @@ from train import train_step
 from unet import UNet
 from utils.data_loading import load_image, load_mask, to_unit_range
 from utils.device import Precision, choose_device, cpu_bf16_speedup
+from utils.guard import StepGuard
 from utils.pairing import pair_files
 from utils.recipes import RECIPES
 from utils.scan import check_classes, scan_pairs
@@ -99,10 +100,11 @@ def network_variants(args: argparse.Namespace, device: torch.device, training: b
 def _work(
     model: UNet, pictures: torch.Tensor, masks: torch.Tensor, precision: Precision, training: bool
 ) -> Callable[[], object]:
-    optimizer = RECIPES['fast'].optimizer(model, 1e-4)
+    optimizer, guard = RECIPES['fast'].optimizer(model, 1e-4), StepGuard(model)
 
     def step() -> float:
-        loss, _ = train_step(model, to_unit_range(pictures), masks, optimizer, precision)
+        images = to_unit_range(pictures)
+        loss, _ = train_step(model, images, masks, optimizer, precision, guard)
         return loss.item()
 
     @torch.inference_mode()

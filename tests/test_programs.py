@@ -454,7 +454,7 @@ def test_a_loss_that_is_no_number_stops_with_exit_code_3_and_saves_nothing(
     monkeypatch.setattr(train, 'segmentation_loss', lambda *a: loss(*a) * float('nan'))
     assert run_train('-e', '1') == 3
     err = capsys.readouterr().err
-    assert 'the loss became nan at epoch 1, step' in err
+    assert 'loss or gradient was not finite in 2 steps in a row at epoch 1, step 2' in err
     assert 'precision fp32, learning rate' in err
     assert 'Last good file: none yet' in err
     assert not list((folder / 'checkpoints').glob('*.pth'))

@@ -9,6 +9,7 @@ from reference import fill, image, labels, load_json
 from train import train_step, validation_steps
 from unet import UNet
 from utils.device import Precision
+from utils.guard import StepGuard
 from utils.recipes import RECIPES, warmup_decay
 
 
@@ -26,11 +27,11 @@ def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
     recipe = RECIPES['classic']
     model = fill(UNet(3, n_classes)).double().train()
     optimizer = recipe.optimizer(model, recipe.learning_rate)
-    precision = Precision(torch.device('cpu'), amp=False)
+    precision, guard = Precision(torch.device('cpu'), amp=False), StepGuard(model)
     for k, expected in enumerate(load_json('training_steps.json')[f'n_classes={n_classes}']):
         images = image(f'train{k}', (2, 3, 48, 64)).double()
         masks = labels(f'target{k}', (2, 48, 64), 2)
-        loss, norm = train_step(model, images, masks, optimizer, precision)
+        loss, norm = train_step(model, images, masks, optimizer, precision, guard)
         assert loss.item() == pytest.approx(expected['loss'], abs=1e-6)
         assert norm.item() == pytest.approx(expected['grad_norm_before_clipping'], rel=1e-4)
 

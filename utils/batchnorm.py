@@ -25,6 +25,11 @@ class StatisticsSnapshot:
         """Put them back."""
         torch._foreach_copy_(self.buffers, self.copies)
 
+    def restore_unless(self, good: Tensor) -> None:
+        """Put them back where `good`, a boolean scalar on the device, is false."""
+        for buffer, copy in zip(self.buffers, self.copies, strict=True):
+            buffer.copy_(torch.where(good, buffer, copy))
+
 
 @torch.no_grad()
 def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:

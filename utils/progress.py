@@ -16,15 +16,16 @@ class Meter:
 
     def reset(self) -> None:
         """Begin a new stretch."""
-        self.images, self.steps, self.waited = 0, 0, 0.0
+        self.images, self.waited = 0, 0.0
         self._loss: Tensor | float = 0.0
+        self._counted: Tensor | int = 0
         self.started = self.read = time.perf_counter()
 
     def state(self) -> dict:
         """Plain values that load_state takes; waits for the device."""
         return {
             'loss': float(self._loss),
-            'steps': self.steps,
+            'counted': int(self._counted),
             'images': self.images,
             'waited': self.waited,
             'seconds': self.seconds(),
@@ -32,8 +33,8 @@ class Meter:
 
     def load_state(self, state: dict) -> None:
         """Go on with the stretch of which this is the state."""
-        self._loss, self.steps, self.images = state['loss'], state['steps'], state['images']
-        self.waited = state['waited']
+        self._loss, self._counted = state['loss'], state['counted']
+        self.images, self.waited = state['images'], state['waited']
         self.started = time.perf_counter() - state['seconds']
 
     def due(self, seconds: float) -> bool:
@@ -65,14 +66,19 @@ class Meter:
             yield batch
 
     def add(self, loss: Tensor, images: int) -> None:
-        """Count one step: its loss, a scalar left on its device, and its number of images."""
-        self._loss = self._loss + loss.detach().double()
+        """Count one step: its loss, a scalar left on its device, and its number of images.
+
+        A loss that is not finite is left out of the mean.
+        """
+        loss = loss.detach()
+        self._loss = self._loss + loss.nan_to_num(0, 0, 0)
+        self._counted = self._counted + torch.isfinite(loss)
         self.images += images
-        self.steps += 1
 
     def loss(self) -> float:
         """Mean loss of the steps so far, NaN before the first; waits for the device."""
-        return float(torch.as_tensor(self._loss)) / self.steps if self.steps else float('nan')
+        counted = int(self._counted)
+        return float(self._loss) / counted if counted else float('nan')
 
     def seconds(self) -> float:
         """Wall time of the stretch."""

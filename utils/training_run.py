@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from unet import UNet
 
-from .batchnorm import StatisticsSnapshot, reestimate_statistics
+from .batchnorm import reestimate_statistics
 from .checkpoint import (
     Checkpoint,
     NotFiniteError,
@@ -26,6 +26,7 @@ from .checkpoint import (
 from .device import Precision, choose_device
 from .errors import DivergedError, UserError
 from .files import remove_parts, whole_file
+from .guard import StepGuard
 from .inference import Predictor
 from .metrics import RATIOS
 from .progress import Meter
@@ -49,7 +50,7 @@ class Run:
     optimizer: Optimizer
     schedule: Schedule
     tracker: Tracker
-    snapshot: StatisticsSnapshot
+    guard: StepGuard
     meter: Meter = field(default_factory=Meter)
     epoch: int = 0  # whole epochs done
     batch: int = 0  # batches done of the next one
@@ -92,11 +93,11 @@ class Run:
         model = build_model(args, data, source).to(device, memory_format=torch.channels_last)
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
-        snapshot = StatisticsSnapshot(model)
+        guard = StepGuard(model)
         tracker = _open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
-        parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, snapshot)
+        parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, guard)
         run = cls(args, *parts)
         if state:
             run._restore(state)
@@ -181,7 +182,7 @@ class Run:
 
     def undo_step(self) -> None:
         """Take back what a step that ran out of memory has done so far, to do it again."""
-        self.snapshot.restore()
+        self.guard.undo()
         self.precision.renew_scaler()
         self.optimizer.zero_grad(set_to_none=True)
         if self.step == 0:  # the optimizer's first step may have allocated a part of its state
