@@ -38,6 +38,8 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     add = parser.add_argument_group('Output').add_argument
     add('--output', type=Path, default='checkpoints', metavar='DIR',
         help='folder for all that training writes (default: %(default)s)')
+    add('--keep', type=number_in(int, 1), metavar='N',
+        help='keep the checkpoint_epoch files of the newest N epochs only (default: all)')
     add('--save-minutes', type=number_in(float, 0), default=10.0, metavar='M',
         help='minutes between last.pth files within an epoch (default: 10)')
     add('--wandb', choices=['auto', 'online', 'offline', 'disabled'], default='auto',
@@ -66,6 +68,8 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add('--epochs', '-e', type=number_in(int, 1), default=5, metavar='E',
         help='number of epochs (default: %(default)s)')
+    add('--early-stop', type=number_in(int, 1), metavar='N',
+        help='stop when validation Dice has not risen in N validations (default: never)')
     add('--recipe', choices=['fast', 'classic'], default='fast',
         help="classic is the original's RMSprop, for comparison (default: %(default)s)")
     add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
@@ -110,7 +114,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     print(run.describe())
     try:
         with StopRequest() as stop:
-            while run.epoch < run.args.epochs and not stop.received:
+            while not run.finished() and not stop.received:
                 train_epoch(run, stop)
     finally:
         run.tracker.close()
@@ -185,8 +189,8 @@ def train_step(
 
 def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
+    images, masks = to_device(batch, run.precision.device)
     try:
-        images, masks = to_device(batch, run.precision.device)
         return train_step(run.model, images, masks, run.optimizer, run.precision, run.guard)[0]
     except torch.OutOfMemoryError as error:
         failure = str(error).splitlines()[0]

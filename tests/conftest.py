@@ -24,3 +24,10 @@ def isolated(tmp_path, monkeypatch):
 def pytest_configure():
     # Tiny networks gain nothing from a second thread, and lose much on a machine that is busy.
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, as a user would."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import ROOT
 from drawing import data_set
+from running import same_weights
 
 import train
 from utils.checkpoint import load_checkpoint
@@ -22,11 +22,6 @@ OPTIONS = [
     '--images', 'imgs', '--masks', 'masks', '--base-channels', '4', '-s', '1',
     '--wandb', 'disabled', '--device', 'cpu',
 ]  # fmt: skip
-
-
-def same_weights(a, b):
-    a, b = load_checkpoint(a).weights, load_checkpoint(b).weights
-    return all(torch.equal(a[k], b[k]) for k in a)
 
 
 def rows(run):

@@ -8,16 +8,12 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .errors import UserError, first_few
 
 # What may differ when a run is resumed; all else decides its course.
+# fmt: off
 FREE = (
-    'epochs',
-    'save_minutes',
-    'workers',
-    'device',
-    'wandb',
-    'wandb_histograms',
-    'images',
-    'masks',
+    'epochs', 'early_stop', 'keep', 'save_minutes', 'workers', 'device',
+    'wandb', 'wandb_histograms', 'images', 'masks',
 )
+# fmt: on
 
 
 def read_last(

@@ -9,7 +9,6 @@ import json
 import netrc
 import os
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -143,20 +142,3 @@ def _keep_rows_until(path: Path, step: int) -> None:
     with whole_file(path) as part:
         part.touch()
         append_csv(part, [row for row in rows if int(row['step']) <= step])
-
-
-def set_aside_earlier_run(output: Path) -> Path | None:
-    """Move what an earlier run left in `output` into output/earlier-DATE; nothing is overwritten.
-
-    Returns the new folder, or None where there was nothing.
-    """
-    names = ('best.pth', 'last.pth', 'args.json', 'metrics.csv', 'samples.png', 'wandb')
-    files = [output / name for name in names if (output / name).exists()]
-    files += sorted(output.glob('checkpoint_epoch*.pth'))
-    if not files:
-        return None
-    folder = output / f'earlier-{datetime.now():%Y%m%d-%H%M%S-%f}'
-    folder.mkdir()
-    for file in files:
-        file.rename(folder / file.name)
-    return folder

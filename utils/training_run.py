@@ -1,8 +1,6 @@
 """All that one training run consists of, begun from the command line or resumed from last.pth."""
 
 import argparse
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,17 +23,20 @@ from .checkpoint import (
 )
 from .device import Precision, choose_device
 from .errors import DivergedError, UserError
-from .files import remove_parts, whole_file
+from .files import whole_file
 from .guard import StepGuard
 from .inference import Predictor
 from .metrics import RATIOS
 from .progress import Meter
 from .recipes import RECIPES, Recipe, Schedule
 from .resume import read_last
-from .tracking import Tracker, set_aside_earlier_run
+from .run_folder import keep_newest, open_output
+from .tracking import Tracker
 from .training_data import TrainingData
 from .training_model import build_model
 from .visualize import sample_sheet
+
+POSITION = ('epoch', 'batch', 'step', 'best', 'since_best')
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Run:
     batch: int = 0  # batches done of the next one
     step: int = 0  # optimizer steps done
     best: float | None = None  # highest validation Dice
+    since_best: int = 0  # validations since it was reached
     scores: dict | None = None  # of the last validation
     last_saved: Path | None = None
     saved_at: float = field(default_factory=time.monotonic)
@@ -94,7 +96,7 @@ class Run:
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         guard = StepGuard(model)
-        tracker = _open_output(args, state)
+        tracker = open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
         parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, guard)
@@ -133,6 +135,12 @@ class Run:
         model = self.last_saved if self.best is None else self.args.output / 'best.pth'
         score = '' if self.best is None else f'Best validation Dice {self.best:.4f}.\n'
         return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
+
+    def finished(self) -> bool:
+        """Whether all epochs are done, or Dice has not risen in --early-stop validations."""
+        patience = self.args.early_stop
+        stalled = bool(patience) and self.best is not None and self.since_best >= patience
+        return self.epoch >= self.args.epochs or stalled
 
     def how_to_resume(self) -> str:
         """The command that goes on with this run."""
@@ -204,14 +212,18 @@ class Run:
         self.tracker.log_validation(row, sheet, self.model if self.args.wandb_histograms else None)
         dice = scores and scores['dice_dataset']
         if dice is not None and (self.best is None or dice > self.best):
-            self.best = dice
+            self.best, self.since_best = dice, 0
             self._save('best.pth')
+        else:
+            self.since_best += 1
 
     def end_epoch(self) -> None:
         """Count the epoch, and write checkpoint_epoch{N}.pth and last.pth."""
         self.epoch, self.batch = self.epoch + 1, 0
         self._save(f'checkpoint_epoch{self.epoch}.pth')
         self.save_last()
+        if self.args.keep:
+            keep_newest(self.args.output, self.epoch, self.args.keep)
 
     def save_last(self) -> None:
         """Write last.pth, with all that a resumed run needs."""
@@ -226,7 +238,7 @@ class Run:
             'precision': self.precision.name,
             'wandb': self.tracker.run_id,
         }
-        training |= {name: getattr(self, name) for name in ('epoch', 'batch', 'step', 'best')}
+        training |= {name: getattr(self, name) for name in POSITION}
         training |= {'checkpointing': self.model.checkpointing, 'meter': self.meter.state()}
         self._save('last.pth', training)
 
@@ -251,7 +263,7 @@ class Run:
         self.precision.scaler.load_state_dict(state['scaler'])
         self.model.use_checkpointing(state['checkpointing'])
         self.meter.load_state(state['meter'])
-        for name in ('epoch', 'batch', 'step', 'best'):
+        for name in POSITION:
             setattr(self, name, state[name])
 
     def _sample_sheet(self) -> Image.Image:
@@ -264,28 +276,3 @@ class Run:
         ]
         self.model.train()
         return sample_sheet(rows)
-
-
-def _open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
-    """The run's folder, cleared of an earlier run unless resumed, and what logs into it."""
-    if args.output.exists() and not args.output.is_dir():
-        raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
-    args.output.mkdir(parents=True, exist_ok=True)
-    remove_parts(args.output)
-    aside = None if state else set_aside_earlier_run(args.output)
-    if aside:
-        print(f'note: the files of an earlier run are now in {aside}')
-    settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
-    step, run_id = (state['step'], state['wandb']) if state else (None, None)
-    return Tracker(args.output, settings, args.wandb, step, run_id)
-
-
-def _commit() -> str | None:
-    """The git commit of this checkout, None where git or the repository is missing."""
-    try:
-        return subprocess.run(
-            ['git', 'rev-parse', 'HEAD'],
-            capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None

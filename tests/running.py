@@ -1,0 +1,29 @@
+"""Running train.py in a test, and looking at what it leaves."""
+
+import csv
+from pathlib import Path
+
+import torch
+
+import train
+from utils.checkpoint import load_checkpoint
+
+SMALL = ['--base-channels', '4', '-s', '1', '--wandb', 'disabled', '--device', 'cpu']
+
+
+def run_train(*options, images='imgs', masks='masks'):
+    return train.main(['--images', images, '--masks', masks, *SMALL, *options])
+
+
+def weights(path):
+    return load_checkpoint(path).weights
+
+
+def same_weights(a, b):
+    a, b = weights(a), weights(b)
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def rows(path='checkpoints/metrics.csv'):
+    with Path(path).open(newline='') as file:
+        return list(csv.DictReader(file))

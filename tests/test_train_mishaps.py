@@ -1,0 +1,177 @@
+"""Mistakes are one message before anything is written; mishaps lose nothing."""
+
+import os
+import time
+
+import pytest
+import torch
+from drawing import data_set
+from running import rows, run_train, same_weights
+
+import train
+from unet import UNet
+from unet.unet_parts import OutConv
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+
+
+def test_a_mistake_is_one_message_and_exit_code_2_before_anything_is_written(folder, capsys):
+    data_set(folder, 4)
+    (folder / 'masks/disc02.png').unlink()
+    assert run_train() == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith('error: images and masks do not pair up: 4 images, 3 masks')
+    assert 'Traceback' not in captured.err
+    assert not (folder / 'checkpoints').exists()
+    with pytest.raises(UserError):
+        run_train('--debug')
+
+
+def test_an_output_that_is_a_file_is_refused(folder, capsys):
+    data_set(folder, 4)
+    (folder / 'taken').write_text('')
+    assert run_train('--output', 'taken') == 2
+    assert '--output taken is a file; expected a folder' in capsys.readouterr().err
+    assert run_train('--output', 'taken/below') == 2
+    assert 'error: taken/below: Not a directory' in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_named(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('--device', 'mps') == 2
+    assert '--device mps: torch' in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_stops_with_exit_code_3_and_saves_nothing(
+    folder, capsys, monkeypatch
+):
+    data_set(folder, 4)
+    loss = train.segmentation_loss
+    monkeypatch.setattr(train, 'segmentation_loss', lambda *a: loss(*a) * float('nan'))
+    assert run_train('-e', '1') == 3
+    err = capsys.readouterr().err
+    assert 'loss or gradient was not finite in 2 steps in a row at epoch 1, step 2' in err
+    assert 'precision fp32, learning rate' in err
+    assert 'Last good file: none yet' in err
+    assert not list((folder / 'checkpoints').glob('*.pth'))
+
+
+def test_statistics_that_are_no_number_are_not_saved_and_stop_with_exit_code_3(
+    folder, capsys, monkeypatch
+):
+    data_set(folder, 4)
+
+    def poison(run):
+        run.model.inc.double_conv[1].running_var[0] = float('inf')
+
+    monkeypatch.setattr(train.Run, 'reestimate_statistics', poison)
+    assert run_train('-e', '1') == 3
+    err = capsys.readouterr().err
+    assert 'weights with NaN or infinity are not saved: inc.' in err
+    assert 'at epoch 1, step 2 (precision fp32' in err
+    assert not list((folder / 'checkpoints').glob('*.pth'))
+
+
+def fail_at(step, monkeypatch, times):
+    """Let the network run out of memory at a forward pass, so many times."""
+    calls = [0]
+    forward = UNet.forward
+
+    def failing(model, x):
+        calls[0] += model.training and torch.is_grad_enabled()
+        if step <= calls[0] < step + times:
+            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+        return forward(model, x)
+
+    monkeypatch.setattr(UNet, 'forward', failing)
+
+
+def test_out_of_memory_goes_on_with_checkpointing_from_where_it_stood(folder, capsys, monkeypatch):
+    data_set(folder, 8)
+    assert run_train('-e', '2', '--output', 'plain') == 0
+    fail_at(3, monkeypatch, times=1)
+    assert run_train('-e', '2', '--output', 'frugal') == 0
+    assert (
+        'note: out of memory with batch size 2, images of 48 x 32, fp32' in capsys.readouterr().out
+    )
+    assert same_weights('plain/last.pth', 'frugal/last.pth')
+    assert load_checkpoint('frugal/last.pth').training['checkpointing']
+
+
+@pytest.mark.parametrize('recipe', ['fast', 'classic'])
+def test_a_step_that_ran_out_of_memory_half_way_leaves_no_trace(folder, monkeypatch, recipe):
+    data_set(folder, 8)
+    options = ['-e', '1', '--recipe', recipe]
+    assert run_train(*options, '--output', 'plain') == 0
+    calls = []
+    forward = OutConv.forward
+
+    def failing(layer, x):
+        if torch.is_grad_enabled():
+            calls.append(1)
+        if len(calls) == 2:  # all of the network's statistics have counted the batch by now
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return forward(layer, x)
+
+    monkeypatch.setattr(OutConv, 'forward', failing)
+    assert run_train(*options, '--output', 'frugal') == 0
+    assert same_weights('plain/last.pth', 'frugal/last.pth')
+
+
+def test_out_of_memory_in_the_first_optimizer_step_is_done_again(folder, monkeypatch):
+    data_set(folder, 8)
+    assert run_train('-e', '1', '--output', 'plain') == 0
+    step, calls = torch.optim.AdamW.step, []
+
+    def failing(optimizer, *arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            parameter = optimizer.param_groups[0]['params'][0]
+            optimizer.state[parameter]['step'] = torch.tensor(0.0)  # and no memory for the rest
+            raise torch.OutOfMemoryError('CUDA out of memory.')
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, 'step', failing)
+    assert run_train('-e', '1', '--output', 'frugal') == 0
+    assert same_weights('plain/last.pth', 'frugal/last.pth')
+
+
+def test_small_images_of_many_sizes_train_at_any_batch_size(folder):
+    for k in range(10):
+        data_set(folder, 2, size=(24 + k % 3, 24), names=[f'small{k}_{i}' for i in range(2)])
+    for batch in ('2', '5'):
+        assert run_train('-e', '1', '-b', batch, '-v', '0') == 0
+
+
+def test_a_file_broken_since_the_scan_is_named_by_a_worker_without_a_traceback(folder, capsys):
+    images, _ = data_set(folder, 4)
+    assert run_train('-e', '1') == 0
+    path = images / 'disc02.png'
+    stat = path.stat()
+    path.write_bytes(b'x' * stat.st_size)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # so that the scan is not done again
+    assert run_train('-e', '1', '--workers', '1', '-v', '0') == 2
+    err = capsys.readouterr().err
+    assert 'error: imgs/disc02.png cannot be read as a picture' in err
+    assert 'Traceback' not in err
+
+
+def test_speed_and_waiting_are_of_training_alone(folder, monkeypatch):
+    data_set(folder, 11)
+    record = train.Run.record_validation
+    monkeypatch.setattr(
+        train.Run, 'record_validation', lambda *a: (time.sleep(0.3), record(*a))
+    )  # fmt: skip
+    assert run_train('-e', '1', '--recipe', 'classic') == 0
+    assert float(rows()[-1]['seconds']) < 1.0  # of 5 validations at 0.3 s none is in it
+
+
+def test_out_of_memory_twice_says_what_was_tried_and_what_to_try(folder, capsys, monkeypatch):
+    data_set(folder, 8)
+    fail_at(3, monkeypatch, times=2)
+    assert run_train('-e', '2') == 2
+    err = capsys.readouterr().err
+    assert 'even when computing activations twice: CUDA out of memory' in err
+    assert '-b 1' in err
+    assert '-s 0.5' in err
+    assert '--amp' in err
