@@ -15,7 +15,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
         yield temporary
-        with temporary.open('rb') as file:
+        with temporary.open('r+b') as file:  # Windows flushes only what it may write
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -1,0 +1,40 @@
+"""scripts/benchmark.py times what it says, in one line a variant."""
+
+import os
+import re
+import subprocess
+import sys
+
+from conftest import ROOT
+from drawing import data_set
+
+
+def benchmark(folder, *arguments):
+    command = [sys.executable, str(ROOT / 'scripts/benchmark.py'), *arguments, '--runs', '1']
+    environment = os.environ | {'OMP_NUM_THREADS': '1'}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def test_every_variant_gets_a_line_of_minimum_median_and_maximum(tmp_path):
+    data_set(tmp_path, 2)
+    options = ['--size', '32x24', '--base-channels', '2', '--batch-size', '1', '3']
+    result = benchmark(tmp_path, *options, '--images', 'imgs', '--masks', 'masks')
+    assert result.returncode == 0, result.stderr
+    lines = re.findall(r'^(\S.*?) +([\d.]+) +([\d.]+) +([\d.]+)$', result.stdout, re.MULTILINE)
+    assert [line[0] for line in lines] == [
+        *(
+            f'{part} 32x24 batch {batch} {precision}'
+            for part in ('step', 'predict')
+            for batch in (1, 3)
+            for precision in ('fp32', 'bf16')
+        ),
+        'image to scale 0.5',
+        'mask to scale 0.5',
+    ]
+    assert all(float(low) <= float(median) <= float(high) for _, low, median, high in lines)
+
+
+def test_a_size_that_is_none_is_refused(tmp_path):
+    result = benchmark(tmp_path, 'step', '--size', 'large')
+    assert result.returncode == 2
+    assert "argument --size: invalid size value: 'large'" in result.stderr
