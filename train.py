@@ -201,7 +201,7 @@ def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
         raise UserError(
             f'out of memory with {tried}, even when computing activations twice: {failure}. '
             f'Try a smaller --batch-size (-b 1), --scale (-s {run.args.scale / 2:g}), or --amp. '
-            'Whole epochs are kept: --resume goes on from the last one.'
+            'What was saved last goes on with --resume.'
         )
     tqdm.write(f'note: out of memory with {tried}; from here activations are computed twice')
     run.undo_step()

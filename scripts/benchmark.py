@@ -103,12 +103,14 @@ def _work(
     optimizer, guard = RECIPES['fast'].optimizer(model, 1e-4), StepGuard(model)
 
     def step() -> float:
+        """One training step; reading the loss waits for the device."""
         images = to_unit_range(pictures)
         loss, _ = train_step(model, images, masks, optimizer, precision, guard)
         return loss.item()
 
     @torch.inference_mode()
     def predict() -> float:
+        """One forward pass; reading the sum waits for the device."""
         with precision.autocast():
             return model(to_unit_range(pictures)).sum().item()
 

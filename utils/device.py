@@ -72,10 +72,11 @@ def cpu_bf16_speedup() -> float:
     """How many times faster this CPU multiplies matrices in bfloat16 than in float32.
 
     Measured, in 0.05 s, since the processor's flags do not tell: with the same avx512_bf16 one gave
-    2.7 and another, whose matrix unit was masked, 0.5 (dev/LOG.md, 2026-11-24).
+    2.7 and another, without AMX, 0.5 (dev/LOG.md, 2026-11-24).
     """
 
     def seconds(dtype: torch.dtype) -> float:
+        """The least time of four products; the first warms up."""
         matrix = torch.ones(768, 768, dtype=dtype)
         times = []
         for _ in range(4):

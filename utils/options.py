@@ -11,6 +11,7 @@ def number_in(
     """An argparse type: an int or float from `low` (or, with `above`, over it) to `high`."""
 
     def parse(text: str) -> float:
+        """The number of an argument; argparse prints the error's text."""
         bound = f'{"over" if above else "from"} {low:g}' + (f' to {high:g}' if high < 1e18 else '')
         expected = f'expected {"a whole number" if kind is int else "a number"} {bound}'
         try:

@@ -63,7 +63,7 @@ class Scan:
 
 
 def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
-    """Read every pair's header and mask.
+    """Read every image and mask to its end, or remember what an earlier call read.
 
     cache_dir: where what was read is remembered, the user's cache folder unless given.
 
@@ -74,6 +74,7 @@ def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
     problems: list[str] = []
 
     def examine(pair: Pair) -> PairFacts | None:
+        """What is remembered or read of a pair; a problem is noted and gives None."""
         try:
             return cache.get(pair) or cache.put(pair, _read_facts(pair))
         except UserError as error:
@@ -84,7 +85,7 @@ def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         examined = threads.map(examine, pairs)
-        facts = list(tqdm(examined, 'Reading masks', len(pairs), leave=False, delay=2))
+        facts = list(tqdm(examined, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()
     problems += _disagreements(pairs, facts)
     if problems:
