@@ -5,11 +5,13 @@
     python train.py --resume                           # go on where the last run stopped
 
 Writes into checkpoints/: checkpoint_epoch{N}.pth each epoch, best.pth (highest validation Dice),
-last.pth (for --resume), metrics.csv, args.json and a sheet of predictions, samples.png.
+last.pth (for --resume), metrics.csv and curves.png, args.json, and a sheet of predictions,
+samples.png.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from utils.errors import UserError, run_program
@@ -76,6 +78,11 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
         help="batch size (default: the recipe's, fast 2, classic 1)")
     add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
         help="learning rate (default: the recipe's, fast 1e-3, classic 1e-5)")
+    add('--dice-loss', choices=['joint', 'per-class'],
+        help="one ratio for all pixels, or the mean over classes (default: the recipe's, fast "
+        'per-class, classic joint)')
+    add('--loss-weights', metavar='auto|W,W,...',
+        help='how much a pixel of each class counts; auto raises rare ones (default: all alike)')
     add('--augment', choices=['none', 'flip', 'full'],
         help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
         "recipe's, fast flip, classic none)")
@@ -167,6 +174,7 @@ def train_step(
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     guard: StepGuard,
+    criterion: Callable[[Tensor, Tensor], Tensor] = segmentation_loss,
 ) -> tuple[Tensor, Tensor]:
     """One step; returns the loss and the gradient's norm before clipping, scalars on the device.
 
@@ -177,7 +185,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     with precision.autocast():
         logits = model(images)
-    loss = segmentation_loss(logits, masks)
+    loss = criterion(logits, masks)
     precision.scaler.scale(loss).backward()
     precision.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
@@ -191,7 +199,8 @@ def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
     images, masks = to_device(batch, run.precision.device)
     try:
-        return train_step(run.model, images, masks, run.optimizer, run.precision, run.guard)[0]
+        parts = (run.optimizer, run.precision, run.guard, run.criterion)
+        return train_step(run.model, images, masks, *parts)[0]
     except torch.OutOfMemoryError as error:
         failure = str(error).splitlines()[0]
     # Past the handler, whose traceback kept every activation alive.
@@ -220,12 +229,15 @@ def validate(run: Run) -> None:
         counts = evaluate(run.model, run.data.validation_loader, run.precision)
         values, batch_size = run.data.dataset.mask_values, run.data.batches.batch_size
         scores = summarize(counts, values, batch_size)
+        warning = run.collapse.warning(counts)
         run.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
             f'Epoch {run.epoch + 1}, step {run.step}: validation Dice '
             f'{text(scores["dice_dataset"])}, per image {text(scores["dice_per_image"])}, '
             f'loss {training["loss"]:.3f}'
         )
+        if warning:
+            tqdm.write(warning)
     run.record_validation(training, scores)
 
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import utils.device  # noqa: E402
+import utils.training_run  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +18,8 @@ def isolated(tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user-cache'))
     monkeypatch.delenv('WANDB_API_KEY', raising=False)
     monkeypatch.setenv('NETRC', str(tmp_path / 'no-netrc'))
+    # 0.2 s an epoch; tests/test_curves.py draws.
+    monkeypatch.setattr(utils.training_run, 'draw_curves', lambda *_: None)
     # --amp means bfloat16 in every test, also on a CPU that is slow in it.
     monkeypatch.setattr(utils.device, 'cpu_bf16_speedup', lambda: 2.0)
 

@@ -1,7 +1,10 @@
 """A warning comes after three validations that predict one class everywhere, and only then."""
 
 import torch
+from drawing import data_set
+from running import run_train
 
+import train
 from utils.collapse import CollapseWatch
 from utils.metrics import count_pixels
 
@@ -17,7 +20,7 @@ def test_three_validations_of_one_class_are_warned_of_once_naming_the_value():
     watch = CollapseWatch([10, 255])
     said = [watch.warning(counts(ONE_CLASS)) for _ in range(5)]
     assert [text is not None for text in said] == [False, False, True, False, False]
-    assert 'every pixel of 3 validations was predicted as value 10' in said[2]
+    assert 'every pixel of 3 validations was predicted as 10' in said[2]
     assert 'Look at samples.png' in said[2]
 
 
@@ -31,3 +34,11 @@ def test_a_truth_of_one_class_everywhere_is_no_collapse():
     watch = CollapseWatch([0, 255])
     for _ in range(4):
         assert watch.warning(counts(ONE_CLASS, truth=ONE_CLASS)) is None
+
+
+def test_training_says_so_and_goes_on(folder, capsys, monkeypatch):
+    data_set(folder, 4)
+    background = count_pixels(torch.zeros(1, 4, 4, dtype=int), torch.ones(1, 4, 4), 2)
+    monkeypatch.setattr(train, 'evaluate', lambda *_: background)
+    assert run_train('-e', '4') == 0
+    assert capsys.readouterr().out.count('every pixel of 3 validations was predicted as 0') == 1

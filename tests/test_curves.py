@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from drawing import data_set
 from PIL import Image
+from running import run_train
 
+import utils.training_run
 from utils.curves import draw_curves
 
 HEADER = 'epoch,step,learning_rate,loss,dice_dataset,dice_per_image\n'
@@ -35,3 +38,10 @@ def test_a_picture_of_three_panels_appears_and_lines_grow_with_the_run(draw):
 def test_without_a_validation_set_the_dice_panel_stays_empty(draw):
     with_dice = pixels_of(BLUE, draw('1,10,1e-3,0.9,0.5,0.4\n'))
     assert pixels_of(BLUE, draw('1,10,1e-3,0.9,,\n2,20,1e-3,0.8,,\n')) < with_dice
+
+
+def test_training_leaves_a_picture_of_its_curves(folder, monkeypatch):
+    data_set(folder, 4)
+    monkeypatch.setattr(utils.training_run, 'draw_curves', draw_curves)  # see conftest.py
+    assert run_train('-e', '1') == 0
+    assert Image.open(folder / 'checkpoints/curves.png').size == (800, 800)

@@ -9,10 +9,12 @@ from drawing import data_set
 from running import rows, run_train, same_weights
 
 import train
+import utils.training_model
 from unet import UNet
 from unet.unet_parts import OutConv
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
+from utils.muon import Muon
 
 
 def test_a_mistake_is_one_message_and_exit_code_2_before_anything_is_written(folder, capsys):
@@ -46,8 +48,12 @@ def test_a_loss_that_is_no_number_stops_with_exit_code_3_and_saves_nothing(
     folder, capsys, monkeypatch
 ):
     data_set(folder, 4)
-    loss = train.segmentation_loss
-    monkeypatch.setattr(train, 'segmentation_loss', lambda *a: loss(*a) * float('nan'))
+    loss = utils.training_model.segmentation_loss
+    monkeypatch.setattr(
+        utils.training_model,
+        'segmentation_loss',
+        lambda *a, **options: loss(*a, **options) * float('nan'),
+    )
     assert run_train('-e', '1') == 3
     err = capsys.readouterr().err
     assert 'loss or gradient was not finite in 2 steps in a row at epoch 1, step 2' in err
@@ -121,17 +127,19 @@ def test_a_step_that_ran_out_of_memory_half_way_leaves_no_trace(folder, monkeypa
 def test_out_of_memory_in_the_first_optimizer_step_is_done_again(folder, monkeypatch):
     data_set(folder, 8)
     assert run_train('-e', '1', '--output', 'plain') == 0
-    step, calls = torch.optim.AdamW.step, []
+    step, calls = Muon.step, []
 
     def failing(optimizer, *arguments):
         calls.append(1)
         if len(calls) == 1:
             parameter = optimizer.param_groups[0]['params'][0]
-            optimizer.state[parameter]['step'] = torch.tensor(0.0)  # and no memory for the rest
+            optimizer.state[parameter]['mean'] = torch.zeros_like(
+                parameter
+            )  # and no memory for the rest
             raise torch.OutOfMemoryError('CUDA out of memory.')
         return step(optimizer, *arguments)
 
-    monkeypatch.setattr(torch.optim.AdamW, 'step', failing)
+    monkeypatch.setattr(Muon, 'step', failing)
     assert run_train('-e', '1', '--output', 'frugal') == 0
     assert same_weights('plain/last.pth', 'frugal/last.pth')
 

@@ -15,6 +15,9 @@ from utils.checkpoint import load_checkpoint
         ['-l', '5e-3'],
         ['-b', '4'],
         ['--recipe', 'classic'],
+        ['--dice-loss', 'joint'],
+        ['--loss-weights', '1,4'],
+        ['--loss-weights', 'auto'],
         ['--amp'],
         ['--augment', 'none'],
         ['--augment', 'full'],
@@ -67,3 +70,12 @@ def test_mask_suffix_and_folders(folder):
         Image.new('L', (48, 32)).save(path.with_name(path.name.replace('_seg', '')))
     assert run_train('-e', '1', images='x/imgs', masks='x/masks') == 2  # the empty masks are nearer
     assert run_train('-e', '1', '--mask-suffix', '_seg', images='x/imgs', masks='x/masks') == 0
+
+
+def test_weights_for_another_number_of_classes_are_refused_before_anything_is_written(
+    folder, capsys
+):
+    data_set(folder, 4)
+    assert run_train('--loss-weights', '1,2,3') == 2
+    assert '--loss-weights 1,2,3: expected auto, or 2 numbers' in capsys.readouterr().err
+    assert not (folder / 'checkpoints').exists()

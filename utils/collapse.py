@@ -31,7 +31,7 @@ class CollapseWatch:
         if self.in_a_row != PATIENCE:
             return None
         return (
-            f'warning: every pixel of {PATIENCE} validations was predicted as value '
+            f'warning: every pixel of {PATIENCE} validations was predicted as '
             f'{self.values[predicted[0]]}. Look at samples.png: do the masks belong to the '
             'images? Then try another --learning-rate, or --loss-weights auto for a class that '
             'is small.'

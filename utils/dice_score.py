@@ -110,7 +110,7 @@ def per_class_dice_loss(probabilities: Tensor, onehot: Tensor) -> Tensor:
 def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
     """A weight for each class from --loss-weights: 'auto', 'W,W,…' or None.
 
-    shares: the part of all pixels that each class has, in (0, 1]. 'auto' is one over the square
+    shares: the part of all pixels that each class has, in [0, 1]. 'auto' is one over the square
     root of the share, scaled so that the mean over all pixels is 1: a class of 1 % counts ten
     times as much a pixel as it would beside one of 100 %, and still less in all. Raises UserError
     for anything else.
@@ -119,7 +119,7 @@ def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
         return None
     if option == 'auto':
         roots = [share**0.5 for share in shares]
-        return [1 / (root * sum(roots)) for root in roots]
+        return [1 / (root * sum(roots)) if root else 0.0 for root in roots]
     try:
         weights = [float(word) for word in option.split(',')]
     except ValueError:

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
+from .muon import Muon
+
 MAX_GRADIENT_NORM = 1.0  # both recipes clip to this
 
 
@@ -61,6 +63,7 @@ class Recipe:
     learning_rate: float
     validations_per_epoch: int
     augment: str  # of utils.transforms
+    dice_loss: str  # 'joint' or 'per-class', of utils.dice_score
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
@@ -83,10 +86,6 @@ def _plateau(optimizer: Optimizer, total_steps: int) -> Schedule:
     return Schedule(by_score=lr_scheduler.ReduceLROnPlateau(optimizer, mode='max', patience=5))
 
 
-def _adamw(model: nn.Module, learning_rate: float) -> Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=learning_rate, fused=True)
-
-
 def _warmup_then_linear(optimizer: Optimizer, total_steps: int) -> Schedule:
     factor = partial(warmup_decay, total_steps=total_steps)
     return Schedule(by_step=lr_scheduler.LambdaLR(optimizer, factor))
@@ -98,8 +97,9 @@ RECIPES = {
         learning_rate=1e-3,
         validations_per_epoch=1,
         augment='flip',
+        dice_loss='per-class',
         precise_statistics=True,
-        optimizer=_adamw,
+        optimizer=Muon,
         schedule=_warmup_then_linear,
     ),
     # The best-known PyTorch U-Net's; its validations, counted from the first step of a run there,
@@ -109,6 +109,7 @@ RECIPES = {
         learning_rate=1e-5,
         validations_per_epoch=5,
         augment='none',
+        dice_loss='joint',
         precise_statistics=False,
         optimizer=_rmsprop,
         schedule=_plateau,

@@ -43,7 +43,7 @@ def set_aside_earlier_run(output: Path) -> Path | None:
 
     Returns the new folder, or None where there was nothing.
     """
-    names = ('best.pth', 'last.pth', 'args.json', 'metrics.csv', 'samples.png', 'wandb')
+    names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb'.split()
     files = [output / name for name in names if (output / name).exists()]
     files += sorted(output.glob('checkpoint_epoch*.pth'))
     if not files:

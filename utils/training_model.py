@@ -1,13 +1,18 @@
-"""The network that a run trains: a new one, or one that goes on from weights."""
+"""The network that a run trains, a new one or one that goes on from weights, and its loss."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from unet import UNet
 
 from .checkpoint import Checkpoint
+from .dice_score import loss_weights, segmentation_loss
 from .errors import UserError
+from .recipes import Recipe
 from .training_data import TrainingData
 
 
@@ -39,3 +44,17 @@ def build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoint
         )
     model.load_state_dict(weights)
     return model
+
+
+def build_loss(
+    args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of logits and masks, with the weights and kind of Dice of the command line."""
+    shares = data.dataset.scan.shares()
+    values = [tuple(v) if isinstance(v, list) else v for v in data.dataset.mask_values]
+    weights = loss_weights(args.loss_weights, [shares.get(value, 0.0) for value in values])
+    return partial(
+        segmentation_loss,
+        class_weights=weights and torch.tensor(weights, device=device),
+        per_class=(args.dice_loss or recipe.dice_loss) == 'per-class',
+    )

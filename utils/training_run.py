@@ -21,6 +21,8 @@ from .checkpoint import (
     model_config,
     save_checkpoint,
 )
+from .collapse import CollapseWatch
+from .curves import draw_curves
 from .device import Precision, choose_device
 from .errors import DivergedError, UserError
 from .files import whole_file
@@ -33,7 +35,7 @@ from .resume import read_last
 from .run_folder import keep_newest, open_output
 from .tracking import Tracker
 from .training_data import TrainingData
-from .training_model import build_model
+from .training_model import build_loss, build_model
 from .visualize import sample_sheet
 
 POSITION = ('epoch', 'batch', 'step', 'best', 'since_best')
@@ -52,6 +54,8 @@ class Run:
     schedule: Schedule
     tracker: Tracker
     guard: StepGuard
+    criterion: Callable[[Tensor, Tensor], Tensor]  # of logits and masks
+    collapse: CollapseWatch
     meter: Meter = field(default_factory=Meter)
     epoch: int = 0  # whole epochs done
     batch: int = 0  # batches done of the next one
@@ -96,11 +100,13 @@ class Run:
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         guard = StepGuard(model)
+        criterion = build_loss(args, recipe, data, device)
+        collapse = CollapseWatch(data.dataset.mask_values)
         tracker = open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
         parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, guard)
-        run = cls(args, *parts)
+        run = cls(args, *parts, criterion, collapse)
         if state:
             run._restore(state)
             run.scores = source.metrics
@@ -222,6 +228,7 @@ class Run:
         self.epoch, self.batch = self.epoch + 1, 0
         self._save(f'checkpoint_epoch{self.epoch}.pth')
         self.save_last()
+        draw_curves(self.tracker.csv_path, self.args.output / 'curves.png')
         if self.args.keep:
             keep_newest(self.args.output, self.epoch, self.args.keep)
 
