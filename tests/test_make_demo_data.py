@@ -15,6 +15,7 @@ SCRIPTS = Path(__file__).resolve().parents[1] / 'scripts'
 sys.path.insert(0, str(SCRIPTS))
 
 import demo_car  # noqa: E402
+import demo_studio  # noqa: E402
 import make_demo_data as demo  # noqa: E402
 
 WIDTH, HEIGHT = 96, 64
@@ -28,8 +29,8 @@ except SystemExit as end:
 NAME = re.compile(r'[0-9a-f]{12}_(0[1-9]|1[0-6])')
 
 
-def write(folder, count=1, seed=0, workers=1, size=(WIDTH, HEIGHT)):
-    args = argparse.Namespace(count=count, seed=seed, workers=workers, size=size)
+def write(folder, count=1, seed=0, workers=1, size=(WIDTH, HEIGHT), classes=2):
+    args = argparse.Namespace(count=count, seed=seed, workers=workers, size=size, classes=classes)
     args.images, args.masks = folder / 'imgs', folder / 'masks'
     demo.main(args)
     return sorted(args.images.iterdir()), sorted(args.masks.iterdir())
@@ -53,9 +54,10 @@ def views():
     for index in range(6):
         car = demo_car.make_car(3, index)
         for view in ((1, 8), (5, 11), (3, 9))[index % 3]:
-            picture, mask = demo.render_view(car, view, (240, 160))
+            picture, parts = demo_studio.render_view(car, view, (240, 160))
+            mask = Image.fromarray(np.uint8(parts > 0) * 255)
             angle = 2 * np.pi * (view - 1) / 16
-            empty = demo.studio(car, angle, (240, 160)).reduce(2)
+            empty = demo_studio.studio(car, angle, (240, 160)).reduce(2)
             found.append((picture, mask, empty))
     return found
 
@@ -164,9 +166,24 @@ def test_the_mask_has_no_holes_but_under_rails_and_a_pixel_behind_a_mirror_or_wh
 
 def test_parts_tell_body_windows_and_wheels_apart():
     car = demo_car.make_car(0, 0)
-    canvas = demo.Canvas(demo.studio(car, 0.8, (120, 80)), 0.8)
-    demo.paint_car(canvas, car)
+    canvas = demo_studio.Canvas(demo_studio.studio(car, 0.8, (120, 80)), 0.8)
+    demo_studio.paint_car(canvas, car)
     assert set(np.unique(np.asarray(canvas.parts))) == {0, *map(int, demo_car.Part)}
+
+
+def test_four_classes_are_studio_body_windows_and_wheels_of_the_same_cars(written, tmp_path):
+    (image,), (mask,) = write(tmp_path, classes=4)
+    twin = written[0][0].with_name(image.name), written[1][0].with_name(mask.name)
+    assert image.read_bytes() == twin[0].read_bytes()
+    with Image.open(mask) as four, Image.open(twin[1]) as two:
+        four, two = np.asarray(four), np.asarray(two)
+        shares = np.bincount(four.ravel()) / four.size
+    assert np.array_equal(four > 0, two > 0)
+    assert len(shares) == 4
+    # Seen from the front: the body is the largest part, the windscreen over half as high as it.
+    assert shares[1] > shares[2] > shares[3] > 0
+    rows = [np.flatnonzero((four == k).any(axis=1)).mean() for k in (2, 1, 3)]
+    assert rows == sorted(rows)  # windows over body over wheels
 
 
 def test_files_that_are_there_already_are_kept_and_counted(tmp_path, capsys):
@@ -193,6 +210,7 @@ def test_files_that_are_there_already_are_kept_and_counted(tmp_path, capsys):
         (['--count', 'many'], "argument --count: invalid int value: 'many'; see --help"),
         (['--seed', '-1'], '--seed -1: expected 0 or more'),
         (['--workers', '0'], '--workers 0: expected 1 or more'),
+        (['--classes', '3'], 'argument --classes: invalid choice: 3'),
         (['--cuont', '3'], 'unrecognized arguments: --cuont 3; see --help'),
     ],
 )
