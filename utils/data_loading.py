@@ -134,12 +134,15 @@ def resize_image(
     height, width = image.shape[1:]
     if size == (width, height):
         return image
-    extent = extent or (width, height)
-    if extent == (width, height):
-        return F.interpolate(image[None], size[::-1], mode='bicubic', antialias=True)[0]
-    # torch rounds down to the size; the hundredth keeps a product of floats from falling below.
-    factors = [(side + 0.01) / length for side, length in zip(size, extent, strict=True)]
-    return F.interpolate(image[None], scale_factor=factors[::-1], mode='bicubic', antialias=True)[0]
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # torch sees that channels are last
+    if extent in (None, (width, height)):
+        target = {'size': (size[1], size[0])}
+    else:
+        # torch rounds down to the size; the hundredth keeps a product of floats from falling below.
+        factors = [(side + 0.01) / length for side, length in zip(size, extent, strict=True)]
+        target = {'scale_factor': (factors[1], factors[0])}
+    resized = F.interpolate(batch, **target, mode='bicubic', antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)[0]
 
 
 def load_mask(path: Path, mask_values: list[Value], scale: float) -> Tensor:
