@@ -79,7 +79,9 @@ def to_indices(mask: np.ndarray, values: list[Value], path: Path) -> np.ndarray:
         found = _packed(mask if mask.ndim == 3 else np.stack([mask] * 3, axis=-1))
     if mask.ndim == 3 and isinstance(values[0], int):
         raise UserError(f'{path}: a colour mask where grey values {values} were expected')
-    if found.dtype == np.uint8:  # a table of 256 entries beats searching 4 to 1
+    if found.dtype == np.uint8 and np.array_equal(known, np.arange(len(known))):
+        indices, unknown = found, found >= len(known)  # values that are their own classes
+    elif found.dtype == np.uint8:  # a table of 256 entries beats searching 4 to 1
         table = np.full(256, len(known), dtype=np.uint8)
         table[known[known < 256]] = np.flatnonzero(known < 256)
         indices = np.take(table, found)  # half the time of table[found]
@@ -94,7 +96,7 @@ def to_indices(mask: np.ndarray, values: list[Value], path: Path) -> np.ndarray:
             f'{path}: mask value {value} is none of {values}, the values of the other masks. '
             'Mend the mask, or train on masks that hold it.'
         )
-    return indices.astype(np.uint8, copy=False)
+    return indices.astype(np.uint8)
 
 
 def to_image(indices: np.ndarray, values: list[Value]) -> Image.Image:
