@@ -48,6 +48,14 @@ def test_checkpoints_are_plain_data(tmp_path):
     }
 
 
+def test_a_checkpoint_of_another_decode_path_is_read(tmp_path):
+    save_checkpoint(make(UNet(1, 2, base_channels=2), scale=0.5), tmp_path / 'a.pth')
+    content = torch.load(tmp_path / 'a.pth', weights_only=True)
+    content['preprocessing']['decode'] = 'pillow, bicubic with antialias, uint8'
+    torch.save(content, tmp_path / 'a.pth')
+    assert load_checkpoint(tmp_path / 'a.pth').scale == 0.5
+
+
 @pytest.mark.parametrize('bilinear', [False, True])
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 @pytest.mark.parametrize('mask_values', [None, [0, 255]])

@@ -78,7 +78,7 @@ def test_prediction_of_a_file_sees_it_as_training_does(tmp_path, monkeypatch):
     predictor = Predictor(UNet(3, 2, base_channels=2), 0.5, [0, 1])
     seen, predict = [], predictor.predict_batch
     monkeypatch.setattr(predictor, 'predict_batch', lambda b: (seen.append(b), predict(b))[1])
-    assert predictor.predict_file(tmp_path / 'a.jpg').shape == (65, 97)
+    assert predictor.predict_file(str(tmp_path / 'a.jpg')).shape == (65, 97)
     assert torch.equal(seen[0][0], load_image(tmp_path / 'a.jpg', 3, 0.5))
 
 

@@ -115,13 +115,13 @@ class Predictor:
         size = self._size_seen((width, height), 'an image')
         return self._predict(resize_image(tensor, size), (width, height), threshold)
 
-    def predict_file(self, path: Path, threshold: float = 0.5) -> np.ndarray:
+    def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
         """predict_image of a picture file, read as in training; UserError for one it cannot read.
 
         It differs from predict_image of the file's pixels where a JPEG is decoded at a reduced
         size: by half a grey level on average in what the network sees.
         """
-        image, size = read_image(path, self.model.n_channels, self.scale)
+        image, size = read_image(Path(path), self.model.n_channels, self.scale)
         self._size_seen(size, str(path))
         return self._predict(image, size, threshold)
 
