@@ -56,7 +56,7 @@ if __name__ == '__main__':
 import numpy as np
 from PIL import Image
 
-from utils.decoding import check_mode, examine_picture, open_picture, to_channels
+from utils.decoding import check_mode, examine_picture, open_picture
 from utils.files import whole_file
 from utils.inference import Predictor
 from utils.mask_values import to_image
@@ -76,17 +76,15 @@ def predict(args: argparse.Namespace) -> None:
     )
     threshold = predictor.threshold(args.mask_threshold)
     for source, target, sheet in zip(args.input, outputs, sheets, strict=True):
-        picture = open_picture(source)
-        pixels = to_channels(picture, predictor.model.n_channels, source)
-        indices = predictor.predict_image(pixels, threshold)
+        indices = predictor.predict_file(source, threshold)
         if args.no_save:
             print(f'{source}: {shares(indices, predictor.mask_values)}')
         else:
-            as_asked = overlay(picture, indices) if args.format == 'overlay' else None
+            as_asked = overlay(open_picture(source), indices) if args.format == 'overlay' else None
             save_picture(as_asked or to_image(indices, predictor.mask_values), target)
             print(f'{source} -> {target}: {shares(indices, predictor.mask_values)}')
         if args.viz:
-            show_or_save(picture, indices, source.name, sheet)
+            show_or_save(open_picture(source), indices, source.name, sheet)
 
 
 def output_paths(inputs: list[Path], outputs: list[Path] | None) -> list[Path]:

@@ -35,6 +35,9 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
         help='number of classes; 1 is binary (default: as many as the masks hold values)')
     add('--channels', choices=['auto', '1', '3'], default='auto',
         help='1 is grey, 3 RGB (default: auto, 1 where all images are grey)')
+    add('--cache', choices=['auto', 'none', 'disk', 'ram', 'device'], default='auto',
+        help='keep decoded images in memory (ram), on the disk, where the next run finds them, or '
+        'on the device, without workers (default: auto, ram or disk as there is room)')
     add_model_options(parser.add_argument_group('Model'))
     add_optimization_options(parser.add_argument_group('Optimization'))
     add = parser.add_argument_group('Output').add_argument

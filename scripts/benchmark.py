@@ -11,6 +11,7 @@ turns, run by run, so that a machine whose speed drifts does not favour one of t
 import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,30 +54,61 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == '__main__':
     get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
 
+import numpy as np
 import torch
+from PIL import Image
+from torch.utils.data import Dataset
 
 from train import train_step
 from unet import UNet
-from utils.data_loading import load_image, load_mask, to_unit_range
+from utils.data_loading import (
+    BasicDataset,
+    load_image,
+    load_mask,
+    pad_batch,
+    scaled_size,
+    to_device,
+    to_unit_range,
+)
 from utils.device import Precision, choose_device, cpu_bf16_speedup
 from utils.guard import StepGuard
-from utils.pairing import pair_files
+from utils.item_store import FileStore, MemoryStore, StoredItems, record_ends
+from utils.mask_values import Value
+from utils.pairing import Pair
 from utils.recipes import RECIPES
-from utils.scan import check_classes, scan_pairs
+
+ORIGINAL = "pair to batch, the original's way"
+CARVANA_FILES = 5088
 
 
-def compare(variants: dict[str, Callable[[], object]], runs: int, images: dict[str, int]) -> None:
-    """Print the milliseconds an image of each variant, the variants taking turns."""
+def compare(
+    variants: dict[str, Callable[[], object]],
+    runs: int,
+    images: dict[str, int],
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Print and return the milliseconds an image of each variant, the variants taking turns."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for run in range(runs + 1):
         for name, work in variants.items():
-            started = time.perf_counter()
+            started = clock()
             work()
             if run:  # the first is the warm-up
-                times[name].append((time.perf_counter() - started) / images[name] * 1e3)
+                times[name].append((clock() - started) / images[name] * 1e3)
     for name, taken in times.items():
         low, high = min(taken), max(taken)
         print(f'{name:44}{low:9.1f}{statistics.median(taken):9.1f}{high:9.1f}')
+    return times
+
+
+def print_ratios(times: dict[str, list[float]], base: str) -> None:
+    """How many times faster than the base the other ways to a batch were, in the same run."""
+    print(f'\n{"times the rate of " + base:44}{"min":>9}{"median":>9}{"max":>9}')
+    for name in times:
+        if name != base and name.startswith('pair to batch'):
+            ratios = [a / b for a, b in zip(times[base], times[name], strict=True)]
+            low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+            print(f'{name:44}{low:9.1f}{middle:9.1f}{high:9.1f}')
 
 
 def network_variants(args: argparse.Namespace, device: torch.device, training: bool) -> tuple:
@@ -117,20 +149,64 @@ def _work(
     return step if training else predict
 
 
-def data_variants(args: argparse.Namespace) -> tuple:
-    """Image and mask of up to 16 pairs, from file to tensor, in this thread."""
-    pairs = pair_files(args.images, args.masks, args.mask_suffix)
-    values = check_classes(scan_pairs(pairs), None)
-    some = pairs[:16]
+def data_variants(args: argparse.Namespace, folder: Path) -> tuple:
+    """Up to 16 pairs from file to batch in this thread, a pair at a time, and parts of it.
+
+    folder: an empty one, for what is kept on the disk and for the names that the original searches.
+    """
+    dataset = BasicDataset(args.images, args.masks, args.scale, args.mask_suffix, channels=3)
+    pairs = dataset.pairs = dataset.pairs[:16]
+    dataset.sizes = dataset.sizes[: len(pairs)]
+    names = like_carvana(folder, pairs)
+    size, values, scale = record_ends(dataset)[-1], dataset.mask_values, args.scale
+    memory = StoredItems(dataset, MemoryStore(size, shared=False))
+    disk = StoredItems(dataset, FileStore(folder / 'a.items', size))
     variants = {
-        f'image to scale {args.scale:g}': lambda: [
-            load_image(p.image, 3, args.scale) for p in some
-        ],
-        f'mask to scale {args.scale:g}': lambda: [
-            load_mask(p.mask, values, args.scale) for p in some
-        ],
+        ORIGINAL: lambda: [original_batch(p, names, values, scale) for p in pairs],
+        'pair to batch, first epoch': lambda: batches(dataset),
+        'pair to batch, kept on the disk': lambda: batches(disk),
+        'pair to batch, kept in memory': lambda: batches(memory),
+        f'image to scale {scale:g}': lambda: [load_image(p.image, 3, scale) for p in pairs],
+        f'mask to scale {scale:g}': lambda: [load_mask(p.mask, values, scale) for p in pairs],
     }
-    return variants, dict.fromkeys(variants, len(some))
+    return variants, dict.fromkeys(variants, len(pairs))
+
+
+def batches(items: Dataset) -> None:
+    """Make a batch of each item, as training does, up to the floats that the network takes."""
+    for position in range(len(items)):
+        to_device(pad_batch([items[position]]), torch.device('cpu'))
+
+
+def like_carvana(folder: Path, pairs: list[Pair]) -> Path:
+    """Two folders with as many names as Carvana's, for a search in them to cost what it does."""
+    for kind, names in (('imgs', [p.image for p in pairs]), ('masks', [p.mask for p in pairs])):
+        (folder / kind).mkdir()
+        others = [Path(f'other{k:04}{names[0].suffix}') for k in range(CARVANA_FILES - len(names))]
+        for name in (*names, *others):
+            (folder / kind / name.name).touch()
+    return folder
+
+
+def original_batch(pair: Pair, names: Path, values: list[Value], scale: float) -> tuple:
+    """The best-known U-Net's way of a pair to a batch of one: the same steps, in our words.
+
+    Image (1, C, H, W) float32 in [0, 1], mask (1, H, W) int64, for masks of single values.
+    """
+    for folder, path in ((names / 'imgs', pair.image), (names / 'masks', pair.mask)):
+        list(folder.glob(f'{path.stem}.*'))
+    image, mask = Image.open(pair.image), Image.open(pair.mask)
+    target = scaled_size(image.size, scale)
+    pixels = np.asarray(image.resize(target, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    if (pixels > 1).any():
+        pixels = pixels / 255.0
+    labels = np.asarray(mask.resize(target, Image.Resampling.NEAREST))
+    classes = np.zeros(labels.shape, dtype=np.int64)
+    for index, value in enumerate(values):
+        classes[labels == value] = index
+    item = [torch.as_tensor(pixels.copy()).float().contiguous(), torch.as_tensor(classes.copy())]
+    images, masks = (torch.stack([tensor]) for tensor in item)
+    return images.to(memory_format=torch.channels_last), masks
 
 
 def benchmark(args: argparse.Namespace) -> None:
@@ -145,8 +221,12 @@ def benchmark(args: argparse.Namespace) -> None:
             variants, images = network_variants(args, device, training=part == 'step')
             compare(variants, args.runs, images)
     if args.what in ('all', 'data'):
-        variants, images = data_variants(args)
-        compare(variants, args.runs, images)
+        torch.set_num_threads(1)
+        print('the data path, in milliseconds of one core:')
+        with tempfile.TemporaryDirectory() as folder:
+            variants, images = data_variants(args, Path(folder))
+            times = compare(variants, args.runs, images, time.process_time)
+            print_ratios(times, ORIGINAL)
 
 
 if __name__ == '__main__':

@@ -28,8 +28,16 @@ def test_every_variant_gets_a_line_of_minimum_median_and_maximum(tmp_path):
             for batch in (1, 3)
             for precision in ('fp32', 'bf16')
         ),
+        "pair to batch, the original's way",
+        'pair to batch, first epoch',
+        'pair to batch, kept on the disk',
+        'pair to batch, kept in memory',
         'image to scale 0.5',
         'mask to scale 0.5',
+        # and how many times faster these are
+        'pair to batch, first epoch',
+        'pair to batch, kept on the disk',
+        'pair to batch, kept in memory',
     ]
     assert all(float(low) <= float(median) <= float(high) for _, low, median, high in lines)
 

@@ -44,8 +44,16 @@ def test_checkpoints_are_plain_data(tmp_path):
     assert content['version'] == 1
     assert content['preprocessing'] == {
         'scale': 0.5,
-        'decode': 'pillow, bicubic with antialias, uint8',
+        'decode': 'pillow, JPEG reduced as it is decoded, bicubic with antialias, uint8',
     }
+
+
+def test_a_checkpoint_of_another_decode_path_is_read(tmp_path):
+    save_checkpoint(make(UNet(1, 2, base_channels=2), scale=0.5), tmp_path / 'a.pth')
+    content = torch.load(tmp_path / 'a.pth', weights_only=True)
+    content['preprocessing']['decode'] = 'pillow, bicubic with antialias, uint8'
+    torch.save(content, tmp_path / 'a.pth')
+    assert load_checkpoint(tmp_path / 'a.pth').scale == 0.5
 
 
 @pytest.mark.parametrize('bilinear', [False, True])

@@ -132,6 +132,7 @@ def test_three_sizes_make_one_batch_with_the_padding_ignored(tmp_path):
         assert (batch['mask'][k, :h, :w] == 1).all()
         assert (batch['mask'][k] == IGNORE).sum() == 42 - h * w
         assert (batch['image'][k] == 0).sum() == 3 * (42 - h * w)
+    assert batch['image'].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_scoring_batches_hold_one_size_and_every_image_once():

@@ -26,3 +26,9 @@ def remove_parts(folder: Path) -> None:
     """Remove what a killed process left half written in `folder`."""
     for part in folder.glob('.*.part.*'):
         part.unlink(missing_ok=True)
+
+
+def user_cache(name: str) -> Path:
+    """Our folder `name` in the user's cache folder, which may not be there yet."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'unet' / name

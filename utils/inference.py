@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from unet import MIN_SIZE, UNet
 
 from .checkpoint import load_checkpoint
-from .data_loading import resize_image, scaled_size, to_unit_range
+from .data_loading import read_image, resize_image, to_unit_range
+from .decoding import scaled_size
 from .device import Precision, choose_device
 from .dice_score import class_indices, class_probabilities
 from .errors import UserError
@@ -100,7 +101,6 @@ class Predictor:
             logits = self.model(to_unit_range(images))
         return class_probabilities(logits)
 
-    @torch.inference_mode()
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Class indices (H, W) uint8 of an image (H, W, C) or (H, W) uint8 of any size.
 
@@ -112,14 +112,35 @@ class Predictor:
         # torch warns of arrays that cannot be written to, as those of Pillow's pictures.
         tensor = torch.from_numpy(np.require(image, requirements=['C', 'W']))
         tensor = tensor.view(height, width, -1).permute(2, 0, 1)
-        size = scaled_size((width, height), self.scale)
-        if min(size) < MIN_SIZE:
+        size = self._size_seen((width, height), 'an image')
+        return self._predict(resize_image(tensor, size), (width, height), threshold)
+
+    def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
+        """predict_image of a picture file, read as in training; UserError for one it cannot read.
+
+        It differs from predict_image of the file's pixels where a JPEG is decoded at a reduced
+        size: by half a grey level on average in what the network sees.
+        """
+        image, size = read_image(Path(path), self.model.n_channels, self.scale)
+        self._size_seen(size, str(path))
+        return self._predict(image, size, threshold)
+
+    def _size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
+        """(width, height) in which the network sees an image of `size`; UserError if too small."""
+        seen = scaled_size(size, self.scale)
+        if min(seen) < MIN_SIZE:
             raise UserError(
-                f'an image of {width} x {height} at scale {self.scale:g} is {size[0]} x {size[1]}; '
-                f'the network needs {MIN_SIZE} x {MIN_SIZE}. Use a larger --scale, as in training.'
+                f'{what} of {size[0]} x {size[1]} at scale {self.scale:g} is {seen[0]} x '
+                f'{seen[1]}; the network needs {MIN_SIZE} x {MIN_SIZE}. Use a larger --scale, as '
+                'in training.'
             )
-        probabilities = self.predict_batch(resize_image(tensor, size)[None])
+        return seen
+
+    @torch.inference_mode()
+    def _predict(self, image: Tensor, size: tuple[int, int], threshold: float) -> np.ndarray:
+        """Class indices, at (width, height) `size`, of (C, H, W) uint8 at training scale."""
+        probabilities = self.predict_batch(image[None])
         if probabilities.shape[1] == 2:  # the foreground says it all, in half the work
             probabilities = probabilities[:, 1:]
-        probabilities = F.interpolate(probabilities, (height, width), mode='bilinear')
+        probabilities = F.interpolate(probabilities, size[::-1], mode='bilinear')
         return class_indices(probabilities, threshold)[0].to(torch.uint8).cpu().numpy()

@@ -79,10 +79,12 @@ def to_indices(mask: np.ndarray, values: list[Value], path: Path) -> np.ndarray:
         found = _packed(mask if mask.ndim == 3 else np.stack([mask] * 3, axis=-1))
     if mask.ndim == 3 and isinstance(values[0], int):
         raise UserError(f'{path}: a colour mask where grey values {values} were expected')
-    if found.dtype == np.uint8:  # a table of 256 entries beats searching 4 to 1
+    if found.dtype == np.uint8 and np.array_equal(known, np.arange(len(known))):
+        indices, unknown = found, found >= len(known)  # values that are their own classes
+    elif found.dtype == np.uint8:  # a table of 256 entries beats searching 4 to 1
         table = np.full(256, len(known), dtype=np.uint8)
         table[known[known < 256]] = np.flatnonzero(known < 256)
-        indices = table[found]
+        indices = np.take(table, found)  # half the time of table[found]
         unknown = indices == len(known)
     else:
         indices = np.searchsorted(known, found).clip(max=len(known) - 1)

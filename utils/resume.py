@@ -11,7 +11,7 @@ from .errors import UserError, first_few
 # fmt: off
 FREE = (
     'epochs', 'early_stop', 'keep', 'save_minutes', 'workers', 'device',
-    'wandb', 'wandb_histograms', 'images', 'masks',
+    'wandb', 'wandb_histograms', 'images', 'masks', 'cache',
 )
 # fmt: on
 

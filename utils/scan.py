@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .decoding import check_mode, examine_picture, open_picture
 from .dice_score import IGNORE
 from .errors import UserError, first_few
-from .files import whole_file
+from .files import user_cache, whole_file
 from .mask_values import Value, count_values, mask_array, merge_counts
 from .pairing import Pair
 
@@ -70,7 +70,7 @@ def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
     Raises UserError with all files that cannot be read, whose image and mask differ in size, or
     whose masks are of different kinds.
     """
-    cache = _Cache(pairs, cache_dir or _user_cache())
+    cache = _Cache(pairs, cache_dir or user_cache('scans'))
     problems: list[str] = []
 
     def examine(pair: Pair) -> PairFacts | None:
@@ -185,11 +185,6 @@ def match_values(scan: Scan, known: list[Value]) -> list[Value]:
         f'masks hold {len(found)} distinct values ({scan.describe_values()}) but the model was '
         f'trained on {len(known)}: {known}. Name masks of the same classes with --masks.'
     )
-
-
-def _user_cache() -> Path:
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'unet' / 'scans'
 
 
 class _Cache:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .caching import cached
 from .data_loading import (
     BasicDataset,
     ShuffledBatches,
@@ -30,7 +31,8 @@ class TrainingData:
     """The data of a run, from its command line; UserError for anything that could not work.
 
     channels, mask_values: those of the weights to start from, None for new ones. `training` and
-    `validation` are positions in `dataset`.
+    `validation` are positions in `dataset`, and in `items`, which are its own as --cache keeps
+    them.
     """
 
     def __init__(
@@ -67,10 +69,14 @@ class TrainingData:
             )
         self.dataset.check_sizes(smallest_batch=len(self.training) % batch_size or batch_size)
         workers = default_workers(device) if args.workers is None else args.workers
+        loads_to = device
+        if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
+            workers, loads_to = 0, torch.device('cpu')
+        self.items, self.cache = cached(self.dataset, args.cache, args.epochs, workers, device)
         self.batches = ShuffledBatches(self.training, batch_size, args.seed)
-        augmented = Augmented(self.dataset, args.seed, augment)
-        self.loader = make_loader(augmented, self.batches, workers, device)
-        self.validation_loader = self._validation_loader(workers)
+        augmented = Augmented(self.items, args.seed, augment)
+        self.loader = make_loader(augmented, self.batches, workers, loads_to)
+        self.validation_loader = self._validation_loader(workers, loads_to)
 
     def fingerprint(self) -> str:
         """A hash of which images are trained on, to recognise the data of a resumed run."""
@@ -78,7 +84,7 @@ class TrainingData:
         return hashlib.sha256('\n'.join(names).encode()).hexdigest()
 
     def describe(self) -> str:
-        """The data in two lines for the terminal."""
+        """The data in three lines for the terminal."""
         width, height = self.dataset.sizes[0]
         kinds = len(set(self.dataset.sizes))
         sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
@@ -86,7 +92,8 @@ class TrainingData:
         return (
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
             f'{sizes} at scale {self.dataset.scale:g}\n'
-            f'mask values, with their share of the pixels: {", ".join(shares)}'
+            f'mask values, with their share of the pixels: {", ".join(shares)}\n'
+            f'{self.cache}'
         )
 
     def statistics_batches(self) -> Iterator[Tensor]:
@@ -98,15 +105,15 @@ class TrainingData:
         if len(batches) > 1 and len(batches[-1]) < size:
             del batches[-1]  # one small image alone has no variance, and would weigh like the rest
         for batch in batches:
-            items = pad_batch([self.dataset[position] for position in batch])
+            items = pad_batch([self.items[position] for position in batch])
             yield to_device(items, self.device)[0]
 
     def samples(self) -> Iterator[dict[str, Tensor]]:
         """Items to look at, from the validation set where there is one."""
         for position in (self.validation or self.training)[:SHEET_IMAGES]:
-            yield self.dataset[position]
+            yield {name: tensor.cpu() for name, tensor in self.items[position].items()}
 
-    def _validation_loader(self, workers: int) -> DataLoader | None:
+    def _validation_loader(self, workers: int, device: torch.device) -> DataLoader | None:
         sizes = self.dataset.sizes
         scored = same_size_batches(self.validation, sizes, self.batches.batch_size)
-        return make_loader(self.dataset, scored, workers, self.device) if scored else None
+        return make_loader(self.items, scored, workers, device) if scored else None
