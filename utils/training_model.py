@@ -3,6 +3,7 @@
 import argparse
 
 import torch
+from torch import nn
 
 from unet import UNet
 
@@ -39,3 +40,20 @@ def build_model(args: argparse.Namespace, data: TrainingData, source: Checkpoint
         )
     model.load_state_dict(weights)
     return model
+
+
+def compiled(model: UNet, device: torch.device) -> nn.Module:
+    """The network's training forward pass, compiled; weights and their names are the model's.
+
+    Raises UserError, at once, where torch finds no compiler that works.
+    """
+    try:
+        torch.compile(torch.nn.functional.silu)(torch.ones(8, device=device))
+    # Whatever is missing, a C++ compiler, Triton or Python's headers, has its own type of error.
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f'--compile: no compiler works here ({reason[0]:.200}). On a CPU torch needs a C++ '
+            'compiler (apt install g++), on a GPU Triton too. Or leave --compile out.'
+        ) from error
+    return torch.compile(model)
