@@ -73,7 +73,7 @@ def processes() -> Iterator[None]:
     store, number, count = next(dist.rendezvous('env://', timeout=TIMEOUT))
     # gloo carries what is agreed between CPUs, NCCL the gradients between cards.
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
-    dist.init_process_group(backend, TIMEOUT, store=store, rank=number, world_size=count)
+    dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
     _share_cores()
     try:
         with _silent_unless_main():
