@@ -244,7 +244,7 @@ def validate(run: Run) -> None:
     if run.recipe.precise_statistics:
         run.reestimate_statistics()
     scores = None
-    if run.data.validation_loader:
+    if run.data.validation_loader is not None:  # an empty share of it is false
         counts = evaluate(run.model, run.data.validation_loader, run.precision)
         values, batch_size = run.data.dataset.mask_values, run.data.batches.batch_size
         scores = summarize(counts, values, batch_size)

@@ -151,7 +151,8 @@ class Run:
 
     def how_to_resume(self) -> str:
         """The command that goes on with this run."""
-        return f'python train.py --resume {self.args.output / "last.pth"}'
+        program = f'torchrun --nproc-per-node={size()}' if size() > 1 else 'python'
+        return f'{program} train.py --resume {self.args.output / "last.pth"}'
 
     def diverged(self, what: str) -> DivergedError:
         """The error that ends a training of which `what` has become of no use."""
