@@ -3,6 +3,7 @@
     python evaluate.py -m checkpoints/best.pth
     python evaluate.py -m checkpoints/best.pth --images test/imgs --masks test/masks --json s.json
     python evaluate.py -m MODEL.pth --scale 0.1 --amp --csv per_image.csv
+    torchrun --nproc-per-node=4 evaluate.py -m checkpoints/best.pth      # the same scores
 
 Dice, IoU, precision and recall from exact counts of pixels, at the scale of training. "Dataset"
 is the ratio over all pixels of all images, "per image" the mean of the images' ratios.
@@ -55,8 +56,10 @@ from unet import UNet
 from utils.data_loading import BasicDataset, make_loader, same_size_batches, to_device
 from utils.device import Precision, default_workers
 from utils.dice_score import class_indices, class_probabilities
+from utils.distributed import gather_shares, is_main, local_main_first, processes, share
 from utils.files import whole_file
 from utils.inference import Predictor
+from utils.mask_values import Value
 from utils.metrics import count_pixels, format_table, image_rows, summarize
 from utils.tracking import append_csv
 
@@ -67,7 +70,8 @@ def evaluate(
 ) -> Tensor:
     """Pixel counts (N, K, 3) int64 of the loader's N images in its order, for utils.metrics.
 
-    The model is left in the mode it was found in. K is 2 for a binary network.
+    Of several processes each has a loader of its `share` of the batches, and gets the counts of
+    all. The model is left in the mode it was found in. K is 2 for a binary network.
     """
     training, counts = model.training, []
     model.eval()
@@ -80,36 +84,44 @@ def evaluate(
             counts.append(count_pixels(predicted, masks, max(2, model.n_classes)))
     finally:
         model.train(training)
-    return torch.cat(counts).cpu()
+    return torch.cat(gather_shares([part.cpu() for part in counts]))
 
 
+@processes()
 def score(args: argparse.Namespace) -> None:
-    """Evaluate as the command line says; print a table, write the files asked for."""
+    """Evaluate as the command line says, each process its share; the main one reports on all."""
     check_outputs(args.json, args.csv)
     predictor = Predictor.load(args.model, args.scale, args.device, args.amp)
     model, threshold = predictor.model, predictor.threshold(args.mask_threshold)
-    dataset = BasicDataset(
-        args.images, args.masks, predictor.scale, args.mask_suffix,
-        channels=model.n_channels, mask_values=predictor.mask_values,
-    )  # fmt: skip
+    with local_main_first():
+        dataset = BasicDataset(
+            args.images, args.masks, predictor.scale, args.mask_suffix,
+            channels=model.n_channels, mask_values=predictor.mask_values,
+        )  # fmt: skip
     dataset.check_sizes()
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, args.batch_size)
     workers = default_workers(predictor.precision.device) if args.workers is None else args.workers
-    loader = make_loader(dataset, batches, workers, predictor.precision.device)
+    loader = make_loader(dataset, share(batches), workers, predictor.precision.device)
     counts = evaluate(model, loader, predictor.precision, threshold)
+    if is_main():
+        ids = [dataset.ids[position] for batch in batches for position in batch]
+        report(args, predictor.scale, dataset.mask_values, counts, ids)
 
-    order = [position for batch in batches for position in batch]
-    scores = {'model': args.model, 'scale': predictor.scale}
-    scores |= summarize(counts, dataset.mask_values, args.batch_size)
-    print(f'{args.model}: {len(dataset)} images at scale {predictor.scale:g}')
+
+def report(
+    args: argparse.Namespace, scale: float, values: list[Value], counts: Tensor, ids: list[str]
+) -> None:
+    """Print the scores of counts (N, K, 3) of the images `ids`, and write the files asked for."""
+    scores = {'model': args.model, 'scale': scale}
+    scores |= summarize(counts, values, args.batch_size)
+    print(f'{args.model}: {len(ids)} images at scale {scale:g}')
     print(format_table(scores))
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
-        rows = image_rows(counts, [dataset.ids[position] for position in order])
         with whole_file(args.csv) as part:
-            append_csv(part, rows)
+            append_csv(part, image_rows(counts, ids))
 
 
 def check_outputs(*paths: Path | None) -> None:

@@ -3,6 +3,7 @@
     python train.py -e 1 -s 0.1 --base-channels 8      # a smoke test for any CPU
     python train.py --amp                              # data/imgs, data/masks, the best settings
     python train.py --resume                           # go on where the last run stopped
+    torchrun --nproc-per-node=4 train.py --amp         # four GPUs
 
 Writes into checkpoints/: checkpoint_epoch{N}.pth each epoch, best.pth (highest validation Dice),
 last.pth (for --resume), metrics.csv and curves.png, args.json, and a sheet of predictions,
@@ -11,10 +12,10 @@ samples.png.
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from utils.errors import UserError, run_program
+from utils.errors import UserError, first_few, run_program
 from utils.options import add_data_options, add_debug_option, add_device_options, number_in
 
 
@@ -78,7 +79,9 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add('--recipe', choices=['fast', 'classic'], default='fast',
         help="classic is the original's RMSprop, for comparison (default: %(default)s)")
     add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
-        help="batch size (default: the recipe's, fast 2, classic 1)")
+        help="batch size of each process (default: the recipe's, fast 2, classic 1)")
+    add('--accumulate', type=number_in(int, 1), default=1, metavar='N',
+        help='batches whose gradients make one step (default: %(default)s)')
     add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
         help="learning rate (default: the recipe's, fast 1e-3, classic 1e-5)")
     add('--dice-loss', choices=['joint', 'per-class'],
@@ -92,6 +95,9 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add('--seed', type=number_in(int, 0), default=0, metavar='N',
         help='of weights, split and order (default: %(default)s)')
     add_device_options(group)
+    add('--compile', action='store_true', help='compile the network: a slow start, faster steps')
+    add('--deterministic', action='store_true',
+        help='the same weights each time, on a GPU too, where that is slower')
 # fmt: on
 
 
@@ -104,8 +110,10 @@ from tqdm import tqdm
 
 from evaluate import evaluate
 from utils.data_loading import to_device
-from utils.device import Precision
+from utils.device import Precision, make_deterministic
 from utils.dice_score import segmentation_loss
+from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
+from utils.gradients import combine_processes
 from utils.guard import MOST_IN_A_ROW, StepGuard
 from utils.metrics import summarize
 from utils.recipes import MAX_GRADIENT_NORM
@@ -115,8 +123,11 @@ from utils.training_run import Run
 SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 
 
+@processes()
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     """Train as the command line says; returns the exit code."""
+    if args.deterministic:
+        make_deterministic()
     if args.resume is not None:
         run = Run.resume(args, lambda defaults: get_args(argv, defaults))
     else:
@@ -126,6 +137,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         with StopRequest() as stop:
             while not run.finished() and not stop.received:
                 train_epoch(run, stop)
+                stop.agree()
     finally:
         run.tracker.close()
     if stop.received:
@@ -137,25 +149,25 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
 
 def train_epoch(run: Run, stop: StopRequest) -> None:
     """One pass over the training images, from where the run stands, or until asked to stop."""
-    batches = run.data.batches
-    validate_after = validation_steps(len(batches), run.recipe.validations_per_epoch)
+    steps = len(run.data.batches)
+    validate_after = validation_steps(steps, run.recipe.validations_per_epoch)
     run.begin_epoch()
-    title = f'Epoch {batches.epoch}/{run.args.epochs}'
+    title = f'Epoch {run.epoch + 1}/{run.args.epochs}'
     with tqdm(total=len(run.data.training), desc=title, unit='img', dynamic_ncols=True) as bar:
         bar.update(run.meter.images)
-        for batch in run.meter.timed(run.data.loader):
-            loss = step_or_recompute(run, batch)
-            run.count_step(loss, len(batch['image']))
-            bar.update(len(batch['image']))
+        for batches in run.meter.timed(run.data.loader):
+            loss = step_or_recompute(run, batches)
+            bar.update(run.count_step(loss))
             due = run.batch in validate_after
             if due or run.meter.due(SECONDS_PER_READING):
                 read_meter(run, bar)
             if due:
                 with run.meter.paused():
                     validate(run)
-            if run.batch < len(batches) and (stop.received or run.saving_due()):
+            (saving_due,) = stop.agree(run.saving_due())
+            if run.batch < steps and (stop.received or saving_due):
                 run.save_last()
-            if stop.received and run.batch < len(batches):
+            if stop.received and run.batch < steps:
                 return
     run.end_epoch()
 
@@ -172,8 +184,8 @@ def read_meter(run: Run, bar: tqdm) -> None:
 
 def train_step(
     model: nn.Module,
-    images: Tensor,
-    masks: Tensor,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    whole: int,
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     guard: StepGuard,
@@ -181,45 +193,58 @@ def train_step(
 ) -> tuple[Tensor, Tensor]:
     """One step; returns the loss and the gradient's norm before clipping, scalars on the device.
 
-    images: (B, C, H, W) float in [0, 1]; masks: (B, H, W) class indices or IGNORE. A loss or
-    gradient that is not finite counts as a gradient of zero, and its batch not at all.
+    batches: images (B, C, H, W) float in [0, 1] and masks (B, H, W) of class indices or IGNORE.
+    whole: images of all batches of all processes; each batch's loss weighs by its part of them.
+    A loss or gradient that is not finite counts as a gradient of zero, and the step not at all.
     """
     guard.before_step()
     optimizer.zero_grad(set_to_none=True)
-    with precision.autocast():
-        logits = model(images)
-    loss = criterion(logits, masks)
-    precision.scaler.scale(loss).backward()
+    loss, share = 0.0, 0.0
+    with out_of_memory_together():
+        for images, masks in batches:
+            part = len(images) / whole
+            with precision.autocast():
+                logits = model(images)
+            batch_loss = criterion(logits, masks) * part
+            precision.scaler.scale(batch_loss).backward()
+            loss, share = loss + batch_loss.detach(), share + part
+    loss = combine_processes(model, loss, share)
     precision.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
     guard.check(loss, norm)
     precision.scaler.step(optimizer)
     precision.scaler.update()
-    return loss.detach(), norm
+    return loss, norm
 
 
-def step_or_recompute(run: Run, batch: dict[str, Tensor]) -> Tensor:
+def step_or_recompute(run: Run, batches: list[dict[str, Tensor]]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
-    images, masks = to_device(batch, run.precision.device)
+    on_device = (to_device(batch, run.precision.device) for batch in batches)
+    whole = run.data.batches.images_in_step(run.batch)
     try:
         parts = (run.optimizer, run.precision, run.guard, run.criterion)
-        return train_step(run.model, images, masks, *parts)[0]
+        return train_step(run.network, on_device, whole, *parts)[0]
     except torch.OutOfMemoryError as error:
         failure = str(error).splitlines()[0]
+        alone = size() > 1 and not isinstance(error, OutOfMemoryTogether)
     # Past the handler, whose traceback kept every activation alive.
-    height, width = batch['image'].shape[-2:]
-    tried = f'batch size {len(batch["image"])}, images of {width} x {height}, {run.precision.name}'
-    if run.model.checkpointing:
+    shapes = {f'{b["image"].shape[3]} x {b["image"].shape[2]}' for b in batches}
+    tried = (
+        f'batch size {run.data.batches.batch_size}, images of {first_few(sorted(shapes))}, '
+        f'{run.precision.name}'
+    )
+    if run.model.checkpointing or alone:  # alone: the other processes have done this step
+        again = ', even when computing activations twice' if run.model.checkpointing else ''
         raise UserError(
-            f'out of memory with {tried}, even when computing activations twice: {failure}. '
+            f'out of memory with {tried}{again}: {failure}. '
             f'Try a smaller --batch-size (-b 1), --scale (-s {run.args.scale / 2:g}), or --amp. '
             'What was saved last goes on with --resume.'
         )
     tqdm.write(f'note: out of memory with {tried}; from here activations are computed twice')
     run.undo_step()
-    run.model.use_checkpointing()
+    run.use_checkpointing()
     torch.cuda.empty_cache()
-    return step_or_recompute(run, batch)
+    return step_or_recompute(run, batches)
 
 
 def validate(run: Run) -> None:
@@ -228,7 +253,7 @@ def validate(run: Run) -> None:
     if run.recipe.precise_statistics:
         run.reestimate_statistics()
     scores = None
-    if run.data.validation_loader:
+    if run.data.validation_loader is not None:  # an empty share of it is false
         counts = evaluate(run.model, run.data.validation_loader, run.precision)
         values, batch_size = run.data.dataset.mask_values, run.data.batches.batch_size
         scores = summarize(counts, values, batch_size)

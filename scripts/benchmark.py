@@ -137,7 +137,8 @@ def _work(
     def step() -> float:
         """One training step; reading the loss waits for the device."""
         images = to_unit_range(pictures)
-        loss, _ = train_step(model, images, masks, optimizer, precision, guard)
+        batches = [(images, masks)]
+        loss, _ = train_step(model, batches, len(images), optimizer, precision, guard)
         return loss.item()
 
     @torch.inference_mode()

@@ -43,11 +43,11 @@ def test_a_poisoned_step_leaves_weights_and_statistics_finite(poison, value, pre
     model = UNet(3, 2, base_channels=4).train()
     guard, precision = StepGuard(model), Precision(CPU, amp=True, name=precision)
     optimizer = RECIPES[recipe].optimizer(model, 1e-3)
-    train_step(model, torch.rand(2, 3, 32, 32), MASKS, optimizer, precision, guard)
+    train_step(model, [(torch.rand(2, 3, 32, 32), MASKS)], 2, optimizer, precision, guard)
     before = [buffer.clone() for buffer in model.buffers()]
     images = torch.rand(2, 3, 32, 32)
     poison(model, images, value)
-    train_step(model, images, MASKS, optimizer, precision, guard)
+    train_step(model, [(images, MASKS)], 2, optimizer, precision, guard)
     assert finite(model)
     assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     assert guard.bad_steps() == (1, 1)
@@ -61,7 +61,7 @@ def test_a_good_step_ends_the_row_and_counts_as_without_a_guard():
     for poisoned in (True, True, False):
         images = torch.rand(2, 3, 32, 32)
         images *= float('nan') if poisoned else 1
-        train_step(model, images, MASKS, optimizer, precision, guard)
+        train_step(model, [(images, MASKS)], 2, optimizer, precision, guard)
     assert guard.bad_steps() == (2, 0)
     assert model.inc.double_conv[1].num_batches_tracked == 1
 

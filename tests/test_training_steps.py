@@ -31,7 +31,7 @@ def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
     for k, expected in enumerate(load_json('training_steps.json')[f'n_classes={n_classes}']):
         images = image(f'train{k}', (2, 3, 48, 64)).double()
         masks = labels(f'target{k}', (2, 48, 64), 2)
-        loss, norm = train_step(model, images, masks, optimizer, precision, guard)
+        loss, norm = train_step(model, [(images, masks)], 2, optimizer, precision, guard)
         assert loss.item() == pytest.approx(expected['loss'], abs=1e-6)
         assert norm.item() == pytest.approx(expected['grad_norm_before_clipping'], rel=1e-4)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .distributed import add_up, size
+
 
 class StatisticsSnapshot:
     """A copy of all running statistics, for a step that may have to be done again."""
@@ -35,7 +37,8 @@ class StatisticsSnapshot:
 def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Set every BatchNorm's running mean and variance to their averages over `batches`.
 
-    batches: network inputs (B, C, H, W) float, at least one. The model is left in training mode
+    batches: network inputs (B, C, H, W) float, at least one among all processes, whose averages
+    are put together. The model is left in training mode
     or not as it was found; weights stay as they are (precise BN, https://arxiv.org/abs/2105.07576).
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -51,3 +54,20 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         model.train(training)
+    average_statistics(model, float(norms[0].num_batches_tracked))
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """The running means and variances of a network, the tensors themselves."""
+    return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+
+
+def average_statistics(model: nn.Module, weight: float) -> None:
+    """Make the running statistics of all processes their average, by each one's `weight`."""
+    if size() == 1:
+        return
+    statistics = running_statistics(model)
+    total = statistics[0].new_full((1,), weight)
+    torch._foreach_mul_(statistics, weight)
+    add_up([*statistics, total])
+    torch._foreach_div_(statistics, total[0])

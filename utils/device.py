@@ -7,13 +7,15 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from . import distributed
 from .errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
     """The device of --device: 'auto' is CUDA, else Apple's MPS, else the CPU.
 
-    Raises UserError for a device that this machine or this build of torch has not.
+    Of several processes each has its own card. Raises UserError for a device that this machine or
+    this build of torch has not.
     """
     there = {
         'cuda': torch.cuda.is_available(),
@@ -25,7 +27,35 @@ def choose_device(name: str) -> torch.device:
     if not there[name]:
         found = ', '.join(device for device, is_there in there.items() if is_there)
         raise UserError(f'--device {name}: torch {torch.__version__} finds only {found} here')
-    return torch.device(name)
+    return torch.device(name) if distributed.size() == 1 else _own_device(name)
+
+
+def _own_device(name: str) -> torch.device:
+    """The device of one of several processes."""
+    if name == 'mps':
+        raise UserError('--device mps serves one process. Leave torchrun out, or say --device cpu.')
+    if name == 'cpu':
+        return torch.device('cpu')
+    cards, processes = torch.cuda.device_count(), distributed.local_size()
+    if processes > cards:
+        raise UserError(
+            f'torchrun has started {processes} processes here for {cards} CUDA cards. Use '
+            f'--nproc-per-node={cards}, or --device cpu.'
+        )
+    torch.cuda.set_device(distributed.local_rank())
+    return torch.device('cuda', distributed.local_rank())
+
+
+def make_deterministic() -> None:
+    """Let every operation give the same bits each time; call it before CUDA starts.
+
+    Of this network's operations the convolutions and their gradients, the scatter of pixel counts
+    and bilinear upsampling take slower ways on CUDA; on a CPU all are deterministic as they are.
+    An operation that has no such way raises RuntimeError.
+    """
+    os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it when it starts
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
 
 
 class Precision:
@@ -39,7 +69,8 @@ class Precision:
     def __init__(self, device: torch.device, amp: bool, name: str | None = None):
         self.device = device
         dtypes = {'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
-        self.name = name or (mixed_precision(device) if amp else 'fp32')
+        # Processes must not differ, as a CPU's measurement may.
+        self.name = name or (distributed.from_main(mixed_precision(device)) if amp else 'fp32')
         self.dtype = dtypes[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == 'fp16')
 
@@ -92,6 +123,7 @@ def default_workers(device: torch.device) -> int:
     """How many processes load images unless --workers says.
 
     None beside a CPU that computes: the network keeps every core busy, and a process would only
-    take them from it. Up to 8 beside a GPU.
+    take them from it. Up to 8 beside a GPU, and no more than its part of the cores.
     """
-    return 0 if device.type == 'cpu' else min(8, max(1, (os.cpu_count() or 1) - 1))
+    cores = (os.cpu_count() or 1) // distributed.local_size()
+    return 0 if device.type == 'cpu' else min(8, max(1, cores - 1))

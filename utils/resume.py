@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .checkpoint import Checkpoint, load_checkpoint
+from .distributed import size
 from .errors import UserError, first_few
 
 # What may differ when a run is resumed; all else decides its course.
@@ -56,3 +57,16 @@ def read_last(
             f'{path} has done {done} of {args.epochs} epochs. Ask for more with --epochs (-e).'
         )
     return args, source
+
+
+def check_processes(before: int) -> None:
+    """Raise UserError where a run of so many processes is resumed by another number.
+
+    Each step takes a batch for every process, so the run could not go on as it was.
+    """
+    if before != size():
+        command = f'torchrun --nproc-per-node={before}' if before > 1 else 'python'
+        raise UserError(
+            f'the run to resume was of {before} processes, now there are {size()}. Go on with '
+            f'"{command} train.py --resume", or start a new run from its weights with --load.'
+        )

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import torch
 
+from .distributed import is_main
 from .errors import UserError
 from .files import remove_parts
-from .tracking import Tracker
+from .tracking import SilentTracker, Tracker
 
 
 def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
     """The run's folder, cleared of an earlier run unless resumed, and what logs into it."""
+    if not is_main():
+        return SilentTracker()
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
     args.output.mkdir(parents=True, exist_ok=True)

@@ -3,16 +3,23 @@
 import signal
 from types import FrameType, TracebackType
 
+from .distributed import highest, size
+
 # What a stopped training returns: shells expect 128 + the signal; a scheduler that warns with
 # SIGUSR1 before its time limit should see success, since the run goes on with --resume.
 EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143, 'SIGUSR1': 0}
 
 
 class StopRequest:
-    """While entered, `received` tells which signal has come; a second one acts at once."""
+    """While entered, signals are noted, and `agree` tells in `received` which has come.
+
+    A second one acts at once, unless there are other processes: torchrun sends the same signal
+    again, and after 30 seconds SIGKILL.
+    """
 
     def __init__(self):
         self.received: str | None = None
+        self._noted = 0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> 'StopRequest':
@@ -35,9 +42,17 @@ class StopRequest:
         """Of the program, after a signal was received."""
         return EXIT_CODES[self.received]
 
+    def agree(self, *flags: int) -> list[int]:
+        """Receive what any process has noted; returns the highest of each of `flags` in any."""
+        noted, *flags = highest(self._noted, *flags)
+        if noted:
+            self.received = signal.Signals(noted).name
+        return flags
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
-        self._restore()
+        self._noted = number
+        if size() == 1:
+            self._restore()
 
     def _restore(self) -> None:
         while self._before:

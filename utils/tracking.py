@@ -100,6 +100,21 @@ class Tracker:
             print(f'warning: W&B failed and is off from here ({type(error).__name__}: {error})')
 
 
+class SilentTracker(Tracker):
+    """Writes nothing: for all processes but the main one."""
+
+    def __init__(self):
+        self.run = None
+
+    def log_validation(
+        self,
+        row: dict,
+        sheet: 'Image.Image | None' = None,
+        histograms_of: 'nn.Module | None' = None,
+    ) -> None:
+        """Nothing."""
+
+
 def wandb_mode(mode: str) -> str:
     """What 'auto' means here: online (or WANDB_MODE) with an API key set, else disabled."""
     if mode != 'auto':

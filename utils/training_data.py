@@ -16,8 +16,10 @@ from .data_loading import (
     pad_batch,
     same_size_batches,
     to_device,
+    training_loader,
 )
 from .device import default_workers
+from .distributed import local_main_first, rank, share, size
 from .errors import UserError
 from .mask_values import Value
 from .splits import split_ids
@@ -51,15 +53,16 @@ class TrainingData:
                 f'--channels is {asked} but the weights to start from take {channels}. '
                 'Leave --channels out.'
             )
-        self.dataset = BasicDataset(
-            args.images,
-            args.masks,
-            args.scale,
-            args.mask_suffix,
-            classes=args.classes,
-            channels=asked or channels,
-            mask_values=mask_values,
-        )
+        with local_main_first():
+            self.dataset = BasicDataset(
+                args.images,
+                args.masks,
+                args.scale,
+                args.mask_suffix,
+                classes=args.classes,
+                channels=asked or channels,
+                mask_values=mask_values,
+            )
         ids = self.dataset.ids
         self.training, self.validation = split_ids(ids, args.validation, args.split, args.seed)
         if not self.training:
@@ -67,15 +70,17 @@ class TrainingData:
                 f'--validation {args.validation:g} leaves none of {len(ids)} images to train on. '
                 'Use a smaller percentage, 10 for instance, or 0 for no validation.'
             )
-        self.dataset.check_sizes(smallest_batch=len(self.training) % batch_size or batch_size)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
             workers, loads_to = 0, torch.device('cpu')
         self.items, self.cache = cached(self.dataset, args.cache, args.epochs, workers, device)
-        self.batches = ShuffledBatches(self.training, batch_size, args.seed)
+        self.batches = ShuffledBatches(
+            self.training, batch_size, args.seed, args.accumulate, process=(rank(), size())
+        )
+        self.dataset.check_sizes(self.batches.smallest_batch())
         augmented = Augmented(self.items, args.seed, augment)
-        self.loader = make_loader(augmented, self.batches, workers, loads_to)
+        self.loader = training_loader(augmented, self.batches, workers, loads_to)
         self.validation_loader = self._validation_loader(workers, loads_to)
 
     def fingerprint(self) -> str:
@@ -97,14 +102,17 @@ class TrainingData:
         )
 
     def statistics_batches(self) -> Iterator[Tensor]:
-        """A few batches of training images, as they are, on the device, for BatchNorm."""
+        """A few batches of training images, as they are, on the device, for BatchNorm.
+
+        Each process gets its share of them.
+        """
         stride = max(1, len(self.training) // STATISTICS_IMAGES)
         positions = self.training[::stride][:STATISTICS_IMAGES]
-        size = self.batches.batch_size
-        batches = [positions[first : first + size] for first in range(0, len(positions), size)]
-        if len(batches) > 1 and len(batches[-1]) < size:
+        count = self.batches.batch_size
+        batches = [positions[first : first + count] for first in range(0, len(positions), count)]
+        if len(batches) > 1 and len(batches[-1]) < count:
             del batches[-1]  # one small image alone has no variance, and would weigh like the rest
-        for batch in batches:
+        for batch in share(batches):
             items = pad_batch([self.items[position] for position in batch])
             yield to_device(items, self.device)[0]
 
@@ -114,6 +122,7 @@ class TrainingData:
             yield {name: tensor.cpu() for name, tensor in self.items[position].items()}
 
     def _validation_loader(self, workers: int, device: torch.device) -> DataLoader | None:
+        """This process's share of the validation batches, None without a validation set."""
         sizes = self.dataset.sizes
         scored = same_size_batches(self.validation, sizes, self.batches.batch_size)
-        return make_loader(self.items, scored, workers, device) if scored else None
+        return make_loader(self.items, share(scored), workers, device) if scored else None

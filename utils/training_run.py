@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unet import UNet
@@ -24,19 +23,18 @@ from .checkpoint import (
 from .collapse import CollapseWatch
 from .curves import draw_curves
 from .device import Precision, choose_device
+from .distributed import copy_from_main, is_main, size
 from .errors import DivergedError, UserError
-from .files import whole_file
 from .guard import StepGuard
-from .inference import Predictor
 from .metrics import RATIOS
 from .progress import Meter
 from .recipes import RECIPES, Recipe, Schedule
-from .resume import read_last
+from .resume import check_processes, read_last
 from .run_folder import keep_newest, open_output
+from .samples import write_samples
 from .tracking import Tracker
 from .training_data import TrainingData
-from .training_model import build_loss, build_model
-from .visualize import sample_sheet
+from .training_model import build_loss, build_model, compiled
 
 POSITION = ('epoch', 'batch', 'step', 'best', 'since_best')
 
@@ -54,6 +52,7 @@ class Run:
     schedule: Schedule
     tracker: Tracker
     guard: StepGuard
+    network: nn.Module  # the model, compiled where asked for
     criterion: Callable[[Tensor, Tensor], Tensor]  # of logits and masks
     collapse: CollapseWatch
     meter: Meter = field(default_factory=Meter)
@@ -90,13 +89,17 @@ class Run:
             channels=source and source.model['n_channels'],
             mask_values=source.mask_values if state else None,
         )
+        if state:
+            check_processes(state.get('processes', 1))
         if state and state['data'] != data.fingerprint():
             raise UserError(
                 f'the training images are not those of the run to resume; now there are '
                 f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
                 'run from its weights with --load.'
             )
-        model = build_model(args, data, source).to(device, memory_format=torch.channels_last)
+        model = build_model(args, data, source)
+        copy_from_main(list(model.state_dict().values()))
+        model.to(device, memory_format=torch.channels_last).train()
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         guard = StepGuard(model)
@@ -105,7 +108,8 @@ class Run:
         tracker = open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
-        parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, guard)
+        network = compiled(model, device) if args.compile else model
+        parts = (recipe, precision, data, model, optimizer, schedule, tracker, guard, network)
         run = cls(args, *parts, criterion, collapse)
         if state:
             run._restore(state)
@@ -125,7 +129,7 @@ class Run:
             self.data.describe(),
             f'UNet({config}) on {self.precision.device}, {self.precision.name}',
             f'recipe {self.args.recipe}, epochs {self.args.epochs}, batch size '
-            f'{self.data.batches.batch_size}, learning rate '
+            f'{self.data.batches.describe()}, learning rate '
             f'{self.args.learning_rate or self.recipe.learning_rate:g}',
         ]
         if self.args.amp and self.precision.name == 'fp32':
@@ -150,7 +154,8 @@ class Run:
 
     def how_to_resume(self) -> str:
         """The command that goes on with this run."""
-        return f'python train.py --resume {self.args.output / "last.pth"}'
+        program = f'torchrun --nproc-per-node={size()}' if size() > 1 else 'python'
+        return f'{program} train.py --resume {self.args.output / "last.pth"}'
 
     def diverged(self, what: str) -> DivergedError:
         """The error that ends a training of which `what` has become of no use."""
@@ -166,12 +171,14 @@ class Run:
         if not self.batch:
             self.meter.reset()
 
-    def count_step(self, loss: Tensor, images: int) -> None:
-        """Move on by one optimizer step, of which this was the loss and number of images."""
+    def count_step(self, loss: Tensor) -> int:
+        """Move on by one optimizer step, of which this was the loss; returns its images."""
+        images = self.data.batches.images_in_step(self.batch)
         self.schedule.after_step()
         self.meter.add(loss, images)
         self.step += 1
         self.batch += 1
+        return images
 
     def saving_due(self) -> bool:
         """Whether last.pth is as old as --save-minutes."""
@@ -202,6 +209,11 @@ class Run:
         if self.step == 0:  # the optimizer's first step may have allocated a part of its state
             self.optimizer.state.clear()
 
+    def use_checkpointing(self) -> None:
+        """Compute activations twice from here, to save memory; not compiled any more."""
+        self.model.use_checkpointing()
+        self.network = self.model
+
     def record_validation(self, training: dict, scores: dict | None) -> None:
         """A row of metrics.csv, samples.png, and best.pth where Dice is the highest so far.
 
@@ -212,9 +224,10 @@ class Run:
         row = {'epoch': self.epoch + 1, 'step': self.step, 'learning_rate': self.learning_rate}
         row |= training | {'seconds': round(self.meter.seconds(), 2)}
         row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
-        sheet = self._sample_sheet()
-        with whole_file(self.args.output / 'samples.png') as part:
-            sheet.save(part)
+        sheet = None
+        if is_main():
+            samples = self.args.output / 'samples.png'
+            sheet = write_samples(samples, self.model, self.data, self.precision)
         self.tracker.log_validation(row, sheet, self.model if self.args.wandb_histograms else None)
         dice = scores and scores['dice_dataset']
         if dice is not None and (self.best is None or dice > self.best):
@@ -228,8 +241,9 @@ class Run:
         self.epoch, self.batch = self.epoch + 1, 0
         self._save(f'checkpoint_epoch{self.epoch}.pth')
         self.save_last()
-        draw_curves(self.tracker.csv_path, self.args.output / 'curves.png')
-        if self.args.keep:
+        if is_main():
+            draw_curves(self.tracker.csv_path, self.args.output / 'curves.png')
+        if self.args.keep and is_main():
             keep_newest(self.args.output, self.epoch, self.args.keep)
 
     def save_last(self) -> None:
@@ -244,6 +258,7 @@ class Run:
             'scaler': self.precision.scaler.state_dict(),
             'precision': self.precision.name,
             'wandb': self.tracker.run_id,
+            'processes': size(),
         }
         training |= {name: getattr(self, name) for name in POSITION}
         training |= {'checkpointing': self.model.checkpointing, 'meter': self.meter.state()}
@@ -259,7 +274,8 @@ class Run:
             training=training,
         )
         try:
-            save_checkpoint(checkpoint, self.args.output / name)
+            if is_main():
+                save_checkpoint(checkpoint, self.args.output / name)
         except NotFiniteError as error:
             raise self.diverged(str(error)) from error
         self.last_saved = self.args.output / name
@@ -268,18 +284,8 @@ class Run:
         self.optimizer.load_state_dict(state['optimizer'])
         self.schedule.load_state_dict(state['schedule'])
         self.precision.scaler.load_state_dict(state['scaler'])
-        self.model.use_checkpointing(state['checkpointing'])
+        if state['checkpointing']:
+            self.use_checkpointing()
         self.meter.load_state(state['meter'])
         for name in POSITION:
             setattr(self, name, state[name])
-
-    def _sample_sheet(self) -> Image.Image:
-        dataset = self.data.dataset
-        samples = [(item['image'], item['mask']) for item in self.data.samples()]
-        predictor = Predictor(self.model, 1.0, dataset.mask_values, self.precision)
-        rows = [
-            (image.numpy(), mask.numpy(), predictor.predict_image(image.permute(1, 2, 0).numpy()))
-            for image, mask in samples
-        ]
-        self.model.train()
-        return sample_sheet(rows)

@@ -1,0 +1,57 @@
+"""Running work in two processes as torchrun would start them, forked: torch is there already."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+
+def _start(work, rank, count, port, folder):
+    # One thread each: not '1', which is torchrun's own word for 'not set'.
+    os.environ |= {
+        'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(count),
+        'LOCAL_WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
+        'OMP_NUM_THREADS': '2',
+    }  # fmt: skip
+    for name in ('SIGINT', 'SIGTERM'):
+        signal.signal(getattr(signal, name), signal.Handlers.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with Path(folder, f'out{rank}').open('w') as out, Path(folder, f'err{rank}').open('w') as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = work(rank)
+        sys.stdout.flush()
+    sys.exit(code or 0)
+
+
+def launch(work, folder, count=2):
+    """Start `count` processes that run work(rank); their output is in folder/out{rank}, err…"""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context('fork')
+    started = [
+        context.Process(target=_start, args=(work, rank, count, port, folder))
+        for rank in range(count)
+    ]
+    for process in started:
+        process.start()
+    return started
+
+
+def exit_codes(started, seconds=60):
+    """Wait for all; a process that is still there after so many seconds is a failure."""
+    for process in started:
+        process.join(seconds)
+        if process.is_alive():
+            for other in started:
+                other.kill()
+            raise AssertionError(f'process {process.pid} did not end')
+    return [process.exitcode for process in started]
+
+
+def run_together(work, folder, count=2):
+    """Exit codes of work(rank) in `count` processes."""
+    return exit_codes(launch(work, folder, count))
