@@ -102,10 +102,10 @@ class Run:
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         guard = StepGuard(model)
+        network = compiled(model, device) if args.compile else model
         tracker = open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
-        network = compiled(model, device) if args.compile else model
         parts = (recipe, precision, data, model, optimizer, schedule, tracker, guard, network)
         run = cls(args, *parts)
         if state:
