@@ -223,7 +223,7 @@ def test_when_a_process_is_killed_the_other_ends_and_the_files_are_whole(folder,
 
 def torchrun(folder, *options):
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2',
-               '--master-port=0', str(ROOT / 'train.py'), *OPTIONS, *options]  # fmt: skip
+               '--standalone', str(ROOT / 'train.py'), *OPTIONS, *options]  # fmt: skip
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

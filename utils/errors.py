@@ -44,6 +44,8 @@ def explain(error: Exception) -> str | None:
         return text.rpartition('UserError: ')[2].strip() if text.startswith('Caught ') else text
     if isinstance(error, OSError):
         return f'{error.filename or "file"}: {error.strerror or text}; files written are whole'
+    if 'does not have a deterministic implementation' in text:
+        return f'{text.splitlines()[0]:.200} Leave --deterministic out.'
     if 'out of memory' in text or "can't allocate memory" in text:
         return (
             f'out of memory: {text.splitlines()[0]} Try a smaller --scale or --batch-size, or '

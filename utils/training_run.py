@@ -105,10 +105,10 @@ class Run:
         guard = StepGuard(model)
         criterion = build_loss(args, recipe, data, device)
         collapse = CollapseWatch(data.dataset.mask_values)
+        network = compiled(model, device) if args.compile else model
         tracker = open_output(args, state)
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
-        network = compiled(model, device) if args.compile else model
         parts = (recipe, precision, data, model, optimizer, schedule, tracker, guard, network)
         run = cls(args, *parts, criterion, collapse)
         if state:
