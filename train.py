@@ -83,7 +83,7 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add('--accumulate', type=number_in(int, 1), default=1, metavar='N',
         help='batches whose gradients make one step (default: %(default)s)')
     add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
-        help="learning rate (default: the recipe's, fast 1e-3, classic 1e-5)")
+        help="learning rate (default: the recipe's, fast 2e-3, classic 1e-5)")
     add('--dice-loss', choices=['joint', 'per-class'],
         help="one ratio for all pixels, or the mean over classes (default: the recipe's, fast "
         'per-class, classic joint)')
@@ -91,7 +91,7 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
         help='how much a pixel of each class counts; auto raises rare ones (default: all alike)')
     add('--augment', choices=['none', 'flip', 'full'],
         help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
-        "recipe's, fast flip, classic none)")
+        "recipe's, fast full, classic none)")
     add('--seed', type=number_in(int, 0), default=0, metavar='N',
         help='of weights, split and order (default: %(default)s)')
     add_device_options(group)
@@ -109,7 +109,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from evaluate import evaluate
-from utils.data_loading import to_device
 from utils.device import Precision, make_deterministic
 from utils.dice_score import segmentation_loss
 from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
@@ -219,7 +218,7 @@ def train_step(
 
 def step_or_recompute(run: Run, batches: list[dict[str, Tensor]]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
-    on_device = (to_device(batch, run.precision.device) for batch in batches)
+    on_device = (run.on_device(batch) for batch in batches)
     whole = run.data.batches.images_in_step(run.batch)
     try:
         parts = (run.optimizer, run.precision, run.guard, run.criterion)

@@ -87,3 +87,14 @@ def test_full_takes_grey_images_too():
             return {'image': item['image'][:1], 'mask': item['mask']}
 
     assert Augmented(Grey(), 0, 'full')[1, 0]['image'].shape == (1, 64, 64)
+
+
+def test_full_moves_other_numbers_of_channels_and_leaves_their_values():
+    class Deep(White):
+        def __getitem__(self, position):
+            item = super().__getitem__(position)
+            return {'image': item['image'][:1].expand(5, -1, -1), 'mask': item['mask']}
+
+    image = Augmented(Deep(), 0, 'full')[1, 0]['image']
+    assert image.shape == (5, 64, 64)
+    assert image[:, 32, 32].tolist() == [255] * 5  # white is white, whatever the light

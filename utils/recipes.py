@@ -64,6 +64,7 @@ class Recipe:
     validations_per_epoch: int
     augment: str  # of utils.transforms
     dice_loss: str  # 'joint' or 'per-class', of utils.dice_score
+    coarse: float  # part of the run's steps, its first, at half the images' size
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
@@ -94,10 +95,11 @@ def _warmup_then_linear(optimizer: Optimizer, total_steps: int) -> Schedule:
 RECIPES = {
     'fast': Recipe(
         batch_size=2,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         validations_per_epoch=1,
-        augment='flip',
+        augment='full',
         dice_loss='per-class',
+        coarse=0.25,
         precise_statistics=True,
         optimizer=Muon,
         schedule=_warmup_then_linear,
@@ -110,6 +112,7 @@ RECIPES = {
         validations_per_epoch=5,
         augment='none',
         dice_loss='joint',
+        coarse=0.0,
         precise_statistics=False,
         optimizer=_rmsprop,
         schedule=_plateau,

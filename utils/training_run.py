@@ -20,8 +20,10 @@ from .checkpoint import (
     model_config,
     save_checkpoint,
 )
+from .coarse import halved
 from .collapse import CollapseWatch
 from .curves import draw_curves
+from .data_loading import to_device
 from .device import Precision, choose_device
 from .distributed import copy_from_main, is_main, size
 from .errors import DivergedError, UserError
@@ -31,12 +33,11 @@ from .progress import Meter
 from .recipes import RECIPES, Recipe, Schedule
 from .resume import check_processes, read_last
 from .run_folder import keep_newest, open_output
+from .run_state import restore, run_state
 from .samples import write_samples
 from .tracking import Tracker
 from .training_data import TrainingData
 from .training_model import build_loss, build_model, compiled
-
-POSITION = ('epoch', 'batch', 'step', 'best', 'since_best')
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Run:
         parts = (recipe, precision, data, model, optimizer, schedule, tracker, guard, network)
         run = cls(args, *parts, criterion, collapse)
         if state:
-            run._restore(state)
+            restore(run, state)
             run.scores = source.metrics
         return run
 
@@ -170,6 +171,12 @@ class Run:
         self.data.batches.epoch, self.data.batches.start = self.epoch + 1, self.batch
         if not self.batch:
             self.meter.reset()
+
+    def on_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Images and masks of a batch as the next step takes them."""
+        images, masks = to_device(batch, self.precision.device)
+        steps = self.args.epochs * len(self.data.batches)
+        return halved(images, masks) if self.step < self.recipe.coarse * steps else (images, masks)
 
     def count_step(self, loss: Tensor) -> int:
         """Move on by one optimizer step, of which this was the loss; returns its images."""
@@ -249,20 +256,7 @@ class Run:
     def save_last(self) -> None:
         """Write last.pth, with all that a resumed run needs."""
         self.saved_at = time.monotonic()
-        settings = {k: v for k, v in vars(self.args).items() if k not in ('resume', 'debug')}
-        training = {
-            'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
-            'data': self.data.fingerprint(),
-            'optimizer': self.optimizer.state_dict(),
-            'schedule': self.schedule.state_dict(),
-            'scaler': self.precision.scaler.state_dict(),
-            'precision': self.precision.name,
-            'wandb': self.tracker.run_id,
-            'processes': size(),
-        }
-        training |= {name: getattr(self, name) for name in POSITION}
-        training |= {'checkpointing': self.model.checkpointing, 'meter': self.meter.state()}
-        self._save('last.pth', training)
+        self._save('last.pth', run_state(self))
 
     def _save(self, name: str, training: dict | None = None) -> None:
         checkpoint = Checkpoint(
@@ -279,13 +273,3 @@ class Run:
         except NotFiniteError as error:
             raise self.diverged(str(error)) from error
         self.last_saved = self.args.output / name
-
-    def _restore(self, state: dict) -> None:
-        self.optimizer.load_state_dict(state['optimizer'])
-        self.schedule.load_state_dict(state['schedule'])
-        self.precision.scaler.load_state_dict(state['scaler'])
-        if state['checkpointing']:
-            self.use_checkpointing()
-        self.meter.load_state(state['meter'])
-        for name in POSITION:
-            setattr(self, name, state[name])
