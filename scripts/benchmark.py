@@ -137,8 +137,7 @@ def _work(
     def step() -> float:
         """One training step; reading the loss waits for the device."""
         images = to_unit_range(pictures)
-        batches = [(images, masks)]
-        loss, _ = train_step(model, batches, len(images), optimizer, precision, guard)
+        loss, _ = train_step(model, [(images, masks)], len(images), optimizer, precision, guard)
         return loss.item()
 
     @torch.inference_mode()
