@@ -90,7 +90,7 @@ def score(args: argparse.Namespace) -> None:
     model, threshold = predictor.model, predictor.threshold(args.mask_threshold)
     dataset = BasicDataset(
         args.images, args.masks, predictor.scale, args.mask_suffix,
-        channels=model.n_channels, mask_values=predictor.mask_values,
+        channels=model.n_channels, mask_values=predictor.masks, resize_masks=args.resize_masks,
     )  # fmt: skip
     dataset.check_sizes()
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, args.batch_size)
@@ -100,14 +100,16 @@ def score(args: argparse.Namespace) -> None:
 
     order = [position for batch in batches for position in batch]
     scores = {'model': args.model, 'scale': predictor.scale}
-    scores |= summarize(counts, dataset.mask_values, args.batch_size)
+    scores |= summarize(counts, dataset.mask_values, args.batch_size, dataset.masks.names)
     print(f'{args.model}: {len(dataset)} images at scale {predictor.scale:g}')
     print(format_table(scores))
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
-        rows = image_rows(counts, [dataset.ids[position] for position in order])
+        rows = image_rows(
+            counts, [dataset.ids[position] for position in order], dataset.masks.names
+        )
         with whole_file(args.csv) as part:
             append_csv(part, rows)
 

@@ -13,7 +13,14 @@ import sys
 from pathlib import Path
 
 from utils.errors import UserError, run_program
-from utils.options import add_data_options, add_debug_option, add_device_options, number_in
+from utils.options import (
+    add_data_options,
+    add_debug_option,
+    add_device_options,
+    channel_count,
+    number_in,
+    value_list,
+)
 
 
 # fmt: off
@@ -29,10 +36,10 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
         help='percent of the data used as validation, 0-100 (default: 10)')
     add('--split', choices=['group', 'random'], default='group',
         help='what validation holds: whole Carvana cars, or single images (default: group)')
-    add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
-        help='number of classes; 1 is binary (default: as many as the masks hold values)')
-    add('--channels', choices=['auto', '1', '3'], default='auto',
-        help='1 is grey, 3 RGB (default: auto, 1 where all images are grey)')
+    add('--channels', type=channel_count, default='auto', metavar='N',
+        help='of the images: 1 is grey, 3 RGB, other numbers come as .npy (default: auto, what '
+        'the images have)')
+    add_mask_options(parser.add_argument_group('Masks'))
     add_model_options(parser.add_argument_group('Model'))
     add_optimization_options(parser.add_argument_group('Optimization'))
     add = parser.add_argument_group('Output').add_argument
@@ -48,6 +55,22 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     add_debug_option(parser)
     parser.set_defaults(**(defaults or {}))
     return parser.parse_args(argv)
+
+
+def add_mask_options(group: argparse._ArgumentGroup) -> None:
+    """Which mask values are classes; a checkpoint keeps the answers for the other programs."""
+    add = group.add_argument
+    add('--classes', '-c', type=number_in(int, 1, 254), metavar='C',
+        help='number of classes; 1 is binary (default: as many as the masks hold values)')
+    add('--mask-values', type=value_list, default=(), metavar='V,V',
+        help='the value of each class, in class order; colours as R:G:B,R:G:B (default: '
+        'classes.json, or else all that the masks hold)')
+    add('--snap-masks', action='store_true',
+        help='take any other value as the nearest of these, for JPEG and smoothed masks')
+    add('--binarize', type=number_in(int, 0, 65534), metavar='T',
+        help='grey values over T are the foreground, all others the background')
+    add('--ignore-value', type=value_list, default=(), metavar='V,V',
+        help='values of pixels that count in neither loss nor score')
 
 
 def add_model_options(group: argparse._ArgumentGroup) -> None:
@@ -218,8 +241,8 @@ def validate(run: Run) -> None:
     scores = None
     if run.data.validation_loader:
         counts = evaluate(run.model, run.data.validation_loader, run.precision)
-        values, batch_size = run.data.dataset.mask_values, run.data.batches.batch_size
-        scores = summarize(counts, values, batch_size)
+        masks, batch_size = run.data.dataset.masks, run.data.batches.batch_size
+        scores = summarize(counts, masks.values, batch_size, masks.names)
         run.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
             f'Epoch {run.epoch + 1}, step {run.step}: validation Dice '

@@ -60,9 +60,10 @@ from unet import UNet
 from utils.data_loading import load_image, load_mask, to_unit_range
 from utils.device import Precision, choose_device, cpu_bf16_speedup
 from utils.guard import StepGuard
+from utils.mask_classes import check_classes
 from utils.pairing import pair_files
 from utils.recipes import RECIPES
-from utils.scan import check_classes, scan_pairs
+from utils.scan import scan_pairs
 
 
 def compare(variants: dict[str, Callable[[], object]], runs: int, images: dict[str, int]) -> None:

@@ -44,7 +44,7 @@ def test_checkpoints_are_plain_data(tmp_path):
     assert content['version'] == 1
     assert content['preprocessing'] == {
         'scale': 0.5,
-        'decode': 'pillow, bicubic with antialias, uint8',
+        'decode': 'pillow, upright, bicubic with antialias, uint8 or float32 in [0, 1]',
     }
 
 

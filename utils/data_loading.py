@@ -3,7 +3,7 @@
     pair_files -> scan_pairs -> BasicDataset item -> pad_batch -> to_unit_range on the device
 
 Axis letters: B batch, C channels, H and W pixels. Items stay uint8, a quarter of float32's bytes,
-until they are on the device.
+until they are on the device; those of images over 8 bits are float32 in [0, 1].
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from unet import MIN_SIZE
 
-from .decoding import open_picture, to_channels
+from .decoding import Picture, open_picture, picture_size, to_channels
 from .dice_score import IGNORE
 from .errors import UserError, first_few
-from .mask_values import Value, mask_array, to_indices
+from .mask_classes import Wanted, asked_encoding, choose_encoding, match_values
+from .mask_values import MaskEncoding, Value, encoding_of, mask_array, to_indices
 from .pairing import pair_files
-from .scan import check_classes, match_values, scan_pairs
+from .scan import DEEP, Scan, scan_pairs
 from .signals import ignore_in_worker
 
 
@@ -34,10 +35,15 @@ class BasicDataset(Dataset):
     scale: factor of width and height, in (0, 1].
     mask_suffix: None finds it from the names.
     classes: how many are expected; None takes as many as the masks hold values.
-    channels: 1 (grey) or 3 (RGB); None takes 1 where every image is grey.
-    mask_values: those a network was trained on, to which the masks here are held.
+    channels: 1 (grey), 3 (RGB), or the N of arrays; None takes what the images have, 1 where
+        every image is grey.
+    mask_values: the encoding or the values of the masks a network was trained on, to which those
+        here are held.
+    wanted: what is asked of the mask values; `classes` goes before its own.
+    resize_masks: masks of another size than their image are stretched to it.
 
-    Item i is {'image': uint8 (C, H, W), 'mask': uint8 (H, W) class indices}; `ids` names it.
+    Item i is {'image': (C, H, W) uint8, or float32 where an image has over 8 bits, 'mask': uint8
+    (H, W) class indices or IGNORE}; `ids` names it, `masks` is how masks are encoded.
     Raises UserError with all that is wrong with the files.
     """
 
@@ -50,22 +56,32 @@ class BasicDataset(Dataset):
         *,
         classes: int | None = None,
         channels: int | None = None,
-        mask_values: list[Value] | None = None,
+        mask_values: MaskEncoding | list[Value] | None = None,
+        wanted: Wanted | None = None,
+        resize_masks: bool = False,
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
+        wanted = wanted or Wanted(classes)
+        trained = mask_values and encoding_of(mask_values)
+        asked = trained or asked_encoding(wanted, Path(mask_dir))
         self.pairs = pair_files(Path(images_dir), Path(mask_dir), mask_suffix)
         self.ids = [pair.id for pair in self.pairs]
         self.scale = scale
-        self.scan = scan_pairs(self.pairs)
-        self.mask_values = (
-            match_values(self.scan, mask_values)
-            if mask_values
-            else check_classes(self.scan, classes)
+        self.scan = scan_pairs(self.pairs, masks=asked, resize_masks=resize_masks)
+        self.masks = (
+            match_values(self.scan, trained)
+            if trained
+            else choose_encoding(self.scan, asked, classes or wanted.classes)
         )
-        grey = all(fact.image_mode in ('1', 'L', 'LA') for fact in self.scan.facts)
-        self.channels = channels or (1 if grey else 3)
-        self.sizes = [scaled_size(fact.image_size, scale) for fact in self.scan.facts]
+        self.channels = channels_of(self.scan, channels)
+        self.deep = any(fact.image.mode in DEEP for fact in self.scan.facts)
+        self.sizes = [scaled_size(fact.image.size, scale) for fact in self.scan.facts]
+
+    @property
+    def mask_values(self) -> list[Value]:
+        """The mask value of each class."""
+        return self.masks.values
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
         """Raise UserError, naming files, for images too small for the network at this scale.
@@ -93,8 +109,9 @@ class BasicDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         pair = self.pairs[index]
         image = load_image(pair.image, self.channels, self.scale)
-        mask = load_mask(pair.mask, self.mask_values, self.scale)
-        return {'image': image, 'mask': mask}
+        mask = load_mask(pair.mask, self.masks, self.scale, self.sizes[index])
+        # One type for all items, or they would make no batch.
+        return {'image': to_unit_range(image) if self.deep else image, 'mask': mask}
 
 
 class CarvanaDataset(BasicDataset):
@@ -111,8 +128,31 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return int(size[0] * scale), int(size[1] * scale)
 
 
+def channels_of(scan: Scan, asked: int | None) -> int:
+    """The channels to train with: as asked, or what the images have, RGB where some are grey.
+
+    Raises UserError, naming files, where images have channels that cannot be converted.
+    """
+    channels = asked or max(fact.image.channels for fact in scan.facts)
+    files: dict[int, list[str]] = {}
+    for pair, fact in zip(scan.pairs, scan.facts, strict=True):
+        files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
+    odd = [n for n in files if n != channels and {n, channels} != {1, 3}]
+    if odd:
+        found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())
+        raise UserError(
+            f'images have different numbers of channels: {found}; {channels} are expected, and '
+            'only grey (1) and RGB (3) are converted. Save all with the same number, or name it '
+            'with --channels.'
+        )
+    return channels
+
+
 def load_image(path: Path, channels: int, scale: float) -> Tensor:
-    """A picture file as uint8 (C, H, W) at `scale`; UserError names a file that cannot be read."""
+    """A picture file as (C, H, W) at `scale`, uint8 or, of more than 8 bits, float32 in [0, 1].
+
+    Raises UserError, naming the file, where it cannot be read or has other channels.
+    """
     pixels = to_channels(open_picture(path), channels, path)
     height, width = pixels.shape[:2]
     # A view, not a copy: the resizing below is fastest on pixels with their channels together.
@@ -121,29 +161,52 @@ def load_image(path: Path, channels: int, scale: float) -> Tensor:
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (C, H, W) resized to `size` (width, height), bicubic with antialias.
+    """(C, H, W) uint8, or float32 in [0, 1], resized to `size` (width, height).
 
-    Within one grey level of Pillow's bicubic, in a third of its time (12 against 31 to 39 ms for a
-    1918 x 1280 picture to half size, decoding included).
+    Bicubic with antialias, within one grey level of Pillow's, in a third of its time (12 against
+    31 to 39 ms for a 1918 x 1280 picture to half size, decoding included).
     """
     width, height = size
     if image.shape[1:] == (height, width):
         return image
-    return F.interpolate(image[None], (height, width), mode='bicubic', antialias=True)[0]
+    resized = F.interpolate(image[None], (height, width), mode='bicubic', antialias=True)[0]
+    return resized.clamp_(0, 1) if image.is_floating_point() else resized
 
 
-def load_mask(path: Path, mask_values: list[Value], scale: float) -> Tensor:
-    """A mask file as class indices uint8 (H, W) at `scale`, by nearest neighbour."""
+def load_mask(
+    path: Path,
+    masks: MaskEncoding | list[Value],
+    scale: float,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """A mask file as class indices uint8 (H, W) at `scale`, by nearest neighbour.
+
+    size: (width, height) to have instead, that of its image where sizes may differ.
+    """
     mask = open_picture(path)
-    size = scaled_size(mask.size, scale)
-    if mask.size != size:
-        mask = mask.resize(size, Image.Resampling.NEAREST)
-    return torch.from_numpy(to_indices(mask_array(mask, path), mask_values, path))
+    mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
+    return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
+
+
+def resize_mask(mask: Picture, size: tuple[int, int]) -> Picture:
+    """A mask by its nearest pixels at `size` (width, height); arrays as Pillow does pictures."""
+    if picture_size(mask) == size:
+        return mask
+    if isinstance(mask, Image.Image):
+        return mask.resize(size, Image.Resampling.NEAREST)
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size[::-1], mask.shape, strict=False)
+    )
+    return mask[rows[:, None], columns]
 
 
 def to_unit_range(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 images to floats in [0, 1]: by type, never by looking at one image's values."""
-    return images.to(dtype).div_(255)
+    """uint8 images to floats in [0, 1]: by type, never by looking at one image's values.
+
+    Floats are in [0, 1] already.
+    """
+    return images.to(dtype) if images.is_floating_point() else images.to(dtype).div_(255)
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -153,7 +216,7 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, T
 
 
 def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Items to {'image': uint8 (B, C, H, W), 'mask': uint8 (B, H, W)} of the largest H and W.
+    """Items to {'image': (B, C, H, W), 'mask': uint8 (B, H, W)} of the largest H and W.
 
     Smaller images get black below and to the right, and a mask that says IGNORE there.
     """

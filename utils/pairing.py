@@ -1,14 +1,15 @@
 """Which mask belongs to which image: by exact file stem, both folders listed once."""
 
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from .arrays import ARRAYS
 from .errors import UserError, first_few
 
 # What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
 PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
-ARRAYS = {'.npy', '.pt', '.pth'}
 
 NO_DATA = (
     'Put your pictures into {images} and their masks into {masks}, name other folders with '
@@ -54,12 +55,19 @@ def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, 
         what = 'is not a folder' if folder.exists() else 'does not exist'
         raise UserError(f'{folder} {what}. {NO_DATA.format(images=images_dir, masks=mask_dir)}')
     files = defaultdict(list)
+    others = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURES | ARRAYS and not path.name.startswith('.'):
-            files[path.stem].append(path)
+        if path.name.startswith('.'):
+            continue
+        if path.suffix.lower() in PICTURES | ARRAYS and not path.is_dir():
+            # One form for letters with accents, which some systems store in two signs.
+            files[unicodedata.normalize('NFC', path.stem)].append(path)
+        else:
+            others.append(f'{path.name}/' if path.is_dir() else path.name)
     if not files:
         remedy = NO_DATA.format(images=images_dir, masks=mask_dir)
-        raise UserError(f'{folder} holds no pictures. {remedy}')
+        there = f'; there are {first_few(others)}, which are not looked at' if others else ''
+        raise UserError(f'{folder} holds no pictures{there}. {remedy}')
     return files
 
 

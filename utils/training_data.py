@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 from collections.abc import Iterator
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from .data_loading import (
 )
 from .device import default_workers
 from .errors import UserError
-from .mask_values import Value
+from .mask_classes import Wanted
+from .mask_values import MaskEncoding
 from .splits import split_ids
 from .transforms import Augmented
 
@@ -29,8 +31,8 @@ SHEET_IMAGES = 4
 class TrainingData:
     """The data of a run, from its command line; UserError for anything that could not work.
 
-    channels, mask_values: those of the weights to start from, None for new ones. `training` and
-    `validation` are positions in `dataset`.
+    channels: of the weights to start from, masks: the encoding of the run that goes on; None for
+    new ones. `training` and `validation` are positions in `dataset`.
     """
 
     def __init__(
@@ -40,10 +42,10 @@ class TrainingData:
         augment: str,
         device: torch.device,
         channels: int | None = None,
-        mask_values: list[Value] | None = None,
+        masks: MaskEncoding | None = None,
     ):
         self.device = device
-        asked = None if args.channels == 'auto' else int(args.channels)
+        asked = None if args.channels == 'auto' else args.channels
         if asked and channels and asked != channels:
             raise UserError(
                 f'--channels is {asked} but the weights to start from take {channels}. '
@@ -54,9 +56,10 @@ class TrainingData:
             args.masks,
             args.scale,
             args.mask_suffix,
-            classes=args.classes,
             channels=asked or channels,
-            mask_values=mask_values,
+            mask_values=masks,
+            wanted=Wanted(**{field.name: getattr(args, field.name) for field in fields(Wanted)}),
+            resize_masks=args.resize_masks,
         )
         ids = self.dataset.ids
         self.training, self.validation = split_ids(ids, args.validation, args.split, args.seed)
@@ -78,16 +81,23 @@ class TrainingData:
         return hashlib.sha256('\n'.join(names).encode()).hexdigest()
 
     def describe(self) -> str:
-        """The data in two lines for the terminal."""
+        """The data in a few lines for the terminal."""
         width, height = self.dataset.sizes[0]
         kinds = len(set(self.dataset.sizes))
         sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
-        shares = [f'{v} {100 * share:.3g} %' for v, share in self.dataset.scan.shares().items()]
-        return (
+        scan, masks = self.dataset.scan, self.dataset.masks
+        titles = {
+            tuple(v) if isinstance(v, list) else v: f'{v} ({name})'
+            for v, name in zip(masks.values, masks.names or [], strict=False)
+        } | {tuple(v) if isinstance(v, list) else v: f'{v} (ignored)' for v in masks.ignore}
+        shares = [f'{titles.get(v, v)} {100 * s:.3g} %' for v, s in scan.shares().items()]
+        lines = [
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
-            f'{sizes} at scale {self.dataset.scale:g}\n'
-            f'mask values, with their share of the pixels: {", ".join(shares)}'
-        )
+            f'{sizes} at scale {self.dataset.scale:g}',
+            f'mask values, with their share of the pixels: {", ".join(shares)}',
+            *scan.notes(masks, self.dataset.channels),
+        ]
+        return '\n'.join(lines)
 
     def statistics_batches(self) -> Iterator[Tensor]:
         """A few batches of training images, as they are, on the device, for BatchNorm."""

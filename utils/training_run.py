@@ -84,7 +84,7 @@ class Run:
             args.augment or recipe.augment,
             device,
             channels=source and source.model['n_channels'],
-            mask_values=source.mask_values if state else None,
+            masks=source.masks if state else None,
         )
         if state and state['data'] != data.fingerprint():
             raise UserError(
@@ -243,10 +243,12 @@ class Run:
         self._save('last.pth', training)
 
     def _save(self, name: str, training: dict | None = None) -> None:
+        masks = vars(self.data.dataset.masks).copy()
         checkpoint = Checkpoint(
             model=model_config(self.model),
             weights=self.model.state_dict(),
-            mask_values=self.data.dataset.mask_values,
+            mask_values=masks.pop('values'),
+            mask_encoding=masks,
             scale=self.data.dataset.scale,
             metrics=self.scores,
             training=training,
@@ -269,7 +271,7 @@ class Run:
     def _sample_sheet(self) -> Image.Image:
         dataset = self.data.dataset
         samples = [(item['image'], item['mask']) for item in self.data.samples()]
-        predictor = Predictor(self.model, 1.0, dataset.mask_values, self.precision)
+        predictor = Predictor(self.model, 1.0, dataset.masks, self.precision)
         rows = [
             (image.numpy(), mask.numpy(), predictor.predict_image(image.permute(1, 2, 0).numpy()))
             for image, mask in samples

@@ -49,22 +49,20 @@ def _distortion() -> Callable[[Item], Item]:
     from torchvision import tv_tensors  # here: two seconds that only 'full' should pay
     from torchvision.transforms import InterpolationMode, v2
 
-    change = v2.Compose(
-        [
-            v2.RandomAffine(
-                degrees=10,
-                translate=(0.05, 0.05),
-                scale=(0.8, 1.25),
-                shear=5,
-                interpolation=InterpolationMode.BILINEAR,  # masks take the nearest all the same
-                fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORE},
-            ),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03),
-        ]
+    change = v2.RandomAffine(
+        degrees=10,
+        translate=(0.05, 0.05),
+        scale=(0.8, 1.25),
+        shear=5,
+        interpolation=InterpolationMode.BILINEAR,  # masks take the nearest all the same
+        fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORE},
     )
+    recolour = v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03)
 
     def distort(item: Item) -> Item:
         image, mask = change(tv_tensors.Image(item['image']), tv_tensors.Mask(item['mask']))
+        if image.shape[0] in (1, 3):  # other channels are no colours
+            image = recolour(image)
         return {'image': image.as_subclass(Tensor), 'mask': mask.as_subclass(Tensor)}
 
     return distort
