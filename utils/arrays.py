@@ -34,8 +34,13 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def _numpy_file(path: Path) -> np.ndarray:
-    # Mapped, so that a header that promises more than the file holds costs no memory.
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
+    try:
+        # Mapped, so that a header that promises more than the file holds costs no memory.
+        array = np.load(path, mmap_mode='r', allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # the header is read as Python text, so any may come of it
+        raise ValueError(f'not a file of np.save: {error}') from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f'holds {type(array).__name__}, not one array')
     return array

@@ -196,7 +196,7 @@ def _wrong_sizes(known: list[tuple[Pair, PairFacts]]) -> list[str]:
     wrong = []
     for pair, fact in known:
         if fact.image.size != fact.mask_size:
-            turned = ', turned as its EXIF orientation says' if fact.image.turned else ''
+            turned = ', turned as its EXIF orientation says,' if fact.image.turned else ''
             remedy = 'make them equal, or say --resize-masks to stretch the mask'
             if fact.image.turned and fact.image.size == fact.mask_size[::-1]:
                 remedy = "turn the mask too, or take the orientation out of the image's EXIF"

@@ -65,7 +65,9 @@ def in_form(
     elif form == 'overlay':
         result = overlay(image, indices)
     elif array:
-        return np.array(masks.values)[indices]
+        values = np.array(masks.values)
+        smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))
+        return values.astype(smallest)[indices]
     else:
         return to_image(indices, masks)
     return np.asarray(result) if array else result
