@@ -146,7 +146,6 @@ def choose_encoding(scan: Scan, asked: MaskEncoding, classes: int | None = None)
                 f'({scan.describe_values(other)}). {remedy}'
             )
         if sum(v in values for v in found) < 2:
-            check_classes(scan, None, asked.ignore)
             raise UserError(
                 f'of {values} the masks hold one only ({scan.describe_values()}); expected two or '
                 'more. Look at the masks.'
