@@ -196,8 +196,13 @@ def _look_up(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> np.nda
         table[known[fits]] = labels[fits]
         return table.take(found)
     order = np.argsort(known)
-    places = np.searchsorted(known[order], found).clip(max=len(known) - 1)
-    return np.where(known[order][places] == found, labels[order].take(places), np.uint8(UNKNOWN))
+    known, labels = known[order], labels[order]
+    if found.dtype == np.int32 and known[0] >= 0 and known[-1] < 2**31:
+        known = known.astype(np.int32)  # of two types numpy would copy the mask to the wider
+    places = np.searchsorted(known, found)
+    indices = labels.take(places, mode='clip')
+    indices[known.take(places, mode='clip') != found] = UNKNOWN
+    return indices
 
 
 def _nearest(found: np.ndarray, values: list[Value]) -> np.ndarray:
