@@ -36,6 +36,11 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
         help='percent of the data used as validation, 0-100 (default: 10)')
     add('--split', choices=['group', 'random'], default='group',
         help='what validation holds: whole Carvana cars, or single images (default: group)')
+    add('--check', action='store_true',
+        help='report what the data holds and all that is wrong with it, and train nothing')
+    add('--json', type=Path, metavar='FILE', help="write --check's report")
+    add('--skip-bad', action='store_true',
+        help='train without the pairs that --check finds bad (default: they are a mistake)')
     add('--channels', type=channel_count, default='auto', metavar='N',
         help='of the images: 1 is grey, 3 RGB, other numbers come as .npy (default: auto, what '
         'the images have)')
@@ -54,7 +59,10 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
     add_debug_option(parser)
     parser.set_defaults(**(defaults or {}))
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.json and not args.check:
+        parser.error('--json writes the report of --check; add that, or leave --json out')
+    return args
 
 
 def add_mask_options(group: argparse._ArgumentGroup) -> None:
@@ -116,6 +124,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from evaluate import evaluate
+from utils.check import check
 from utils.data_loading import to_device
 from utils.device import Precision
 from utils.dice_score import segmentation_loss
@@ -129,7 +138,9 @@ SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 
 
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
-    """Train as the command line says; returns the exit code."""
+    """Train, or check the data, as the command line says; returns the exit code."""
+    if args.check:
+        return check(args)
     if args.resume is not None:
         run = Run.resume(args, lambda defaults: get_args(argv, defaults))
     else:

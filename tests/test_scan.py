@@ -31,8 +31,8 @@ def test_the_second_scan_reads_no_picture_and_a_changed_one_again(tmp_path, monk
     pairs = pair_files(images, masks)
     first = scan_pairs(pairs)
     read = []
-    real = utils.scan._read_facts
-    monkeypatch.setattr(utils.scan, '_read_facts', lambda p, m: read.append(p.id) or real(p, m))
+    real = utils.scan.image_facts
+    monkeypatch.setattr(utils.scan, 'image_facts', lambda p: read.append(p.stem) or real(p))
     assert scan_pairs(pairs) == first
     assert read == []
     Image.new('L', (48, 32), 9).save(masks / 'disc01.png')

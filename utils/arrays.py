@@ -29,7 +29,8 @@ def read_array(path: Path) -> np.ndarray:
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UserError(
             f'{path} cannot be read as a picture: {error}. Save it with np.save or torch.save as '
-            'one plain array, or leave it out.'
+            'one plain array, or leave it out.',
+            kind='unreadable',
         ) from error
 
 

@@ -16,15 +16,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from unet import MIN_SIZE
-
 from .decoding import Picture, open_picture, picture_size, to_channels
 from .dice_score import IGNORE
-from .errors import UserError, first_few
+from .errors import UserError
+from .image_checks import channels_of, check_sizes, scaled_size
 from .mask_classes import Wanted, asked_encoding, choose_encoding, match_values
 from .mask_values import MaskEncoding, Value, encoding_of, mask_array, to_indices
-from .pairing import pair_files
-from .scan import DEEP, Scan, scan_pairs
+from .pairing import match_files
+from .scan import DEEP, scan_pairs
 from .signals import ignore_in_worker
 
 
@@ -41,6 +40,7 @@ class BasicDataset(Dataset):
         here are held.
     wanted: what is asked of the mask values; `classes` goes before its own.
     resize_masks: masks of another size than their image are stretched to it.
+    skip_bad: leave out pairs with which something is wrong; `scan.left_out` says what.
 
     Item i is {'image': (C, H, W) uint8, or float32 where an image has over 8 bits, 'mask': uint8
     (H, W) class indices or IGNORE}; `ids` names it, `masks` is how masks are encoded.
@@ -59,16 +59,23 @@ class BasicDataset(Dataset):
         mask_values: MaskEncoding | list[Value] | None = None,
         wanted: Wanted | None = None,
         resize_masks: bool = False,
+        skip_bad: bool = False,
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or Wanted(classes)
         trained = mask_values and encoding_of(mask_values)
         asked = trained or asked_encoding(wanted, Path(mask_dir))
-        self.pairs = pair_files(Path(images_dir), Path(mask_dir), mask_suffix)
+        matched = match_files(Path(images_dir), Path(mask_dir), mask_suffix)
+        if matched.report and not (skip_bad and matched.pairs):
+            raise UserError(matched.report)
+        self.scan = scan_pairs(
+            matched.pairs, masks=asked, resize_masks=resize_masks, skip_bad=skip_bad
+        )
+        self.scan.left_out[:0] = matched.problems
+        self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale = scale
-        self.scan = scan_pairs(self.pairs, masks=asked, resize_masks=resize_masks)
         self.masks = (
             match_values(self.scan, trained)
             if trained
@@ -84,24 +91,8 @@ class BasicDataset(Dataset):
         return self.masks.values
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
-        """Raise UserError, naming files, for images too small for the network at this scale.
-
-        smallest_batch: of training, where BatchNorm needs two values a channel at the deepest
-            level; None for prediction.
-        """
-        small = [i for i, size in enumerate(self.sizes) if min(size) < MIN_SIZE]
-        if smallest_batch == 1 and not small:
-            small = [i for i, (w, h) in enumerate(self.sizes) if max(w, h) < 2 * MIN_SIZE]
-        if small:
-            names = first_few(
-                f'{self.pairs[i].image.name} ({self.sizes[i][0]} x {self.sizes[i][1]})'
-                for i in small
-            )
-            raise UserError(
-                f'{len(small)} images are too small at scale {self.scale:g}: {names}. The network '
-                f'needs {MIN_SIZE} x {MIN_SIZE} pixels, and {2 * MIN_SIZE} one way to train on '
-                'one image at a time. Use a larger --scale (-s), up to 1, or larger images.'
-            )
+        """Raise UserError for images too small for the network; see image_checks.check_sizes."""
+        check_sizes(self.pairs, self.sizes, self.scale, smallest_batch)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -121,31 +112,6 @@ class CarvanaDataset(BasicDataset):
         self, images_dir: str | Path, mask_dir: str | Path, scale: float = 1.0, **options: object
     ):
         super().__init__(images_dir, mask_dir, scale, mask_suffix='_mask', **options)
-
-
-def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(width, height) at `scale`, rounded down as the original does."""
-    return int(size[0] * scale), int(size[1] * scale)
-
-
-def channels_of(scan: Scan, asked: int | None) -> int:
-    """The channels to train with: as asked, or what the images have, RGB where some are grey.
-
-    Raises UserError, naming files, where images have channels that cannot be converted.
-    """
-    channels = asked or max(fact.image.channels for fact in scan.facts)
-    files: dict[int, list[str]] = {}
-    for pair, fact in zip(scan.pairs, scan.facts, strict=True):
-        files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
-    odd = [n for n in files if n != channels and {n, channels} != {1, 3}]
-    if odd:
-        found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())
-        raise UserError(
-            f'images have different numbers of channels: {found}; {channels} are expected, and '
-            'only grey (1) and RGB (3) are converted. Save all with the same number, or name it '
-            'with --channels.'
-        )
-    return channels
 
 
 def load_image(path: Path, channels: int, scale: float) -> Tensor:

@@ -79,7 +79,7 @@ def open_picture(path: Path) -> Picture:
         picture.load()
         return upright(picture)
     except UNREADABLE as error:
-        raise UserError(_why_unreadable(path, error)) from error
+        raise _unreadable(path, error) from error
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -107,7 +107,7 @@ def examine_picture(path: Path) -> PictureFacts:
             turn = picture.getexif().get(ORIENTATION, 1)
             size = size if drafted else picture.size  # Pillow turns a TIFF while it loads it
     except UNREADABLE as error:
-        raise UserError(_why_unreadable(path, error)) from error
+        raise _unreadable(path, error) from error
     check_mode(mode, path)
     if mode in DEEP_MODES:
         _deep_pixels(picture, path)
@@ -169,11 +169,12 @@ def _deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
     return (values.astype(np.float32) / 65535)[..., None]
 
 
-def _why_unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: Path, error: Exception) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
-        return (
+        return UserError(
             f'{path} is too large: {error}. Expected at most {MAX_PIXELS:,} pixels. Cut it into '
-            'parts.'
+            'parts.',
+            kind='too large',
         )
     remedy = 'Replace it, or leave it and its partner out.'
     if isinstance(error, UnidentifiedImageError) and path.suffix.lower() in ('.tif', '.tiff'):
@@ -181,7 +182,9 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             'Of TIFFs only those of 1, 3 or 4 bands of 8 bits, or 1 of 16 bits or floats, are '
             'read; save others as .npy (H, W, C).'
         )
-    return f'{path} cannot be read as a picture: {error or type(error).__name__}. {remedy}'
+    kind = 'truncated' if 'truncated' in str(error) else 'unreadable'
+    why = error or type(error).__name__
+    return UserError(f'{path} cannot be read as a picture: {why}. {remedy}', kind)
 
 
 def picture_size(picture: Picture) -> tuple[int, int]:

@@ -1,8 +1,9 @@
 """Which mask values are which classes: as found, as asked for, or as a network has learned them."""
 
+import argparse
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from .errors import UserError, first_few
@@ -31,6 +32,11 @@ class Wanted:
     snap_masks: bool = False
     binarize: int | None = None
     ignore_value: tuple[Value, ...] | list[Value] = ()
+
+
+def wanted_of(args: argparse.Namespace) -> Wanted:
+    """What a command line asks of masks."""
+    return Wanted(**{field.name: getattr(args, field.name) for field in fields(Wanted)})
 
 
 def asked_encoding(wanted: Wanted, mask_dir: Path) -> MaskEncoding:

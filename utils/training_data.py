@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 from collections.abc import Iterator
-from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -18,8 +17,9 @@ from .data_loading import (
     to_device,
 )
 from .device import default_workers
+from .duplicates import describe_duplicates
 from .errors import UserError
-from .mask_classes import Wanted
+from .mask_classes import wanted_of
 from .mask_values import MaskEncoding
 from .splits import split_ids
 from .transforms import Augmented
@@ -58,8 +58,9 @@ class TrainingData:
             args.mask_suffix,
             channels=asked or channels,
             mask_values=masks,
-            wanted=Wanted(**{field.name: getattr(args, field.name) for field in fields(Wanted)}),
+            wanted=wanted_of(args),
             resize_masks=args.resize_masks,
+            skip_bad=args.skip_bad,
         )
         ids = self.dataset.ids
         self.training, self.validation = split_ids(ids, args.validation, args.split, args.seed)
@@ -86,6 +87,7 @@ class TrainingData:
         kinds = len(set(self.dataset.sizes))
         sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
         scan, masks = self.dataset.scan, self.dataset.masks
+        images = [pair.image for pair in scan.pairs]
         titles = {
             tuple(v) if isinstance(v, list) else v: f'{v} ({name})'
             for v, name in zip(masks.values, masks.names or [], strict=False)
@@ -96,6 +98,9 @@ class TrainingData:
             f'{sizes} at scale {self.dataset.scale:g}',
             f'mask values, with their share of the pixels: {", ".join(shares)}',
             *scan.notes(masks, self.dataset.channels),
+            *describe_duplicates(
+                *([images[k] for k in side] for side in (self.training, self.validation))
+            ),
         ]
         return '\n'.join(lines)
 

@@ -30,7 +30,7 @@ from .metrics import RATIOS
 from .progress import Meter
 from .recipes import RECIPES, Recipe, Schedule
 from .resume import read_last
-from .run_folder import keep_newest, open_output
+from .run_folder import keep_newest, open_output, write_left_out
 from .tracking import Tracker
 from .training_data import TrainingData
 from .training_model import build_model
@@ -97,6 +97,7 @@ class Run:
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         guard = StepGuard(model)
         tracker = open_output(args, state)
+        write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
         parts = (recipe, precision, data, model.train(), optimizer, schedule, tracker, guard)
