@@ -102,6 +102,8 @@ def score(args: argparse.Namespace) -> None:
     scores = {'model': args.model, 'scale': predictor.scale}
     scores |= summarize(counts, dataset.mask_values, args.batch_size, dataset.masks.names)
     print(f'{args.model}: {len(dataset)} images at scale {predictor.scale:g}')
+    for note in dataset.scan.notes(dataset.masks, dataset.channels):
+        print(note)
     print(format_table(scores))
     if args.json:
         with whole_file(args.json) as part:

@@ -22,6 +22,8 @@ SHOWN = 3  # problems of a kind that are shown in full
 
 def check(args: argparse.Namespace) -> int:
     """Print the report of the data that train.py's options name; 2 where something is wrong."""
+    if args.json and not args.json.parent.is_dir():
+        raise UserError(f'{args.json} cannot be written: no folder {args.json.parent}. Make it.')
     report = examine(args)
     print(format_report(report))
     if args.json:

@@ -8,15 +8,11 @@ from pathlib import Path
 
 from .errors import UserError, first_few
 from .mask_values import MAX_CLASSES, MaskEncoding, Value
+from .pair_facts import SMOOTHED
 from .scan import Scan
 
 MAX_GUESSED_CLASSES = 32  # more values than this are a lossy or smoothed mask, not classes
 LOSSY = ('.jpg', '.jpeg')
-SMOOTHED = (
-    'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
-    'one value a class. Or let training mend them: --binarize 127 for two classes, or '
-    '--mask-values with the true ones and --snap-masks.'
-)
 FORM = (
     'expected one object of names and values, in class order: {"background": 0, "body": 128}, or '
     'colours {"sky": [0, 0, 255]}'

@@ -102,15 +102,21 @@ def _grey_or_colours(colours: np.ndarray) -> np.ndarray:
     return red if np.array_equal(red, green) and np.array_equal(green, blue) else colours
 
 
-def count_values(mask: np.ndarray) -> dict[int | tuple[int, int, int], int]:
-    """How many pixels hold each value of a mask_array; colours are (R, G, B) tuples."""
+def count_values(
+    mask: np.ndarray, most: int | None = None
+) -> dict[int | tuple[int, int, int], int]:
+    """How many pixels hold each value of a mask_array; colours are (R, G, B) tuples.
+
+    Raises ValueError for more than `most` values: a photograph has too many to keep.
+    """
     if mask.ndim == 2 and mask.dtype == np.uint8:  # 20 times faster than sorting
         counts = np.bincount(mask.ravel(), minlength=256)
         return {int(value): int(counts[value]) for value in counts.nonzero()[0]}
-    if mask.ndim == 2:
-        return {int(v): int(n) for v, n in zip(*np.unique(mask, return_counts=True), strict=True)}
-    codes, counts = np.unique(_packed(mask), return_counts=True)
-    return {_unpacked(code): int(n) for code, n in zip(codes, counts, strict=True)}
+    codes, counts = np.unique(mask if mask.ndim == 2 else _packed(mask), return_counts=True)
+    if most and len(codes) > most:
+        raise ValueError(f'{len(codes)} distinct values')
+    known = map(int if mask.ndim == 2 else _unpacked, codes)
+    return dict(zip(known, counts.tolist(), strict=True))
 
 
 def merge_counts(counts: list[dict]) -> dict:

@@ -16,6 +16,14 @@ MASK_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'} | dict.fromkey
 KINDS = {'RGB': 'in colour', 'L': 'grey', 'P': 'with a palette', '1': 'of one bit'}
 
 
+SMOOTHED = (
+    'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
+    'one value a class. Or let training mend them: --binarize 127 for two classes, or '
+    '--mask-values with the true ones and --snap-masks.'
+)
+MOST_VALUES = 1024  # of one mask; more are a photograph or a JPEG
+
+
 @dataclass
 class PairFacts:
     """One pair: sizes are (width, height) in pixels, counts the pixels of each mask value."""
@@ -47,7 +55,12 @@ def mask_facts(path: Path, masks: MaskEncoding) -> tuple:
             f'{path}: mask {KINDS[mode]}, whose values are no scale; --binarize and '
             '--snap-masks take grey and colour masks. Leave them out, or save it as one.'
         )
-    counts = count_values(mask_array(mask, path))
+    try:
+        counts = count_values(mask_array(mask, path), None if masks.snap else MOST_VALUES)
+    except ValueError as error:
+        raise UserError(
+            f'{path}: mask of {error}; expected one a class. {SMOOTHED}', 'too many mask values'
+        ) from error
     palette = mask.getpalette()[: 3 * max(counts) + 3] if mode == 'P' else []
     counts, moved = settle_counts(counts, masks, path)
     return picture_size(mask), mode, palette, moved, counts
