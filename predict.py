@@ -96,8 +96,7 @@ def predict(args: argparse.Namespace) -> None:
             print(f'{source}: {found}')
         else:
             array = target.suffix.lower() == ARRAY
-            soft = probabilities.cpu().numpy()
-            result = in_form(args.format, predictor.masks, image, indices, soft, array)
+            result = in_form(args.format, predictor.masks, image, indices, probabilities, array)
             save_result(result, target)
             print(f'{source} -> {target}: {found}')
         if args.viz:

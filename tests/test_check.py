@@ -9,6 +9,7 @@ from PIL import Image
 from running import run_train
 
 from utils.checkpoint import load_checkpoint
+from utils.duplicates import same_content
 
 
 def report(capsys, *options, code=2):
@@ -38,9 +39,9 @@ def test_a_data_set_in_order_is_described_and_nothing_is_written(folder, capsys)
     (folder / 'classes.json').write_text('{"ground": 0, "rim": 128, "disc": 255}')
     text = report(capsys, code=0)
     assert 'imgs and masks: 8 pairs, 7 to train on, 1 to validate on' in text
-    assert 'modes: 8 RGB' in text
-    assert 'sizes: 8 48 x 32' in text
-    assert 'mask kinds: 8 grey' in text
+    assert 'modes: RGB (8)' in text
+    assert 'sizes: 48 x 32 (8)' in text
+    assert 'mask kinds: grey (8)' in text
     assert 'class 1 rim: value 128, ' in text
     assert ' % of the pixels, in 8 masks' in text
     assert text.endswith('nothing is wrong\n')
@@ -122,6 +123,15 @@ def test_images_on_both_sides_of_the_split_are_pointed_out(folder, capsys):
     assert 'note: 1 images to validate on are also trained on, under another name' in text
     assert run_train('-e', '1') == 0
     assert 'also trained on' in capsys.readouterr().out
+
+
+def test_files_of_one_size_are_told_apart_by_content(tmp_path):
+    names = [tmp_path / str(k) for k in range(4)]
+    for path, content in zip(names, ('ab', 'ac', 'ac', 'abc'), strict=True):
+        path.write_text(content * 5000)
+    assert same_content(names[:2], names[2:]) == [(names[1], names[2])]
+    names[2].write_text('ac' * 4999 + 'ad')  # beyond the samples
+    assert same_content(names[:2], names[2:]) == []
 
 
 def test_a_near_empty_class_is_pointed_out(folder, capsys):

@@ -38,7 +38,6 @@ MODES = {
     'RGB': ('png', lambda: Image.fromarray(RAMP).convert('RGB'), 0),
     'RGBA': ('png', lambda: Image.fromarray(RAMP).convert('RGBA'), 0),
     'CMYK': ('tif', lambda: Image.fromarray(RAMP).convert('RGB').convert('CMYK'), 1 / 255),
-    'YCbCr': ('tif', lambda: Image.fromarray(RAMP).convert('YCbCr'), 2 / 255),
     'webp': ('webp', lambda: Image.fromarray(RAMP).convert('RGB'), 0),
     'I;16 png': ('png', lambda: Image.fromarray(RAMP.astype(np.uint16) * 257), 0),
     'I;16 tif': ('tif', lambda: Image.fromarray(RAMP.astype(np.uint16) * 257), 0),
@@ -178,7 +177,9 @@ def test_mixed_modes_and_depths_train_together_with_one_notice(folder, capsys):
     assert shallow.max() <= 1
     assert run_train(*QUICK, '-b', '5') == 0
     out = capsys.readouterr().out
-    assert out.count('note: images of 4 modes (2 RGB, 1 L, 1 RGBA, 1 I;16)') == 1
+    # Before 11.3 Pillow called 16 bits of PNG files I.
+    notice = 'note: images of 4 modes (2 RGB, 1 L, 1 RGBA, 1 I)'
+    assert out.replace('I;16', 'I').count(notice) == 1
     assert 'are all taken as RGB' in out
 
 

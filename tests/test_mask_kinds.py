@@ -8,6 +8,7 @@ from PIL import Image
 from running import run_train
 from test_mask_options import QUICK, refused
 
+from utils.checkpoint import load_checkpoint
 from utils.data_loading import BasicDataset
 from utils.dice_score import IGNORE
 from utils.errors import UserError
@@ -73,3 +74,31 @@ def test_values_at_another_place_are_not_taken_in_order(tmp_path):
     folders = data_set(tmp_path, 2, values=(0, 2, 3))
     with pytest.raises(UserError, match=r'trained on 3: \[0, 1, 2\]'):
         BasicDataset(*folders, mask_values=[0, 1, 2])
+
+
+def test_what_is_ignored_is_taken_as_grey_or_colour_as_the_masks_are(folder, capsys):
+    _, masks = data_set(folder, 3)
+    expected = [np.asarray(Image.open(path)) for path in sorted(masks.iterdir())]
+    for path, grey in zip(sorted(masks.iterdir()), expected, strict=True):
+        colours = np.array([[0, 0, 0], [255, 255, 255], [0, 0, 255]], np.uint8)
+        classes = grey // 255
+        classes = np.where(np.arange(48) < 24, classes, classes * 2)  # blue on the right
+        Image.fromarray(colours[classes]).save(path)
+    assert run_train(*QUICK, '--ignore-value', '255') == 0  # white, and not blue
+    masks_read = load_checkpoint('checkpoints/last.pth').masks
+    assert masks_read.values == [[0, 0, 0], [0, 0, 255]]
+    assert masks_read.ignore == [[255, 255, 255]]
+    dataset = BasicDataset('imgs', 'masks', mask_values=masks_read)
+    assert ((dataset[0]['mask'] == IGNORE).numpy() == (expected[0] // 255 > 0) & (
+        np.arange(48) < 24)).all()  # fmt: skip
+    assert '--ignore-value 300:300:300 cannot be beside' in refused(capsys, '--ignore-value', '300')
+
+
+def test_a_colour_cannot_be_ignored_among_greys(folder, capsys):
+    data_set(folder, 2)
+    assert '--ignore-value 0:1:0 cannot be beside the values [0, 255]' in (
+        refused(capsys, '--ignore-value', '0:1:0')
+    )
+    assert 'cannot be beside' in refused(capsys, '--binarize', '9', '--ignore-value', '0:1:0')
+    assert run_train(*QUICK, '--ignore-value', '7:7:7') == 0
+    assert load_checkpoint('checkpoints/last.pth').masks.ignore == [7]

@@ -167,6 +167,15 @@ def test_photographs_among_the_masks_are_refused_file_by_file(folder, capsys):
     assert 'look like JPEG or smoothed masks' in err
 
 
+def test_binarized_masks_may_ignore_a_value_too(folder):
+    data_set(folder, 3, values=(0, 100, 255))
+    assert run_train(*QUICK, '--binarize', '127', '--ignore-value', '100') == 0
+    dataset = BasicDataset('imgs', 'masks', mask_values=load_checkpoint(LAST).masks)
+    raw = np.asarray(Image.open('masks/disc00.png'))
+    expected = np.where(raw == 100, IGNORE, raw // 255)
+    assert np.array_equal(dataset[0]['mask'].numpy(), expected)
+
+
 def test_a_jpeg_of_a_few_values_is_no_guess_either(folder, capsys):
     _, masks = data_set(folder, 2, values=(0, 1, 2))
     for path in list(masks.iterdir()):
@@ -213,6 +222,7 @@ def test_ignored_values_count_in_neither_loss_nor_score(folder, capsys):
         (['--snap-masks'], '--snap-masks needs to know the values: give --mask-values'),
         (['--binarize', '9', '--mask-values', '0,255'], '--binarize makes two classes of its own'),
         (['--mask-values', '0,255', '--ignore-value', '0'], '0 is in --ignore-value and in'),
+        (['--mask-values', '0:0:0,9:9:9', '--ignore-value', '9'], '[9, 9, 9] is in --ignore-value'),
         (['--mask-values', '0,0'], '--mask-values is [0, 0]; expected values that differ'),
         (['--mask-values', '0,9:9:9'], 'all of them grey or all colours'),
         (['--mask-values', '7'], '--mask-values has 1 values; expected 2 to 254'),

@@ -112,7 +112,7 @@ def format_report(report: dict) -> str:
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'
         for title in ('modes', 'sizes', 'mask_kinds'):
-            kinds = [f'{count} {kind}' for kind, count in report[title].items()]
+            kinds = [f'{kind} ({count})' for kind, count in report[title].items()]
             more = f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''
             lines.append(f'{title.replace("_", " ")}: {", ".join(kinds[:5])}{more}')
         for row in report['classes']:

@@ -38,7 +38,8 @@ def mixed_kinds(known: Known, masks: MaskEncoding) -> list[Problem]:
 
     def values(mode: str) -> set:
         """The values of a group; grey ones as colours where others have colours."""
-        found = {v for _, fact in groups[mode] for v in fact.counts if v not in masks.ignore}
+        ignored = {tuple(v) if isinstance(v, list) else v for v in masks.ignore}
+        found = {v for _, fact in groups[mode] for v in fact.counts} - ignored
         grey = coloured and mode in ('L', 'RGB', '1')
         return {(v,) * 3 if grey and isinstance(v, int) else v for v in found}
 

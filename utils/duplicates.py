@@ -1,30 +1,39 @@
 """Files of one content under two names."""
 
-import hashlib
+import filecmp
 from collections import defaultdict
+from itertools import islice
 from pathlib import Path
 
 from .errors import first_few
+
+SAMPLE = 4096  # bytes at the start and in the middle that tell most files of one size apart
 
 
 def same_content(some: list[Path], others: list[Path]) -> list[tuple[Path, Path]]:
     """Each of `others` that is equal, byte for byte, to one of `some`, behind that one.
 
-    Only files of one size are read: a few of Carvana's 5,088.
+    Only files of one size are opened, and only those with equal samples read to their end.
     """
-    by_size: dict[int, list[Path]] = defaultdict(list)
+    sizes = {path.stat().st_size for path in others}
+    alike: dict[tuple, list[Path]] = defaultdict(list)
     for path in some:
-        by_size[path.stat().st_size].append(path)
+        if path.stat().st_size in sizes:
+            alike[_sample(path)].append(path)
     found = []
-    for path in others:
-        twins = by_size.get(path.stat().st_size, [])
-        digest = _digest(path) if twins else ''
-        found += [(twin, path) for twin in twins if _digest(twin) == digest][:1]
+    for path in others if alike else []:
+        twins = alike.get(_sample(path), [])
+        equal = (twin for twin in twins if filecmp.cmp(twin, path, shallow=False))
+        found += [(twin, path) for twin in islice(equal, 1)]
     return found
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sample(path: Path) -> tuple[int, bytes, bytes]:
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        start = file.read(SAMPLE)
+        file.seek(size // 2)
+        return size, start, file.read(SAMPLE)
 
 
 def describe_duplicates(training: list[Path], validation: list[Path]) -> list[str]:

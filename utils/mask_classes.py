@@ -57,13 +57,36 @@ def asked_encoding(wanted: Wanted, mask_dir: Path) -> MaskEncoding:
         else:
             values, names, source = list(table.values()), list(table), str(path)
     _check_list(values, wanted, source)
+    ignore = list(wanted.ignore_value)
+    ignore = _ignored_beside(values, ignore) if values else ignore
+    both = [value for value in values if value in ignore]
+    if both and wanted.binarize is None:
+        raise UserError(f'{both[0]} is in --ignore-value and in {source}; leave it out of one')
     return MaskEncoding(
         values,
         names,
-        ignore=list(wanted.ignore_value),
+        ignore=ignore,
         threshold=wanted.binarize,
         snap=wanted.snap_masks,
     )
+
+
+def _ignored_beside(values: list[Value], ignore: list[Value]) -> list[Value]:
+    """Ignored values as colours or greys as the others are; grey is the colour with R = G = B."""
+    colours = isinstance(values[0], list)
+    taken = []
+    for value in ignore:
+        if colours and isinstance(value, int):
+            value = [value] * 3
+        elif not colours and isinstance(value, list) and len(set(value)) == 1:
+            value = value[0]
+        if isinstance(value, list) != colours or (colours and not _is_value(value)):
+            raise UserError(
+                f'--ignore-value {_typed([value])} cannot be beside the values {values[:8]}; '
+                'expected all grey, or all colours of 0 to 255'
+            )
+        taken.append(value)
+    return taken
 
 
 def _check_list(values: list[Value], wanted: Wanted, source: str) -> None:
@@ -72,9 +95,6 @@ def _check_list(values: list[Value], wanted: Wanted, source: str) -> None:
         raise UserError('--snap-masks needs to know the values: give --mask-values, 0,255 say')
     if not values:
         return
-    both = [v for v in values if v in wanted.ignore_value]
-    if both:
-        raise UserError(f'{both[0]} is in --ignore-value and in {source}; leave it out of one')
     if len({isinstance(v, int) for v in values}) > 1 or len(values) != len(
         {tuple(v) if isinstance(v, list) else v for v in values}
     ):
@@ -131,6 +151,7 @@ def choose_encoding(scan: Scan, asked: MaskEncoding, classes: int | None = None)
     fit, and where they look lossy.
     """
     if not asked.values:
+        asked = replace(asked, ignore=_ignored_beside(scan.values(), asked.ignore))
         values = check_classes(scan, classes, asked.ignore)
     else:
         values = asked.values

@@ -244,12 +244,12 @@ class Run:
         self._save('last.pth', training)
 
     def _save(self, name: str, training: dict | None = None) -> None:
-        masks = vars(self.data.dataset.masks).copy()
+        masks = self.data.dataset.masks
         checkpoint = Checkpoint(
             model=model_config(self.model),
             weights=self.model.state_dict(),
-            mask_values=masks.pop('values'),
-            mask_encoding=masks,
+            mask_values=masks.values,
+            mask_encoding={k: v for k, v in vars(masks).items() if k != 'values'},
             scale=self.data.dataset.scale,
             metrics=self.scores,
             training=training,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from .errors import UserError, first_few
 from .files import whole_file
@@ -47,7 +48,7 @@ def in_form(
     masks: MaskEncoding,
     image: Image.Image,
     indices: np.ndarray,
-    probabilities: np.ndarray,
+    probabilities: Tensor,
     array: bool,
 ) -> Image.Image | np.ndarray:
     """A predicted mask in the form asked for, as a picture or, with `array`, as an array.
@@ -56,7 +57,8 @@ def in_form(
     in [0, 1], K = 1 where there are two classes; written as (H, W) or (H, W, K).
     """
     if form == 'probabilities':
-        last = probabilities.transpose(1, 2, 0).squeeze(axis=2 if len(probabilities) == 1 else ())
+        last = probabilities.cpu().numpy().transpose(1, 2, 0)
+        last = last[..., 0] if last.shape[2] == 1 else last
         return last if array else Image.fromarray((last * 65535).round().astype(np.uint16))
     if form == 'index':
         return indices if array else indexed_image(indices)
