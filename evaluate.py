@@ -53,13 +53,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from unet import UNet
-from utils.data_loading import BasicDataset, make_loader, same_size_batches, to_device
+from utils.batches import make_loader, same_size_batches
+from utils.data_loading import BasicDataset, to_device
 from utils.device import Precision, default_workers
 from utils.dice_score import class_indices, class_probabilities
 from utils.distributed import gather_shares, is_main, local_main_first, processes, share
 from utils.files import whole_file
 from utils.inference import Predictor
-from utils.mask_values import Value
 from utils.metrics import count_pixels, format_table, image_rows, summarize
 from utils.tracking import append_csv
 
@@ -96,7 +96,7 @@ def score(args: argparse.Namespace) -> None:
     with local_main_first():
         dataset = BasicDataset(
             args.images, args.masks, predictor.scale, args.mask_suffix,
-            channels=model.n_channels, mask_values=predictor.mask_values,
+            channels=model.n_channels, mask_values=predictor.masks, resize_masks=args.resize_masks,
         )  # fmt: skip
     dataset.check_sizes()
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, args.batch_size)
@@ -104,24 +104,31 @@ def score(args: argparse.Namespace) -> None:
     loader = make_loader(dataset, share(batches), workers, predictor.precision.device)
     counts = evaluate(model, loader, predictor.precision, threshold)
     if is_main():
-        ids = [dataset.ids[position] for batch in batches for position in batch]
-        report(args, predictor.scale, dataset.mask_values, counts, ids)
+        order = [position for batch in batches for position in batch]
+        report(args, predictor.scale, dataset, counts, order)
 
 
 def report(
-    args: argparse.Namespace, scale: float, values: list[Value], counts: Tensor, ids: list[str]
+    args: argparse.Namespace, scale: float, dataset: BasicDataset, counts: Tensor, order: list[int]
 ) -> None:
-    """Print the scores of counts (N, K, 3) of the images `ids`, and write the files asked for."""
+    """Print the scores of counts (N, K, 3), and write the files asked for.
+
+    order: the positions in the dataset of the N images.
+    """
     scores = {'model': args.model, 'scale': scale}
-    scores |= summarize(counts, values, args.batch_size)
-    print(f'{args.model}: {len(ids)} images at scale {scale:g}')
+    scores |= summarize(counts, dataset.mask_values, args.batch_size, dataset.masks.names)
+    print(f'{args.model}: {len(order)} images at scale {scale:g}')
+    for note in dataset.scan.notes(dataset.masks, dataset.channels):
+        print(note)
     print(format_table(scores))
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
+        ids = [dataset.ids[position] for position in order]
+        rows = image_rows(counts, ids, dataset.masks.names)
         with whole_file(args.csv) as part:
-            append_csv(part, image_rows(counts, ids))
+            append_csv(part, rows)
 
 
 def check_outputs(*paths: Path | None) -> None:

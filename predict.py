@@ -5,6 +5,7 @@
     python predict.py -m checkpoints/best.pth -i img.jpg --viz --no-save
 
 A mask comes in the encoding of the masks the network was trained on: white on black for Carvana.
+--format has other forms: class indices, class colours, probabilities, the input tinted.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 from utils.errors import UserError, first_few, run_program
 from utils.options import add_debug_option, add_device_options, number_in
 
-FORMATS = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp')  # that masks are written in
+FORMS = ('values', 'index', 'color', 'probabilities', 'overlay')
 
 
 # fmt: off
@@ -40,8 +41,9 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group('Output').add_argument
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability to consider a mask pixel white (default: 0.5)')
-    add('--format', choices=['values', 'overlay'], default='values',
-        help="what to write: masks in the training masks' values, or the input with its mask "
+    add('--format', choices=FORMS, default='values',
+        help="what to write: the training masks' values, class indices, class colours, "
+        'probabilities (.npy, or 16-bit grey of the foreground), or the input with its mask '
         'tinted (default: %(default)s)')
     add('--viz', '-v', action='store_true', help='show the images as they are processed')
     add('--no-save', '-n', action='store_true', help='do not save the masks')
@@ -56,44 +58,77 @@ if __name__ == '__main__':
 import numpy as np
 from PIL import Image
 
-from utils.decoding import check_mode, examine_picture, open_picture
-from utils.files import whole_file
+from utils.arrays import channels_error
+from utils.decoding import WITH_ALPHA, PictureFacts, examine_picture, open_picture, to_channels
 from utils.inference import Predictor
-from utils.mask_values import to_image
-from utils.visualize import overlay, show_or_save
+from utils.visualize import displayable, show_or_save
+from utils.written_masks import (
+    ARRAY,
+    PICTURES,
+    check_form,
+    default_suffix,
+    in_form,
+    save_result,
+)
 
 
 def predict(args: argparse.Namespace) -> None:
     """Predict as the command line says; all names are checked before the model is loaded."""
     check_inputs(args.input)
-    outputs = output_paths(args.input, args.output)
+    outputs = output_paths(args.input, args.output, default_suffix(args.format))
     sheets = [path.with_name(f'{path.stem}_VIZ.png') for path in args.input]
     check_outputs(args.input, [] if args.no_save else outputs, sheets if args.viz else [])
-    for path in args.input:  # read to their end: none should stop the work half-way
-        check_mode(examine_picture(path)[1], path)
+    facts = [examine_picture(path) for path in args.input]  # none should stop the work half-way
     predictor = Predictor.load(
         args.model, args.scale, args.device, args.amp, args.classes, args.bilinear
     )
     threshold = predictor.threshold(args.mask_threshold)
+    if not args.no_save:
+        check_form(args.format, outputs, predictor.masks)
+    check_channels(args.input, facts, predictor.model.n_channels)
     for source, target, sheet in zip(args.input, outputs, sheets, strict=True):
-        indices = predictor.predict_file(source, threshold)
+        probabilities = predictor.predict_file(source)
+        indices = predictor.decide(probabilities, threshold)
+        found = shares(indices, predictor.masks.titles)
         if args.no_save:
-            print(f'{source}: {shares(indices, predictor.mask_values)}')
+            print(f'{source}: {found}')
         else:
-            as_asked = overlay(open_picture(source), indices) if args.format == 'overlay' else None
-            save_picture(as_asked or to_image(indices, predictor.mask_values), target)
-            print(f'{source} -> {target}: {shares(indices, predictor.mask_values)}')
+            image = shown(source, predictor) if args.format == 'overlay' else None
+            array = target.suffix.lower() == ARRAY
+            result = in_form(args.format, predictor.masks, image, indices, probabilities, array)
+            save_result(result, target)
+            print(f'{source} -> {target}: {found}')
         if args.viz:
-            show_or_save(open_picture(source), indices, source.name, sheet)
+            show_or_save(shown(source, predictor), indices, source.name, sheet)
 
 
-def output_paths(inputs: list[Path], outputs: list[Path] | None) -> list[Path]:
+def shown(source: Path, predictor: Predictor) -> Image.Image:
+    """An input as a picture to look at, of its full size."""
+    picture = open_picture(source)
+    return displayable(picture, to_channels(picture, predictor.model.n_channels, source))
+
+
+def check_channels(inputs: list[Path], facts: list[PictureFacts], channels: int) -> None:
+    """Raise UserError for a picture whose channels the network cannot take; say of conversions."""
+    converted = []
+    for path, fact in zip(inputs, facts, strict=True):
+        has = fact.channels_as(channels)
+        if has != channels and {has, channels} != {1, 3}:
+            raise channels_error(path, has, channels)
+        if has != channels or (fact.mode in WITH_ALPHA and channels in (1, 3)):
+            converted.append(f'{path.name} ({fact.mode})')
+    if converted:
+        into = 'grey' if channels == 1 else 'RGB'
+        print(f'note: {len(converted)} inputs are taken as {into}: {first_few(converted)}')
+
+
+def output_paths(inputs: list[Path], outputs: list[Path] | None, suffix: str) -> list[Path]:
     """The mask file of each input; UserError where -o does not name one for each."""
     if outputs and len(outputs) != len(inputs):
         raise UserError(
             f'-o has {len(outputs)} names for {len(inputs)} inputs; give one each, or leave -o out'
         )
-    return outputs or [path.with_name(f'{path.stem}_OUT.png') for path in inputs]
+    return outputs or [path.with_name(f'{path.stem}_OUT{suffix}') for path in inputs]
 
 
 def check_inputs(inputs: list[Path]) -> None:
@@ -106,10 +141,10 @@ def check_inputs(inputs: list[Path]) -> None:
 
 def check_outputs(inputs: list[Path], outputs: list[Path], sheets: list[Path]) -> None:
     """Raise UserError where writing masks and sheets would fail or lose a file."""
-    unknown = [path for path in outputs if path.suffix.lower() not in FORMATS]
+    unknown = [path for path in outputs if path.suffix.lower() not in (*PICTURES, ARRAY)]
     if unknown:
         raise UserError(
-            f'cannot write {first_few(unknown)}; expected a name in {", ".join(FORMATS)}'
+            f'cannot write {first_few(unknown)}; expected a name in {", ".join((*PICTURES, ARRAY))}'
         )
     places = [path.resolve() for path in outputs + sheets]
     sources = {path.resolve() for path in inputs}
@@ -122,21 +157,11 @@ def check_outputs(inputs: list[Path], outputs: list[Path], sheets: list[Path]) -
             raise UserError(f'no folder {path.parent} to write into; make it first')
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture by its name's format; JPEG holds grey or RGB only."""
-    if path.suffix.lower() in ('.jpg', '.jpeg'):
-        picture = picture.convert('RGB' if picture.mode in ('P', 'RGB') else 'L')
-    # Unasked, Pillow renumbers a GIF's palette, and the indices are the classes.
-    options = {'optimize': False} if path.suffix.lower() == '.gif' else {}
-    with whole_file(path) as part:
-        picture.save(part, **options)
-
-
-def shares(indices: np.ndarray, mask_values: list) -> str:
-    """'0 92.1 %, 1 7.9 %': the part of the pixels that each mask value has."""
-    counts = np.bincount(indices.ravel(), minlength=len(mask_values)) / indices.size
+def shares(indices: np.ndarray, titles: list[str]) -> str:
+    """'0 92.1 %, 1 7.9 %': the part of the pixels that each class has, by its value or name."""
+    counts = np.bincount(indices.ravel(), minlength=len(titles)) / indices.size
     return ', '.join(
-        f'{v} {100 * share:.1f} %' for v, share in zip(mask_values, counts, strict=True)
+        f'{title} {100 * share:.1f} %' for title, share in zip(titles, counts, strict=True)
     )
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from utils.errors import UserError, first_few, run_program
-from utils.options import add_data_options, add_debug_option, add_device_options, number_in
+from utils.options import add_data_options, add_debug_option, channel_count, number_in
+from utils.training_options import add_mask_options, add_model_options, add_optimization_options
 
 
 # fmt: off
@@ -32,13 +33,18 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
         help='percent of the data used as validation, 0-100 (default: 10)')
     add('--split', choices=['group', 'random'], default='group',
         help='what validation holds: whole Carvana cars, or single images (default: group)')
-    add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
-        help='number of classes; 1 is binary (default: as many as the masks hold values)')
-    add('--channels', choices=['auto', '1', '3'], default='auto',
-        help='1 is grey, 3 RGB (default: auto, 1 where all images are grey)')
+    add('--check', action='store_true',
+        help='report what the data holds and all that is wrong with it, and train nothing')
+    add('--json', type=Path, metavar='FILE', help="write --check's report")
+    add('--skip-bad', action='store_true',
+        help='train without the pairs that --check finds bad (default: they are a mistake)')
+    add('--channels', type=channel_count, default='auto', metavar='N',
+        help='of the images: 1 is grey, 3 RGB, other numbers come as .npy (default: auto, what '
+        'the images have)')
     add('--cache', choices=['auto', 'none', 'disk', 'ram', 'device'], default='auto',
         help='keep decoded images in memory (ram), on the disk, where the next run finds them, or '
         'on the device, without workers (default: auto, ram or disk as there is room)')
+    add_mask_options(parser.add_argument_group('Masks'))
     add_model_options(parser.add_argument_group('Model'))
     add_optimization_options(parser.add_argument_group('Optimization'))
     add = parser.add_argument_group('Output').add_argument
@@ -53,51 +59,10 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
     add_debug_option(parser)
     parser.set_defaults(**(defaults or {}))
-    return parser.parse_args(argv)
-
-
-def add_model_options(group: argparse._ArgumentGroup) -> None:
-    """What the network is, and where its weights come from."""
-    add = group.add_argument
-    add('--bilinear', action='store_true', help='use bilinear upsampling')
-    add('--base-channels', type=number_in(int, 1), metavar='N',
-        help="channels of the first level, doubled at each step down (default: 64, or --load's)")
-    sources = group.add_mutually_exclusive_group().add_argument
-    sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
-    sources('--resume', nargs='?', const='', metavar='FILE',
-            help='go on with an interrupted run, with its settings (default: last.pth in '
-            '--output)')
-
-
-def add_optimization_options(group: argparse._ArgumentGroup) -> None:
-    """How the network is trained."""
-    add = group.add_argument
-    add('--epochs', '-e', type=number_in(int, 1), default=5, metavar='E',
-        help='number of epochs (default: %(default)s)')
-    add('--early-stop', type=number_in(int, 1), metavar='N',
-        help='stop when validation Dice has not risen in N validations (default: never)')
-    add('--recipe', choices=['fast', 'classic'], default='fast',
-        help="classic is the original's RMSprop, for comparison (default: %(default)s)")
-    add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
-        help="batch size of each process (default: the recipe's, fast 2, classic 1)")
-    add('--accumulate', type=number_in(int, 1), default=1, metavar='N',
-        help='batches whose gradients make one step (default: %(default)s)')
-    add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
-        help="learning rate (default: the recipe's, fast 2e-3, classic 1e-5)")
-    add('--dice-loss', choices=['joint', 'per-class'],
-        help="one ratio for all pixels, or the mean over classes (default: the recipe's, fast "
-        'per-class, classic joint)')
-    add('--loss-weights', metavar='auto|W,W,...',
-        help='how much a pixel of each class counts; auto raises rare ones (default: all alike)')
-    add('--augment', choices=['none', 'flip', 'full'],
-        help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
-        "recipe's, fast full, classic none)")
-    add('--seed', type=number_in(int, 0), default=0, metavar='N',
-        help='of weights, split and order (default: %(default)s)')
-    add_device_options(group)
-    add('--compile', action='store_true', help='compile the network: a slow start, faster steps')
-    add('--deterministic', action='store_true',
-        help='the same weights each time, on a GPU too, where that is slower')
+    args = parser.parse_args(argv)
+    if args.json and not args.check:
+        parser.error('--json writes the report of --check; add that, or leave --json out')
+    return args
 # fmt: on
 
 
@@ -109,6 +74,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from evaluate import evaluate
+from utils.check import check
 from utils.device import Precision, make_deterministic
 from utils.dice_score import segmentation_loss
 from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
@@ -124,7 +90,9 @@ SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 
 @processes()
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
-    """Train as the command line says; returns the exit code."""
+    """Train, or check the data, as the command line says; returns the exit code."""
+    if args.check:
+        return check(args)
     if args.deterministic:
         make_deterministic()
     if args.resume is not None:
@@ -254,8 +222,8 @@ def validate(run: Run) -> None:
     scores = None
     if run.data.validation_loader is not None:  # an empty share of it is false
         counts = evaluate(run.model, run.data.validation_loader, run.precision)
-        values, batch_size = run.data.dataset.mask_values, run.data.batches.batch_size
-        scores = summarize(counts, values, batch_size)
+        masks, batch_size = run.data.dataset.masks, run.data.batches.batch_size
+        scores = summarize(counts, masks.values, batch_size, masks.names)
         warning = run.collapse.warning(counts)
         run.schedule.after_validation(scores['dice_reference'])
         tqdm.write(

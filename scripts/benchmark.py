@@ -61,11 +61,11 @@ from torch.utils.data import Dataset
 
 from train import train_step
 from unet import UNet
+from utils.batches import pad_batch
 from utils.data_loading import (
     BasicDataset,
     load_image,
     load_mask,
-    pad_batch,
     scaled_size,
     to_device,
     to_unit_range,
@@ -73,7 +73,6 @@ from utils.data_loading import (
 from utils.device import Precision, choose_device, cpu_bf16_speedup
 from utils.guard import StepGuard
 from utils.item_store import FileStore, MemoryStore, StoredItems, record_ends
-from utils.mask_values import Value
 from utils.pairing import Pair
 from utils.recipes import RECIPES
 
@@ -188,7 +187,7 @@ def like_carvana(folder: Path, pairs: list[Pair]) -> Path:
     return folder
 
 
-def original_batch(pair: Pair, names: Path, values: list[Value], scale: float) -> tuple:
+def original_batch(pair: Pair, names: Path, values: list, scale: float) -> tuple:
     """The best-known U-Net's way of a pair to a batch of one: the same steps, in our words.
 
     Image (1, C, H, W) float32 in [0, 1], mask (1, H, W) int64, for masks of single values.

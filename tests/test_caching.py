@@ -13,8 +13,9 @@ from running import run_train, same_weights
 import train
 import utils.data_loading
 from utils import caching
+from utils.batches import ShuffledBatches, make_loader
 from utils.caching import cache_path, cached, choose
-from utils.data_loading import BasicDataset, ShuffledBatches, make_loader
+from utils.data_loading import BasicDataset
 from utils.errors import UserError
 from utils.files import user_cache
 from utils.item_store import FileStore, MemoryStore, StoredItems, record_ends

@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from unet import UNet
 from utils.checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint, to_flat
+from utils.decoding import DECODE_PATH
 from utils.errors import UserError
 
 
@@ -44,7 +45,7 @@ def test_checkpoints_are_plain_data(tmp_path):
     assert content['version'] == 1
     assert content['preprocessing'] == {
         'scale': 0.5,
-        'decode': 'pillow, JPEG reduced as it is decoded, bicubic with antialias, uint8',
+        'decode': DECODE_PATH,
     }
 
 

@@ -17,7 +17,7 @@ def counts(predicted, truth=TRUTH):
 
 
 def test_three_validations_of_one_class_are_warned_of_once_naming_the_value():
-    watch = CollapseWatch([10, 255])
+    watch = CollapseWatch(['10', '255'])
     said = [watch.warning(counts(ONE_CLASS)) for _ in range(5)]
     assert [text is not None for text in said] == [False, False, True, False, False]
     assert 'every pixel of 3 validations was predicted as 10' in said[2]
@@ -25,13 +25,13 @@ def test_three_validations_of_one_class_are_warned_of_once_naming_the_value():
 
 
 def test_one_good_validation_starts_the_count_anew():
-    watch = CollapseWatch([0, 255])
+    watch = CollapseWatch(['0', '255'])
     for predicted in (ONE_CLASS, ONE_CLASS, TRUTH, ONE_CLASS, ONE_CLASS):
         assert watch.warning(counts(predicted)) is None
 
 
 def test_a_truth_of_one_class_everywhere_is_no_collapse():
-    watch = CollapseWatch([0, 255])
+    watch = CollapseWatch(['0', '255'])
     for _ in range(4):
         assert watch.warning(counts(ONE_CLASS, truth=ONE_CLASS)) is None
 

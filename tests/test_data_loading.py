@@ -7,15 +7,12 @@ from drawing import data_set
 from PIL import Image
 from reference import FIXTURES
 
+from utils.batches import ShuffledBatches, make_loader, pad_batch, same_size_batches
 from utils.data_loading import (
     BasicDataset,
     CarvanaDataset,
-    ShuffledBatches,
     load_image,
     load_mask,
-    make_loader,
-    pad_batch,
-    same_size_batches,
     to_device,
     to_unit_range,
 )
@@ -90,10 +87,11 @@ def test_a_white_picture_of_any_mode_is_white(tmp_path, mode, channels):
     assert (array == 255).all()
 
 
-def test_deep_pictures_are_refused_rather_than_cut(tmp_path):
+def test_deep_pictures_are_scaled_by_their_type_and_not_cut(tmp_path):
     Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / 'deep.png')
-    with pytest.raises(UserError, match=r'deep\.png: picture of mode I.*; expected 8 bits'):
-        load_image(tmp_path / 'deep.png', 1, 1.0)
+    image = load_image(tmp_path / 'deep.png', 3, 1.0)
+    assert image.shape == (3, 4, 4)
+    assert image.unique().tolist() == pytest.approx([3000 / 65535])
 
 
 @pytest.mark.parametrize('shape', [(8, 9), (8, 9, 1), (8, 9, 3)])
@@ -102,19 +100,19 @@ def test_arrays_are_pictures_too(tmp_path, shape):
     np.save(tmp_path / 'a.npy', array)
     torch.save(torch.from_numpy(array), tmp_path / 'a.pt')
     for name in ('a.npy', 'a.pt'):
-        assert np.array_equal(np.asarray(open_picture(tmp_path / name)), array.squeeze())
+        assert np.array_equal(open_picture(tmp_path / name), array)
 
 
 def test_files_that_are_no_picture_say_so(tmp_path):
     (tmp_path / 'a.png').write_bytes(b'hello')
     (tmp_path / 'a.pt').write_bytes(b'hello')
-    np.save(tmp_path / 'a.npy', np.zeros((4, 4)))
     np.save(tmp_path / 'b.npy', np.array([{}]), allow_pickle=True)
     for name in ('a.png', 'a.pt', 'b.npy', 'missing.png'):
         with pytest.raises(UserError, match=rf'{name} cannot be read as a picture'):
             open_picture(tmp_path / name)
-    with pytest.raises(UserError, match=r'type float64; expected \(H, W\) or \(H, W, 3\) uint8'):
-        open_picture(tmp_path / 'a.npy')
+    np.save(tmp_path / 'a.npy', np.zeros((4, 4), np.int64))
+    with pytest.raises(UserError, match=r'pixels of type int64; expected uint8, uint16'):
+        load_image(tmp_path / 'a.npy', 1, 1.0)
 
 
 def test_three_sizes_make_one_batch_with_the_padding_ignored(tmp_path):

@@ -13,9 +13,9 @@ import evaluate
 import train
 from unet import UNet
 from utils import distributed
+from utils.batches import ShuffledBatches
 from utils.batchnorm import reestimate_statistics
 from utils.checkpoint import Checkpoint, model_config, save_checkpoint
-from utils.data_loading import ShuffledBatches
 from utils.device import Precision, choose_device, default_workers
 from utils.errors import UserError
 from utils.guard import StepGuard

@@ -120,7 +120,8 @@ def test_mistakes_come_before_the_work(folder, capsys):
 def test_the_model_is_left_in_the_mode_it_was_found(folder):
     import torch
 
-    from utils.data_loading import BasicDataset, make_loader
+    from utils.batches import make_loader
+    from utils.data_loading import BasicDataset
     from utils.device import Precision
 
     cpu = torch.device('cpu')

@@ -228,8 +228,8 @@ def test_viz_overwrites_no_input(folder, capsys):
 
 def test_a_broken_input_is_found_before_any_mask_is_written(folder, capsys):
     (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:-100])
-    Image.fromarray(np.full((40, 40), 3000, np.uint16)).save('deep.png')
-    for name, message in [('broken.jpg', 'cannot be read'), ('deep.png', 'picture of mode I')]:
+    np.save('five.npy', np.zeros((40, 40, 5), np.uint8))
+    for name, message in [('broken.jpg', 'cannot be read'), ('five.npy', 'has 5 channels')]:
         assert predict.main(['-i', 'img.jpg', name]) == 2
         assert f'{name}' in (err := capsys.readouterr().err)
         assert message in err

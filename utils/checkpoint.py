@@ -5,6 +5,7 @@ Ours is one dict of plain values and tensors, read with weights_only=True:
     format, version    'unet', 1
     model              UNet's arguments
     mask_values        the value of each class in the masks
+    mask_encoding      what else is known of them: names, mode, palette and how they were read
     preprocessing      scale, decode path
     metrics            validation scores, None before the first
     weights            state_dict
@@ -26,10 +27,11 @@ from torch import Tensor
 
 from unet import UNet
 
-from .decoding import DECODE_PATH, read_torch_file
+from .arrays import read_torch_file
+from .decoding import DECODE_PATH
 from .errors import UserError, first_few, run_program
 from .files import whole_file
-from .mask_values import Value
+from .mask_values import MaskEncoding, Value
 from .options import add_debug_option
 
 VERSION = 1
@@ -45,6 +47,13 @@ class Checkpoint:
     scale: float | None = None
     metrics: dict | None = None
     training: dict | None = field(default=None, repr=False)
+    mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's fields but the values
+
+    @property
+    def masks(self) -> MaskEncoding | None:
+        """The encoding of the masks it was trained on, None where a flat file cannot say."""
+        known = self.mask_values
+        return MaskEncoding(known, **self.mask_encoding) if known else None
 
     def build_model(self) -> UNet:
         """The network with these weights, on the CPU, in evaluation mode."""
@@ -76,6 +85,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         'version': VERSION,
         'model': checkpoint.model,
         'mask_values': checkpoint.mask_values,
+        'mask_encoding': checkpoint.mask_encoding,
         'preprocessing': {'scale': checkpoint.scale, 'decode': DECODE_PATH},
         'metrics': checkpoint.metrics,
         'weights': checkpoint.weights,
@@ -119,7 +129,10 @@ def _from_own(content: dict, path: Path) -> Checkpoint:
     scale = content['preprocessing']['scale']
     names = ('model', 'weights', 'mask_values', 'metrics')
     return Checkpoint(
-        **{name: content[name] for name in names}, scale=scale, training=content.get('training')
+        **{name: content[name] for name in names},
+        scale=scale,
+        training=content.get('training'),
+        mask_encoding=content.get('mask_encoding', {}),
     )
 
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from .mask_values import Value
 from .metrics import FN, FP, TP
 
 PATIENCE = 3  # validations in a row: the first may well come before anything is learned
@@ -12,11 +11,11 @@ PATIENCE = 3  # validations in a row: the first may well come before anything is
 class CollapseWatch:
     """Counts validations in a row in which every pixel of every image got one and the same class.
 
-    values: the mask values, to name the class. A run that is resumed counts anew.
+    titles: the names of the classes, or else their mask values. A run that is resumed counts anew.
     """
 
-    def __init__(self, values: list[Value]):
-        self.values, self.in_a_row = values, 0
+    def __init__(self, titles: list[str]):
+        self.titles, self.in_a_row = titles, 0
 
     def warning(self, counts: Tensor) -> str | None:
         """What to tell the user after a validation, once, when PATIENCE is reached.
@@ -32,7 +31,7 @@ class CollapseWatch:
             return None
         return (
             f'warning: every pixel of {PATIENCE} validations was predicted as '
-            f'{self.values[predicted[0]]}. Look at samples.png: do the masks belong to the '
+            f'{self.titles[predicted[0]]}. Look at samples.png: do the masks belong to the '
             'images? Then try another --learning-rate, or --loss-weights auto for a class that '
             'is small.'
         )

@@ -1,52 +1,110 @@
-"""Picture files and arrays as Pillow pictures, the one decode path of all programs."""
+"""Picture files and arrays to pixels, the one decode path of all programs.
 
+Pixels are uint8, or float32 in [0, 1] where a file holds more than 8 bits a channel; 16-bit values
+are divided by 65535, by type and never by looking at one image's values. Axis letters: H and W
+pixels, C channels.
+"""
+
+import struct
+import warnings
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .arrays import (
+    ARRAYS,
+    MAX_PIXELS,
+    array_pixels,
+    channels_error,
+    check_unit_range,
+    read_array,
+    with_channels,
+)
 from .errors import UserError
 
 # Recorded in checkpoints.
-DECODE_PATH = 'pillow, JPEG reduced as it is decoded, bicubic with antialias, uint8'
-EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'HSV', 'LAB')
+DECODE_PATH = (
+    'pillow, upright, JPEG reduced as it is decoded, bicubic with antialias, uint8 or float32 in '
+    '[0, 1]'
+)
+EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')
+DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
+GREY_MODES = ('1', 'L', 'LA', *DEEP_MODES)
+# What Pillow's readers raise for files they cannot read, as tests/test_odd_files.py finds.
 UNREADABLE = (
     OSError,
     UnidentifiedImageError,
     SyntaxError,
     ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    MemoryError,
     Image.DecompressionBombError,
 )
+warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # a limit says it, as an error
+ALPHA_COUNTS = {2: 'LA', 4: 'RGBA'}  # the mode in which alpha is one of so many channels
+WITH_ALPHA = ('LA', 'PA', 'RGBA')
+ORIENTATION = 274  # EXIF's tag; from 5 on width and height change places
+MOVING = ('GIF', 'PNG', 'TIFF', 'WEBP')  # formats whose further pictures are not previews
+
+Picture = Image.Image | np.ndarray
 
 
-def open_picture(path: Path) -> Image.Image:
-    """The decoded picture of a file, or of a uint8 array file (.npy, .pt, .pth).
+class PictureFacts(NamedTuple):
+    """What a picture file holds: size is (width, height) in pixels as it is shown."""
+
+    size: tuple[int, int]
+    mode: str  # Pillow's, or an array's type
+    channels: int  # without alpha
+    turned: bool  # by its EXIF orientation
+
+    def channels_as(self, channels: int) -> int:
+        """How many channels it has for a network of so many: alpha counts where one is missing."""
+        return channels if self.mode == ALPHA_COUNTS.get(channels) else self.channels
+
+
+def open_picture(path: Path) -> Picture:
+    """The decoded picture of a file, upright by its EXIF orientation, or the array of a file.
 
     Raises UserError, naming the file, where it is missing, broken, or no picture.
     """
     return open_reduced(path, 1.0)[0]
 
 
-def open_reduced(path: Path, scale: float) -> tuple[Image.Image, tuple[int, int], int]:
+def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], int]:
     """A picture that is at least as large as its file's at `scale`; raises as open_picture.
 
-    Returns it, the file's (width, height), and how many times smaller it is: a JPEG comes at a
-    half, a quarter or an eighth, which its blocks of frequencies give in less time than the whole
-    (6.5 against 8.3 ms for a half of 1918 x 1280, and a quarter of the pixels to go on with).
+    Returns it, the file's (width, height) as it is shown, and how many times smaller it is: a JPEG
+    comes at a half, a quarter or an eighth, which its blocks of frequencies give in less time than
+    the whole (6.5 against 8.3 ms for a half of 1918 x 1280, and a quarter of the pixels to go on
+    with).
     """
+    if path.suffix.lower() in ARRAYS:
+        array = read_array(path)
+        return array, picture_size(array), 1
     try:
-        if path.suffix.lower() in ('.npy', '.pt', '.pth'):
-            picture = _array_picture(path)
-            return picture, picture.size, 1
-        picture = Image.open(path)
-        size, times = picture.size, 1
-        if scale < 1:
-            reduced = picture.draft(None, scaled_size(size, scale))
+        with Image.open(path) as picture:
+            check_single(picture, path)
+            size, reduced = picture.size, None
+            if scale < 1:
+                reduced = picture.draft(None, scaled_size(size, scale))
             times = round(size[0] / reduced[1][2]) if reduced else 1
-        picture.load()
+            picture.load()
+            shown = upright(picture)
+            if not reduced:
+                size = shown.size
+            elif shown.size != picture.size:  # turned by its EXIF orientation
+                size = size[::-1]
+            return shown, size, times
     except UNREADABLE as error:
-        raise UserError(f'{path} cannot be read as a picture: {error}') from error
-    return picture, size, times
+        raise _unreadable(path, error) from error
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -54,75 +112,111 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
-def examine_picture(path: Path) -> tuple[tuple[int, int], str]:
-    """((width, height), mode) of a picture that was read to its end; raises as open_picture.
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says, as viewers and labelling tools show it."""
+    turn = picture.getexif().get(ORIENTATION, 1)
+    return ImageOps.exif_transpose(picture) if turn in range(2, 9) else picture
+
+
+def examine_picture(path: Path) -> PictureFacts:
+    """What a picture that was read to its end holds; raises as open_picture, and for its mode.
 
     A JPEG is decoded at an eighth of its size, which finds what is broken in a third of the time.
     """
-    if path.suffix.lower() in ('.npy', '.pt', '.pth'):
-        picture = open_picture(path)
-        return picture.size, picture.mode
+    if path.suffix.lower() in ARRAYS:
+        array = read_array(path)
+        height, width, channels = array_pixels(array, path).shape
+        return PictureFacts((width, height), str(array.dtype), channels, False)
     try:
         with Image.open(path) as picture:
-            facts = picture.size, picture.mode
-            picture.draft('L', (1, 1))
+            check_single(picture, path)
+            size = picture.size
+            mode = picture.mode
+            drafted = picture.draft('L', (1, 1)) is not None
             picture.load()
-            return facts
+            turn = picture.getexif().get(ORIENTATION, 1)
+            size = size if drafted else picture.size  # Pillow turns a TIFF while it loads it
     except UNREADABLE as error:
-        raise UserError(f'{path} cannot be read as a picture: {error}') from error
+        raise _unreadable(path, error) from error
+    check_mode(mode, path)
+    if mode in DEEP_MODES:
+        _deep_pixels(picture, path)
+    turned = turn in range(2, 9)
+    size = size[::-1] if turn in range(5, 9) else size
+    return PictureFacts(size, mode, 1 if mode in GREY_MODES else 3, turned)
 
 
-def to_channels(picture: Image.Image, channels: int, path: Path) -> np.ndarray:
-    """The picture as (H, W, C) uint8 with 1 (grey) or 3 (RGB) channels, writable.
+def check_single(picture: Image.Image, path: Path) -> None:
+    """Raise UserError, naming `path`, for a file of several pictures, of which one would count."""
+    if picture.format in MOVING and getattr(picture, 'is_animated', False):
+        raise UserError(
+            f'{path} holds {picture.n_frames} pictures ({picture.format} pages or frames); '
+            'expected one. Save each as a file, or all as the channels of one .npy (H, W, C).'
+        )
 
-    Grey becomes RGB and RGB grey where the network needs it; alpha is dropped. Raises UserError,
-    naming `path`, for a depth of more than 8 bits, which a conversion would silently cut.
+
+def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
+    """The picture as pixels (H, W, C) with C = `channels`, writable; 1 is grey, 3 RGB.
+
+    Grey becomes RGB and RGB grey where the network needs it. Alpha is dropped, but for the
+    channels 2 (grey and alpha) and 4 (RGB and alpha), where it counts as one. Raises UserError,
+    naming `path`, for a picture that has not the channels or is not in the range of its type.
     """
+    if isinstance(picture, np.ndarray):
+        return with_channels(array_pixels(picture, path), channels, path)
     check_mode(picture.mode, path)
-    wanted = 'L' if channels == 1 else 'RGB'
+    if picture.mode in DEEP_MODES:
+        return with_channels(_deep_pixels(picture, path), channels, path)
+    wanted = ({1: 'L', 3: 'RGB'} | ALPHA_COUNTS).get(channels)
+    if wanted is None or (channels in ALPHA_COUNTS and picture.mode != wanted):
+        raise channels_error(path, len(picture.getbands()), channels)
+    if picture.mode in ('P', 'PA') and wanted != picture.mode:
+        picture = picture.convert('RGBA')  # straight to RGB Pillow warns of some palettes
     array = np.array(picture if picture.mode == wanted else picture.convert(wanted))
     return array.reshape(*array.shape[:2], channels)
 
 
 def check_mode(mode: str, path: Path) -> None:
     """Raise UserError, naming `path`, for a Pillow mode that to_channels does not take."""
-    if mode not in EIGHT_BIT_MODES:
+    if mode not in EIGHT_BIT_MODES + DEEP_MODES:
         raise UserError(
-            f'{path}: picture of mode {mode}; expected 8 bits a channel (grey, RGB, palette or '
-            'CMYK). Convert it first.'
+            f'{path}: picture of mode {mode}; expected grey, RGB, palette or CMYK of 8 bits a '
+            'channel, grey of 16 bits, or floats. Convert it first.'
         )
 
 
-def read_torch_file(path: Path) -> object:
-    """What torch.save wrote, on the CPU, without running code from the file.
-
-    Raises ValueError for anything else.
-    """
-    import torch  # here, because pictures need no torch
-
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    # The reader interprets whatever bytes it is given, so any exception may come of them.
-    except Exception as error:
-        raise ValueError(f'not a file of torch.save: {type(error).__name__}') from error
-
-
-def _array_picture(path: Path) -> Image.Image:
-    """Raises ValueError for an array that is no (H, W) or (H, W, 3) uint8 picture."""
-    if path.suffix.lower() == '.npy':
-        array = np.load(path, allow_pickle=False)
-    else:
-        tensor = read_torch_file(path)
-        if not hasattr(tensor, 'numpy'):
-            raise ValueError(f'holds a {type(tensor).__name__}, not a tensor')
-        array = tensor.numpy()
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
-        raise ValueError(
-            f'array of shape {array.shape} and type {array.dtype}; expected (H, W) or '
-            '(H, W, 3) uint8'
+def _deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
+    """(H, W, 1) float32 in [0, 1] of a grey picture of more than 8 bits."""
+    values = np.asarray(picture)
+    if picture.mode == 'F':
+        return check_unit_range(values, path)[..., None]
+    # Mode I is what some 16-bit files are read as; 32 bits have no range that cameras agree on.
+    if values.min() < 0 or values.max() > 65535:
+        raise UserError(
+            f'{path}: integer pixels from {values.min()} to {values.max()}; expected 0 to 65535. '
+            'Save 16 bits, or floats from 0 to 1.'
         )
-    return Image.fromarray(array)
+    return (values.astype(np.float32) / 65535)[..., None]
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError(
+            f'{path} is too large: {error}. Expected at most {MAX_PIXELS:,} pixels. Cut it into '
+            'parts.',
+            kind='too large',
+        )
+    remedy = 'Replace it, or leave it and its partner out.'
+    if isinstance(error, UnidentifiedImageError) and path.suffix.lower() in ('.tif', '.tiff'):
+        remedy = (
+            'Of TIFFs only those of 1, 3 or 4 bands of 8 bits, or 1 of 16 bits or floats, are '
+            'read; save others as .npy (H, W, C).'
+        )
+    kind = 'truncated' if 'truncated' in str(error) else 'unreadable'
+    why = error or type(error).__name__
+    return UserError(f'{path} cannot be read as a picture: {why}. {remedy}', kind)
+
+
+def picture_size(picture: Picture) -> tuple[int, int]:
+    """(width, height) of a picture or array."""
+    return picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]

@@ -3,14 +3,30 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
 
 
 class UserError(Exception):
-    """Something the user can mend. The text says what was found, what was expected, what to do."""
+    """Something the user can mend. The text says what was found, what was expected, what to do.
+
+    kind: of a mistake in the data, to report those of a kind together.
+    """
 
     exit_code = 2
+
+    def __init__(self, text: str, kind: str = 'of no use'):
+        super().__init__(text)
+        self.kind = kind
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with the data; `pairs` are the ids to leave out to be rid of it."""
+
+    kind: str
+    text: str
+    pairs: tuple[str, ...] = ()
 
 
 class DivergedError(UserError):

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 
 from unet import MIN_SIZE, UNet
 
+from .arrays import array_pixels, channels_error
 from .checkpoint import load_checkpoint
 from .data_loading import read_image, resize_image, to_unit_range
 from .decoding import scaled_size
 from .device import Precision, choose_device
 from .dice_score import class_indices, class_probabilities
 from .errors import UserError
-from .mask_values import Value
+from .mask_values import MaskEncoding, Value, encoding_of
 
 DEFAULT_SCALE = 0.5  # of the original, for files that cannot say
 
@@ -29,22 +30,27 @@ DEFAULT_SCALE = 0.5  # of the original, for files that cannot say
 class Predictor:
     """Masks of images of any size.
 
-    model: the network. scale: factor of images' width and height. mask_values: the value of each
-    class in the masks it learned from. precision: where it runs and how, the CPU in float32
-    unless given.
+    model: the network. scale: factor of images' width and height. masks: the encoding of the masks
+    it learned from, or the value of each class alone. precision: where it runs and how, the CPU
+    in float32 unless given.
     """
 
     def __init__(
         self,
         model: UNet,
         scale: float,
-        mask_values: list[Value],
+        masks: MaskEncoding | list[Value],
         precision: Precision | None = None,
     ):
         self.precision = precision or Precision(torch.device('cpu'), amp=False)
         device = self.precision.device
         self.model = model.to(device, memory_format=torch.channels_last).eval()
-        self.scale, self.mask_values = scale, mask_values
+        self.scale, self.masks = scale, encoding_of(masks)
+
+    @property
+    def mask_values(self) -> list[Value]:
+        """The mask value of each class."""
+        return self.masks.values
 
     @classmethod
     def load(
@@ -75,10 +81,10 @@ class Predictor:
         trained = checkpoint.scale
         if scale and trained and scale != trained:
             print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
-        values = checkpoint.mask_values or list(range(max(2, model['n_classes'])))
+        masks = checkpoint.masks or MaskEncoding(list(range(max(2, model['n_classes']))))
         scale = scale or trained or DEFAULT_SCALE
         precision = Precision(choose_device(device), amp)
-        return cls(checkpoint.build_model(), scale, values, precision)
+        return cls(checkpoint.build_model(), scale, masks, precision)
 
     def threshold(self, asked: float | None) -> float:
         """The probability above which a pixel is foreground: as asked, else one half.
@@ -95,35 +101,54 @@ class Predictor:
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Probabilities (B, K, H, W) float32 of images (B, C, H, W) uint8 at training scale."""
+        """Probabilities (B, K, H, W) float32 of images (B, C, H, W) at training scale.
+
+        uint8, or float in [0, 1].
+        """
         images = images.to(self.precision.device, memory_format=torch.channels_last)
         with self.precision.autocast():
             logits = self.model(to_unit_range(images))
         return class_probabilities(logits)
 
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-        """Class indices (H, W) uint8 of an image (H, W, C) or (H, W) uint8 of any size.
+        """Class indices (H, W) uint8 of an image, which is as for predict_probabilities.
 
         threshold: probability above which a pixel is foreground, with one or two classes.
-        Probabilities and not masks are resized to the image's size, for smooth outlines.
-        Raises UserError for an image that is too small at this scale.
         """
-        height, width = image.shape[:2]
+        return self.decide(self.predict_probabilities(image), threshold)
+
+    @staticmethod
+    def decide(probabilities: Tensor, threshold: float = 0.5) -> np.ndarray:
+        """Class indices (H, W) uint8 of probabilities (K, H, W), as of predict_probabilities."""
+        return class_indices(probabilities[None], threshold)[0].to(torch.uint8).cpu().numpy()
+
+    def predict_probabilities(self, image: np.ndarray) -> Tensor:
+        """Probabilities float32 of an image of any size: (K, H, W), on the network's device.
+
+        image: (H, W, C) or (H, W), uint8, uint16, or float in [0, 1]. For two classes K is 1, the
+        foreground, which says it all in half the work. Probabilities and not masks are resized to
+        the image's size, for smooth outlines. Raises UserError for an image that is too small at
+        this scale, or has not the network's channels.
+        """
+        pixels = array_pixels(image, Path('the image'))
+        height, width, channels = pixels.shape
+        if channels != self.model.n_channels:
+            raise channels_error(Path('the image'), channels, self.model.n_channels)
         # torch warns of arrays that cannot be written to, as those of Pillow's pictures.
-        tensor = torch.from_numpy(np.require(image, requirements=['C', 'W']))
-        tensor = tensor.view(height, width, -1).permute(2, 0, 1)
-        size = self._size_seen((width, height), 'an image')
-        return self._predict(resize_image(tensor, size), (width, height), threshold)
+        tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
+        seen = self._size_seen((width, height), 'an image')
+        return self._probabilities(resize_image(tensor, seen), (width, height))
 
-    def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
-        """predict_image of a picture file, read as in training; UserError for one it cannot read.
+    def predict_file(self, path: str | Path) -> Tensor:
+        """predict_probabilities of a picture file, read as in training.
 
-        It differs from predict_image of the file's pixels where a JPEG is decoded at a reduced
-        size: by half a grey level on average in what the network sees.
+        It differs from predict_probabilities of the file's pixels where a JPEG is decoded at a
+        reduced size: by half a grey level on average in what the network sees. Raises UserError
+        for a file that cannot be read.
         """
         image, size = read_image(Path(path), self.model.n_channels, self.scale)
         self._size_seen(size, str(path))
-        return self._predict(image, size, threshold)
+        return self._probabilities(image, size)
 
     def _size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
         """(width, height) in which the network sees an image of `size`; UserError if too small."""
@@ -137,10 +162,9 @@ class Predictor:
         return seen
 
     @torch.inference_mode()
-    def _predict(self, image: Tensor, size: tuple[int, int], threshold: float) -> np.ndarray:
-        """Class indices, at (width, height) `size`, of (C, H, W) uint8 at training scale."""
+    def _probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Probabilities, at (width, height) `size`, of an image (C, H, W) at training scale."""
         probabilities = self.predict_batch(image[None])
-        if probabilities.shape[1] == 2:  # the foreground says it all, in half the work
+        if probabilities.shape[1] == 2:
             probabilities = probabilities[:, 1:]
-        probabilities = F.interpolate(probabilities, size[::-1], mode='bilinear')
-        return class_indices(probabilities, threshold)[0].to(torch.uint8).cpu().numpy()
+        return F.interpolate(probabilities, size[::-1], mode='bilinear')[0]

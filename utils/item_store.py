@@ -104,9 +104,10 @@ class StoredItems(Dataset):
     def _parts(self, record: Tensor, position: int) -> tuple[Tensor, Tensor]:
         """The image (H, W, C) and the mask (H, W) within a record."""
         width, height = self.dataset.sizes[position]
-        first, last = WORD + width * height * self.dataset.channels, width * height
-        image = record[WORD:first].view(height, width, self.dataset.channels)
-        return image, record[first : first + last].view(height, width)
+        middle = WORD + width * height * pixel_bytes(self.dataset)
+        image = record[WORD:middle].view(torch.float32 if self.dataset.deep else torch.uint8)
+        mask = record[middle : middle + width * height]
+        return image.view(height, width, self.dataset.channels), mask.view(height, width)
 
     def _fill(self, record: Tensor, position: int, item: dict[str, Tensor]) -> bool:
         """Write an item into an empty record; False where its file has changed its size."""
@@ -140,8 +141,13 @@ class DeviceItems(Dataset):
 
 def record_ends(dataset: BasicDataset) -> list[int]:
     """Where the record of each item ends, in bytes; the last is the size of the whole store."""
-    pixels = [width * height * (dataset.channels + 1) for width, height in dataset.sizes]
+    pixels = [width * height * (pixel_bytes(dataset) + 1) for width, height in dataset.sizes]
     return list(accumulate(WORD + -(-length // WORD) * WORD for length in pixels))
+
+
+def pixel_bytes(dataset: BasicDataset) -> int:
+    """Bytes of one pixel of an image; those of over 8 bits a channel are float32."""
+    return dataset.channels * (4 if dataset.deep else 1)
 
 
 def _sums(record: Tensor) -> tuple[Tensor, Tensor]:

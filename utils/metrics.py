@@ -57,10 +57,12 @@ def dice_reference(counts: Tensor, batch_size: int = 1) -> float | None:
     return coefficients[:whole].mean().item() if whole else None
 
 
-def summarize(counts: Tensor, values: list[Value], batch_size: int = 1) -> dict:
+def summarize(
+    counts: Tensor, values: list[Value], batch_size: int = 1, names: list[str] | None = None
+) -> dict:
     """All scores of a data set as plain numbers, None where there is nothing to score.
 
-    counts: (N, K, 3) of N images; values: the K mask values, to name the classes. The keys
+    counts: (N, K, 3) of N images; values, names: of the K classes, to tell them apart. The keys
     `dice_dataset` … are ratios of the pixels of all images together, `dice_per_image` … means
     over images; without a class named, both are means over the classes but the background (the
     first). `classes` has a row a class. `batch_size` is for `dice_reference` alone.
@@ -73,7 +75,8 @@ def summarize(counts: Tensor, values: list[Value], batch_size: int = 1) -> dict:
     scores['dice_reference'] = dice_reference(counts, batch_size)
     truth = (counts[..., TP] + counts[..., FN]).sum(dim=0).double()  # (K,)
     scores['classes'] = [
-        {'class': k, 'value': value, 'share': _mean(truth[k : k + 1] / truth.sum())}
+        {'class': k, 'value': value, 'name': names[k] if names else None}
+        | {'share': _mean(truth[k : k + 1] / truth.sum())}
         | {f'{name}_dataset': _mean(pooled[name][k : k + 1]) for name in RATIOS}
         | {f'{name}_per_image': _mean(each[name][:, k]) for name in RATIOS}
         for k, value in enumerate(values)
@@ -81,11 +84,11 @@ def summarize(counts: Tensor, values: list[Value], batch_size: int = 1) -> dict:
     return scores
 
 
-def image_rows(counts: Tensor, ids: list[str]) -> list[dict]:
-    """One row an image and class: id, class, tp, fp, fn and the four ratios."""
+def image_rows(counts: Tensor, ids: list[str], names: list[str] | None = None) -> list[dict]:
+    """One row an image and class: id, class, name, tp, fp, fn and the four ratios."""
     each = ratios(counts)
     return [
-        {'image': name, 'class': k}
+        {'image': name, 'class': k, 'name': names[k] if names else None}
         | dict(zip(('tp', 'fp', 'fn'), counts[n, k].tolist(), strict=True))
         | {ratio: _mean(each[ratio][n, k : k + 1]) for ratio in RATIOS}
         for n, name in enumerate(ids)
@@ -100,7 +103,7 @@ def format_table(scores: dict) -> str:
         f'{"":14}{"all pixels together":^32}{"mean over the images":^32}',
         f'{"":14}{head}{head}',
     ]
-    rows = [(f'value {c["value"]}', c) for c in scores['classes']]
+    rows = [(c['name'] or f'value {c["value"]}', c) for c in scores['classes']]
     if len(rows) > 2:  # with two, the mean over all but the background is the foreground's row
         rows.append(('foreground', scores))
     for title, row in rows:

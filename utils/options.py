@@ -25,9 +25,32 @@ def number_in(
     return parse
 
 
+def value_list(text: str) -> list[int | list[int]]:
+    """An argparse type: mask values '0,128' or colours '0:0:0,255:0:0', as ints or [R, G, B]."""
+    values: list = []
+    for part in text.split(','):
+        bands = part.split(':')
+        try:
+            numbers = [int(band) for band in bands]
+        except ValueError:
+            numbers = []
+        colour = len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
+        if len(numbers) != 1 and not colour:
+            raise argparse.ArgumentTypeError(
+                f'{part!r}: expected whole numbers as 0,128,255 or colours as 0:0:0,255:0:0'
+            )
+        values.append(numbers if colour else numbers[0])
+    return values
+
+
+def channel_count(text: str) -> int | str:
+    """An argparse type: 'auto', or a whole number from 1."""
+    return text if text == 'auto' else number_in(int, 1)(text)
+
+
 # fmt: off
 def add_data_options(group: argparse._ArgumentGroup) -> None:
-    """--images, --masks and --mask-suffix."""
+    """--images, --masks, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
         help='folder of the images (default: %(default)s)')
@@ -36,6 +59,8 @@ def add_data_options(group: argparse._ArgumentGroup) -> None:
     add('--mask-suffix', metavar='S',
         help="what a mask's name has after its image's, _mask for Carvana (default: found "
         'from the names)')
+    add('--resize-masks', action='store_true',
+        help='stretch masks of another size than their image (default: they are a mistake)')
 
 
 def add_device_options(group: argparse._ArgumentGroup, workers: bool = True) -> None:

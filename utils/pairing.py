@@ -1,14 +1,15 @@
 """Which mask belongs to which image: by exact file stem, both folders listed once."""
 
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UserError, first_few
+from .arrays import ARRAYS
+from .errors import Problem, UserError, first_few
 
 # What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
 PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
-ARRAYS = {'.npy', '.pt', '.pth'}
 
 NO_DATA = (
     'Put your pictures into {images} and their masks into {masks}, name other folders with '
@@ -25,14 +26,33 @@ class Pair:
     mask: Path
 
 
+@dataclass(frozen=True)
+class Matched:
+    """The files of two folders, matched: the pairs in order by id, and what is wrong with others.
+
+    report: all that is wrong in one text, '' where nothing is.
+    """
+
+    pairs: list[Pair]
+    problems: list[Problem]
+    report: str
+
+
 def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> list[Pair]:
-    """Pair each image ID.* with the mask ID<mask_suffix>.*, sorted by id.
+    """The pairs of match_files; raises UserError with all that is wrong with other files."""
+    matched = match_files(images_dir, mask_dir, mask_suffix)
+    if matched.report:
+        raise UserError(matched.report)
+    return matched.pairs
+
+
+def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> Matched:
+    """Match images and masks of two folders by name.
 
     mask_suffix: what a mask's stem has after its image's, '_mask' for Carvana. None finds it: the
         one suffix that gives every image a mask, the shortest where several do.
 
-    Raises UserError with all that is wrong: folders missing or empty, images without a mask, two
-    files for one id. Masks without an image are left alone.
+    Raises UserError for a folder that is missing or empty. Masks without an image are left alone.
     """
     images_dir, mask_dir = Path(images_dir), Path(mask_dir)
     images = _files_by_stem(images_dir, images_dir, mask_dir)
@@ -42,11 +62,22 @@ def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None)
         images = {stem: files for stem, files in images.items() if not stem.endswith(suffix)}
 
     missing = [stem for stem in images if stem + suffix not in masks]
-    double = [stem for stem, files in images.items() if len(files) > 1]
-    double += [stem + suffix for stem in images if len(masks.get(stem + suffix, ())) > 1]
-    if missing or double:
-        raise UserError(_report(images, masks, missing, double, suffix))
-    return [Pair(stem, files[0], masks[stem + suffix][0]) for stem, files in images.items()]
+    double = [files for stem, files in images.items() if len(files) > 1]
+    double += [masks[stem + suffix] for stem in images if len(masks.get(stem + suffix, ())) > 1]
+    problems = [
+        Problem('without a mask', f'{images[s][0]} has no mask {s}{suffix}.*', (s,))
+        for s in missing
+    ]
+    problems += [
+        Problem('more than one file of a name', ' and '.join(map(str, files))) for files in double
+    ]
+    report = _report(images, masks, missing, double, suffix) if missing or double else ''
+    pairs = [
+        Pair(stem, files[0], masks[stem + suffix][0])
+        for stem, files in images.items()
+        if len(files) == len(masks.get(stem + suffix, ())) == 1
+    ]
+    return Matched(pairs, problems, report)
 
 
 def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:
@@ -54,12 +85,19 @@ def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, 
         what = 'is not a folder' if folder.exists() else 'does not exist'
         raise UserError(f'{folder} {what}. {NO_DATA.format(images=images_dir, masks=mask_dir)}')
     files = defaultdict(list)
+    others = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURES | ARRAYS and not path.name.startswith('.'):
-            files[path.stem].append(path)
+        if path.name.startswith('.'):
+            continue
+        if path.suffix.lower() in PICTURES | ARRAYS and not path.is_dir():
+            # One form for letters with accents, which some systems store in two signs.
+            files[unicodedata.normalize('NFC', path.stem)].append(path)
+        else:
+            others.append(f'{path.name}/' if path.is_dir() else path.name)
     if not files:
         remedy = NO_DATA.format(images=images_dir, masks=mask_dir)
-        raise UserError(f'{folder} holds no pictures. {remedy}')
+        there = f'; there are {first_few(others)}, which are not looked at' if others else ''
+        raise UserError(f'{folder} holds no pictures{there}. {remedy}')
     return files
 
 
@@ -82,7 +120,8 @@ def _report(images: dict, masks: dict, missing: list, double: list, suffix: str)
         looked_for = first_few(f'{stem}{suffix}.*' for stem in missing)
         lines.append(f'  {len(missing)} images without a mask; looked for {looked_for}')
     if double:
-        lines.append(f'  {len(double)} names with more than one file: {first_few(double)}')
+        names = first_few(files[0].stem for files in double)
+        lines.append(f'  {len(double)} names with more than one file: {names}')
     there = first_few(sorted(masks))
     lines.append(
         f'  Expected one mask an image, named as the image plus one suffix (--mask-suffix, here '

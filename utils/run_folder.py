@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from .distributed import is_main
-from .errors import UserError
-from .files import remove_parts
+from .errors import Problem, UserError
+from .files import remove_parts, whole_file
 from .tracking import SilentTracker, Tracker
 
 
@@ -46,8 +46,8 @@ def set_aside_earlier_run(output: Path) -> Path | None:
 
     Returns the new folder, or None where there was nothing.
     """
-    names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb'.split()
-    files = [output / name for name in names if (output / name).exists()]
+    names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb left_out.txt'
+    files = [output / name for name in names.split() if (output / name).exists()]
     files += sorted(output.glob('checkpoint_epoch*.pth'))
     if not files:
         return None
@@ -56,6 +56,13 @@ def set_aside_earlier_run(output: Path) -> Path | None:
     for file in files:
         file.rename(folder / file.name)
     return folder
+
+
+def write_left_out(problems: list[Problem], path: Path) -> None:
+    """Record what --skip-bad left out, a line a problem; no file where that is nothing."""
+    if problems:
+        with whole_file(path) as part:
+            part.write_text('\n'.join(p.text for p in problems) + '\n', encoding='utf-8')
 
 
 def keep_newest(output: Path, epoch: int, count: int) -> None:

@@ -15,7 +15,7 @@ from .visualize import sample_sheet
 
 def write_samples(path: Path, model: UNet, data: TrainingData, precision: Precision) -> Image.Image:
     """Predict the data's samples and write a sheet of them; the model is left in training mode."""
-    predictor = Predictor(model, 1.0, data.dataset.mask_values, precision)
+    predictor = Predictor(model, 1.0, data.dataset.masks, precision)
     rows = []
     for item in data.samples():
         pixels = item['image'].permute(1, 2, 0).numpy()

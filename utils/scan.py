@@ -4,130 +4,185 @@ Read in threads and remembered in the user's cache folder by (path, size, time o
 the second start reads file dates only. The data set itself is never written to.
 """
 
-import hashlib
-import json
 import os
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from .decoding import check_mode, examine_picture, open_picture
-from .dice_score import IGNORE
-from .errors import UserError, first_few
-from .files import user_cache, whole_file
-from .mask_values import Value, count_values, mask_array, merge_counts
+from .decoding import DEEP_MODES, WITH_ALPHA
+from .disagreements import mixed_kinds, mixed_palettes, wrong_sizes
+from .errors import Problem, UserError, first_few
+from .files import user_cache
+from .mask_values import MaskEncoding, Value, merge_counts
+from .pair_facts import PairFacts, from_plain, image_facts, mask_facts, to_plain
 from .pairing import Pair
+from .scan_cache import ScanCache
 
-CACHE_VERSION = 1  # raise it when the same file would give other facts
-MAX_GUESSED_CLASSES = 32  # more values than this are a lossy or smoothed mask, not classes
-MAX_CLASSES = IGNORE  # class indices are uint8, and this label is padding's
-
-
-@dataclass
-class PairFacts:
-    """One pair: sizes are (width, height) in pixels, counts the pixels of each mask value."""
-
-    image_size: tuple[int, int]
-    image_mode: str
-    mask_size: tuple[int, int]
-    mask_kind: str  # 'index' for palette files, whose values are indices, else 'value'
-    counts: dict
+DEEP = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)  # image modes over 8 bits
+FEW_PIXELS = 0.001  # the share under which a class is pointed out
 
 
 @dataclass
 class Scan:
     """A data set at a glance."""
 
+    pairs: list[Pair]
     facts: list[PairFacts]
     counts: dict  # pixels of each mask value over all masks
     first_file: dict  # the first mask that holds a value
+    left_out: list[Problem]  # what was wrong with the pairs that --skip-bad left out
 
     def values(self) -> list[Value]:
-        """The mask values, sorted, colours as lists; a value's position is its class."""
+        """The mask values, sorted, colours as lists."""
         return [list(v) if isinstance(v, tuple) else v for v in self.counts]
 
     def shares(self) -> dict:
-        """The part of all pixels that each mask value has, 0 to 1."""
+        """The part of all pixels that each mask value has, 0 to 1; colours as tuples."""
         total = sum(self.counts.values())
         return {value: pixels / total for value, pixels in self.counts.items()}
 
-    def describe_values(self) -> str:
+    def describe_values(self, only: list[Value] | None = None) -> str:
         """'0: 91.2 % of pixels, first in a.png; 255: 8.8 % …', for messages about masks."""
         described = [
             f'{value}: {100 * share:.3g} % of pixels, first in {self.first_file[value]}'
             for value, share in self.shares().items()
+            if only is None or (list(value) if isinstance(value, tuple) else value) in only
         ]
         return '; '.join(described[:8]) + ('; …' if len(described) > 8 else '')
 
+    def notes(self, masks: MaskEncoding, channels: int) -> list[str]:
+        """What is no mistake but worth a line: conversions, and classes of few pixels."""
+        modes = Counter(fact.image.mode for fact in self.facts)
+        into = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels} channels')
+        lines = []
+        if self.left_out:
+            texts = first_few((problem.text for problem in self.left_out), 1)
+            lines.append(f'note: left out for {len(self.left_out)} problems: {texts}')
+        if len(modes) > 1:
+            kinds = ', '.join(f'{count} {mode}' for mode, count in modes.most_common())
+            lines.append(f'note: images of {len(modes)} modes ({kinds}) are all taken as {into}')
+        elif channels < 4 and set(modes) <= set(WITH_ALPHA):
+            lines.append(f'note: the images are {next(iter(modes))}; alpha is dropped')
+        turned = [
+            p.image.name for p, f in zip(self.pairs, self.facts, strict=True) if f.image.turned
+        ]
+        if turned:
+            lines.append(
+                f'note: {len(turned)} images are turned as their EXIF orientation says, and masks '
+                f'taken as drawn on the turned image: {first_few(turned)}'
+            )
+        moved = sum(fact.moved for fact in self.facts)
+        if moved:
+            share = moved / sum(self.counts.values())
+            lines.append(f'note: {100 * share:.3g} % of mask pixels were moved to another value')
+        shares = self.shares()
+        for value, title in zip(masks.values, masks.titles, strict=True):
+            share = shares.get(tuple(value) if isinstance(value, list) else value, 0)
+            if share < FEW_PIXELS:
+                lines.append(f'note: class {title} is {100 * share:.2g} % of the pixels')
+        return lines
 
-def scan_pairs(pairs: list[Pair], cache_dir: Path | None = None) -> Scan:
+
+def scan_pairs(
+    pairs: list[Pair],
+    cache_dir: Path | None = None,
+    masks: MaskEncoding | None = None,
+    resize_masks: bool = False,
+    skip_bad: bool = False,
+) -> Scan:
     """Read every image and mask to its end, or remember what an earlier call read.
 
-    cache_dir: where what was read is remembered, the user's cache folder unless given.
+    masks: how masks are to be read, where that is asked for. resize_masks: sizes may differ.
+    skip_bad: leave pairs out with which something is wrong. cache_dir: as of read_pairs.
 
     Raises UserError with all files that cannot be read, whose image and mask differ in size, or
     whose masks are of different kinds.
     """
-    cache = _Cache(pairs, cache_dir or user_cache('scans'))
-    problems: list[str] = []
+    facts, problems = read_pairs(pairs, cache_dir, masks, resize_masks)
+    if skip_bad:
+        bad = {name for problem in problems for name in problem.pairs}
+        kept = [k for k, pair in enumerate(pairs) if pair.id not in bad]
+        left_out = [problem for problem in problems if problem.pairs]
+        pairs, facts = [pairs[k] for k in kept], [facts[k] for k in kept]
+        problems = [problem for problem in problems if not problem.pairs]
+        if not pairs:
+            raise UserError(f'no pair is left of {len(bad)}: {first_few(p.text for p in left_out)}')
+    else:
+        left_out = []
+    if problems:
+        raise UserError(list_problems(problems))
+    return make_scan(pairs, facts, left_out)
+
+
+def make_scan(
+    pairs: list[Pair], facts: list[PairFacts], left_out: list[Problem] | None = None
+) -> Scan:
+    """The scan of pairs that were all read."""
+    counts = merge_counts([fact.counts for fact in facts])
+    return Scan(pairs, facts, counts, _first_files(pairs, facts, counts), left_out or [])
+
+
+def list_problems(problems: list[Problem]) -> str:
+    """All problems in one text, those of a kind together; of many the first ten."""
+    lines = [problem.text for problem in sorted(problems)]
+    more = f'\n  and {len(lines) - 10} more; python train.py --check' if len(lines) > 10 else ''
+    return f'{len(lines)} problems with the data:\n  ' + '\n  '.join(lines[:10]) + more
+
+
+def read_pairs(
+    pairs: list[Pair],
+    cache_dir: Path | None = None,
+    masks: MaskEncoding | None = None,
+    resize_masks: bool = False,
+) -> tuple[list[PairFacts | None], list[Problem]]:
+    """What each pair holds, None where that cannot be read, and all that is wrong with them.
+
+    cache_dir: where what was read is remembered, the user's cache folder unless given.
+    """
+    masks = masks or MaskEncoding([])
+    changes = masks.threshold is not None or masks.snap
+    cache = ScanCache(pairs, cache_dir or user_cache('scans'), repr(masks) if changes else '')
+    problems: list[Problem] = []
+
+    def attempt(read: Callable[[], object], pair: Pair) -> object | None:
+        """What `read` returns; a problem is noted and gives None."""
+        try:
+            return read()
+        except UserError as error:
+            problems.append(Problem(error.kind, str(error), (pair.id,)))
+        except OSError as error:  # a link to nothing, a file gone since the folder was listed
+            text = (
+                f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and '
+                'its partner out.'
+            )
+            problems.append(Problem('unreadable', text, (pair.id,)))
+        return None
 
     def examine(pair: Pair) -> PairFacts | None:
-        """What is remembered or read of a pair; a problem is noted and gives None."""
-        try:
-            return cache.get(pair) or cache.put(pair, _read_facts(pair))
-        except UserError as error:
-            problems.append(str(error))
-        except OSError as error:  # a link to nothing, a file gone since the folder was listed
-            problems.append(f'{error.filename} cannot be read: {error.strerror}')
-        return None
+        """What is remembered or read of a pair."""
+        known = attempt(lambda: cache.get(pair) or [], pair)
+        if known or known is None:
+            return known and from_plain(known)
+        image = attempt(lambda: image_facts(pair.image), pair)
+        mask = attempt(lambda: mask_facts(pair.mask, masks), pair)
+        if not (image and mask):
+            return None
+        facts = PairFacts(image, *mask)
+        cache.put(pair, to_plain(facts))
+        return facts
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         examined = threads.map(examine, pairs)
         facts = list(tqdm(examined, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()
-    problems += _disagreements(pairs, facts)
-    if problems:
-        shown = '\n  '.join(sorted(problems)[:10])
-        more = f'\n  and {len(problems) - 10} more' if len(problems) > 10 else ''
-        raise UserError(f'{len(problems)} problems with the data:\n  {shown}{more}')
-    counts = merge_counts([fact.counts for fact in facts])
-    return Scan(facts, counts, _first_files(pairs, facts, counts))
-
-
-def _read_facts(pair: Pair) -> PairFacts:
-    image_size, image_mode = examine_picture(pair.image)
-    check_mode(image_mode, pair.image)
-    mask = open_picture(pair.mask)
-    counts = count_values(mask_array(mask, pair.mask))
-    kind = 'index' if mask.mode in ('P', 'PA') else 'value'
-    return PairFacts(image_size, image_mode, mask.size, kind, counts)
-
-
-def _disagreements(pairs: list[Pair], facts: list[PairFacts | None]) -> list[str]:
     known = [(pair, fact) for pair, fact in zip(pairs, facts, strict=True) if fact]
-    problems = [
-        f'{pair.image} is {_size(fact.image_size)} but its mask {pair.mask} is '
-        f'{_size(fact.mask_size)} (width x height); make them equal'
-        for pair, fact in known
-        if fact.image_size != fact.mask_size
-    ]
-    kinds = {kind: [p.mask for p, f in known if f.mask_kind == kind] for kind in ('index', 'value')}
-    values = {
-        kind: {v for _, f in known if f.mask_kind == kind for v in f.counts} for kind in kinds
-    }
-    if all(kinds.values()) and not values['index'] <= values['value']:
-        problems.append(
-            f'masks are of different kinds: {len(kinds["index"])} with a palette '
-            f'({first_few(kinds["index"])}), {len(kinds["value"])} without '
-            f'({first_few(kinds["value"])}); save all in one kind'
-        )
-    return problems
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f'{size[0]} x {size[1]}'
+    problems += [] if resize_masks else wrong_sizes(known)
+    problems += mixed_kinds(known, masks) + ([] if masks.values else mixed_palettes(known))
+    return facts, problems
 
 
 def _first_files(pairs: list[Pair], facts: list[PairFacts], counts: dict) -> dict:
@@ -137,102 +192,3 @@ def _first_files(pairs: list[Pair], facts: list[PairFacts], counts: dict) -> dic
             key = value if value in counts else (value,) * 3
             first.setdefault(key, pair.mask.name)
     return first
-
-
-def check_classes(scan: Scan, classes: int | None) -> list[Value]:
-    """The mask values to learn; raises UserError where `classes` (None: as found) does not fit.
-
-    One class is binary: two values, background and foreground, and one logit.
-    """
-    values = scan.values()
-    expected = 2 if classes == 1 else classes or len(values)
-    if len(values) < 2:
-        raise UserError(
-            f'all masks hold one value only ({scan.describe_values()}); expected two or more, '
-            'background and what is to be found. Look at the masks.'
-        )
-    lossy = (
-        'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, '
-        'with one value a class.'
-    )
-    remedy = f'Use --classes {len(values)}, or leave it out, or mend the masks.'
-    found = f'masks hold {len(values)} distinct values ({scan.describe_values()})'
-    if len(values) > MAX_CLASSES:
-        raise UserError(f'{found}; expected at most {MAX_CLASSES}. {lossy}')
-    if classes is None and len(values) > MAX_GUESSED_CLASSES:
-        raise UserError(f'{found}. {lossy} If all are classes, say --classes {len(values)}.')
-    if len(values) != expected:
-        raise UserError(
-            f'{found} but --classes is {classes}, for which {expected} are expected. '
-            + (lossy if len(values) > MAX_GUESSED_CLASSES else remedy)
-        )
-    return values
-
-
-def match_values(scan: Scan, known: list[Value]) -> list[Value]:
-    """The mask values by which to read these masks for a network trained on the values `known`.
-
-    Those themselves where they cover the masks; other values of the same number are taken in
-    their order (0 and 255 for 0 and 1), and said. Raises UserError where neither fits.
-    """
-    found = scan.values()
-    if all(value in known for value in found):
-        return known
-    if len(found) == len(known):
-        print(f'note: masks hold {found}, the model was trained on {known}: taken in this order')
-        return found
-    raise UserError(
-        f'masks hold {len(found)} distinct values ({scan.describe_values()}) but the model was '
-        f'trained on {len(known)}: {known}. Name masks of the same classes with --masks.'
-    )
-
-
-class _Cache:
-    """Facts of the pairs of two folders, in one JSON file; a cache that cannot be used is empty."""
-
-    def __init__(self, pairs: list[Pair], folder: Path):
-        places = f'{pairs[0].image.parent.resolve()}|{pairs[0].mask.parent.resolve()}'
-        self.path = folder / f'{hashlib.sha256(places.encode()).hexdigest()[:16]}.json'
-        self.seen: dict = {}  # what goes back into the file: entries of files since gone do not
-        try:
-            content = json.loads(self.path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            content = None
-        usable = isinstance(content, dict) and content.get('version') == CACHE_VERSION
-        self.entries = content['pairs'] if usable else {}
-
-    @staticmethod
-    def _key(pair: Pair) -> str:
-        stats = [
-            (p.name, s.st_size, s.st_mtime_ns) for p in (pair.image, pair.mask) if (s := p.stat())
-        ]
-        return json.dumps(stats)
-
-    def get(self, pair: Pair) -> PairFacts | None:
-        """What is remembered of a pair whose files have not changed since."""
-        key = self._key(pair)
-        entry = self.entries.get(key)
-        if entry is None:
-            return None
-        self.seen[key] = entry
-        image_size, image_mode, mask_size, kind, counts = entry
-        values = {tuple(v) if isinstance(v, list) else v: n for v, n in counts}
-        return PairFacts(tuple(image_size), image_mode, tuple(mask_size), kind, values)
-
-    def put(self, pair: Pair, facts: PairFacts) -> PairFacts:
-        """Remember a pair's facts, and return them."""
-        entry = [*list(vars(facts).values())[:-1], list(facts.counts.items())]
-        self.seen[self._key(pair)] = entry
-        return facts
-
-    def write(self) -> None:
-        """Replace the cache file; a home that cannot be written to costs the next start's time."""
-        if self.seen.keys() == self.entries.keys():
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = {'version': CACHE_VERSION, 'pairs': self.seen}
-            with whole_file(self.path) as part:
-                part.write_text(json.dumps(content), encoding='utf-8')
-        except OSError as error:
-            print(f'note: the scan of the masks is not remembered: {error}')

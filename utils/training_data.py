@@ -8,20 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from .batches import ShuffledBatches, make_loader, pad_batch, same_size_batches, training_loader
 from .caching import cached
-from .data_loading import (
-    BasicDataset,
-    ShuffledBatches,
-    make_loader,
-    pad_batch,
-    same_size_batches,
-    to_device,
-    training_loader,
-)
+from .data_loading import BasicDataset, to_device
 from .device import default_workers
 from .distributed import local_main_first, rank, share, size
+from .duplicates import describe_duplicates
 from .errors import UserError
-from .mask_values import Value
+from .mask_classes import wanted_of
+from .mask_values import MaskEncoding
 from .splits import split_ids
 from .transforms import Augmented
 
@@ -32,9 +27,9 @@ SHEET_IMAGES = 4
 class TrainingData:
     """The data of a run, from its command line; UserError for anything that could not work.
 
-    channels, mask_values: those of the weights to start from, None for new ones. `training` and
-    `validation` are positions in `dataset`, and in `items`, which are its own as --cache keeps
-    them.
+    channels: of the weights to start from, masks: the encoding of the run that goes on; None for
+    new ones. `training` and `validation` are positions in `dataset`, and in `items`, which are its
+    own as --cache keeps them.
     """
 
     def __init__(
@@ -44,10 +39,10 @@ class TrainingData:
         augment: str,
         device: torch.device,
         channels: int | None = None,
-        mask_values: list[Value] | None = None,
+        masks: MaskEncoding | None = None,
     ):
         self.device = device
-        asked = None if args.channels == 'auto' else int(args.channels)
+        asked = None if args.channels == 'auto' else args.channels
         if asked and channels and asked != channels:
             raise UserError(
                 f'--channels is {asked} but the weights to start from take {channels}. '
@@ -59,9 +54,11 @@ class TrainingData:
                 args.masks,
                 args.scale,
                 args.mask_suffix,
-                classes=args.classes,
                 channels=asked or channels,
-                mask_values=mask_values,
+                mask_values=masks,
+                wanted=wanted_of(args),
+                resize_masks=args.resize_masks,
+                skip_bad=args.skip_bad,
             )
         ids = self.dataset.ids
         self.training, self.validation = split_ids(ids, args.validation, args.split, args.seed)
@@ -89,17 +86,28 @@ class TrainingData:
         return hashlib.sha256('\n'.join(names).encode()).hexdigest()
 
     def describe(self) -> str:
-        """The data in three lines for the terminal."""
+        """The data in a few lines for the terminal."""
         width, height = self.dataset.sizes[0]
         kinds = len(set(self.dataset.sizes))
         sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
-        shares = [f'{v} {100 * share:.3g} %' for v, share in self.dataset.scan.shares().items()]
-        return (
+        scan, masks = self.dataset.scan, self.dataset.masks
+        images = [pair.image for pair in scan.pairs]
+        titles = {
+            tuple(v) if isinstance(v, list) else v: f'{v} ({name})'
+            for v, name in zip(masks.values, masks.names or [], strict=False)
+        } | {tuple(v) if isinstance(v, list) else v: f'{v} (ignored)' for v in masks.ignore}
+        shares = [f'{titles.get(v, v)} {100 * s:.3g} %' for v, s in scan.shares().items()]
+        lines = [
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
-            f'{sizes} at scale {self.dataset.scale:g}\n'
-            f'mask values, with their share of the pixels: {", ".join(shares)}\n'
-            f'{self.cache}'
-        )
+            f'{sizes} at scale {self.dataset.scale:g}',
+            f'mask values, with their share of the pixels: {", ".join(shares)}',
+            *scan.notes(masks, self.dataset.channels),
+            *describe_duplicates(
+                *([images[k] for k in side] for side in (self.training, self.validation))
+            ),
+            self.cache,
+        ]
+        return '\n'.join(lines)
 
     def statistics_batches(self) -> Iterator[Tensor]:
         """A few batches of training images, as they are, on the device, for BatchNorm.

@@ -50,9 +50,10 @@ def build_loss(
     args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of logits and masks, with the weights and kind of Dice of the command line."""
-    shares = data.dataset.scan.shares()
+    counts = data.dataset.scan.counts
     values = [tuple(v) if isinstance(v, list) else v for v in data.dataset.mask_values]
-    weights = loss_weights(args.loss_weights, [shares.get(value, 0.0) for value in values])
+    pixels = [counts.get(value, 0) for value in values]  # ignored ones are in no class
+    weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
     return partial(
         segmentation_loss,
         class_weights=weights and torch.tensor(weights, device=device),

@@ -32,7 +32,7 @@ from .metrics import RATIOS
 from .progress import Meter
 from .recipes import RECIPES, Recipe, Schedule
 from .resume import check_processes, read_last
-from .run_folder import keep_newest, open_output
+from .run_folder import keep_newest, open_output, write_left_out
 from .run_state import restore, run_state
 from .samples import write_samples
 from .tracking import Tracker
@@ -88,7 +88,7 @@ class Run:
             args.augment or recipe.augment,
             device,
             channels=source and source.model['n_channels'],
-            mask_values=source.mask_values if state else None,
+            masks=source.masks if state else None,
         )
         if state:
             check_processes(state.get('processes', 1))
@@ -105,9 +105,10 @@ class Run:
         schedule = recipe.schedule(optimizer, args.epochs * len(data.batches))
         guard = StepGuard(model)
         criterion = build_loss(args, recipe, data, device)
-        collapse = CollapseWatch(data.dataset.mask_values)
+        collapse = CollapseWatch(data.dataset.masks.titles)
         network = compiled(model, device) if args.compile else model
         tracker = open_output(args, state)
+        write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
         precision = Precision(device, args.amp, state and state['precision'])
         parts = (recipe, precision, data, model, optimizer, schedule, tracker, guard, network)
@@ -259,10 +260,12 @@ class Run:
         self._save('last.pth', run_state(self))
 
     def _save(self, name: str, training: dict | None = None) -> None:
+        masks = self.data.dataset.masks
         checkpoint = Checkpoint(
             model=model_config(self.model),
             weights=self.model.state_dict(),
-            mask_values=self.data.dataset.mask_values,
+            mask_values=masks.values,
+            mask_encoding={k: v for k, v in vars(masks).items() if k != 'values'},
             scale=self.data.dataset.scale,
             metrics=self.scores,
             training=training,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .decoding import DEEP_MODES, Picture
 from .dice_score import IGNORE
 from .mask_values import class_colour
 
@@ -31,6 +32,20 @@ def colour_mask(indices: np.ndarray) -> np.ndarray:
     return table[indices]
 
 
+def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
+    """An RGB picture to look at: the file's own where it is one of 8 bits, else its pixels.
+
+    pixels: (H, W, C) uint8, or float in [0, 1]; of other than three channels the first is grey.
+    """
+    if isinstance(picture, Image.Image) and picture.mode not in DEEP_MODES:
+        mode = 'RGBA' if picture.mode in ('P', 'PA') else 'RGB'  # Pillow warns of some palettes
+        return picture.convert(mode).convert('RGB')
+    if pixels.dtype != np.uint8:
+        pixels = (pixels * 255).round().astype(np.uint8)
+    shown = pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2)
+    return Image.fromarray(shown)
+
+
 def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Image.Image:
     """The image with every class but 0 tinted and outlined; indices (H, W) of the image's size."""
     pixels = np.asarray(image.convert('RGB')).astype(np.float32)
@@ -45,13 +60,17 @@ def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Im
 
 
 def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Image.Image:
-    """One row a sample: image (C, H, W) uint8, truth (H, W) and prediction (H, W) indices."""
+    """One row a sample: image (C, H, W), truth (H, W) and prediction (H, W) indices.
+
+    Images are uint8, or float in [0, 1].
+    """
     rows = []
     for image, truth, prediction in samples:
-        grey = np.repeat(image[:1], 3, axis=0) if image.shape[0] != 3 else image
-        three = [grey.transpose(1, 2, 0), colour_mask(truth), colour_mask(prediction)]
+        pixels = image.transpose(1, 2, 0)
+        masks = [Image.fromarray(colour_mask(indices)) for indices in (truth, prediction)]
         height = max(1, round(SHEET_WIDTH * truth.shape[0] / truth.shape[1]))
-        rows.append([Image.fromarray(p).resize((SHEET_WIDTH, height)) for p in three])
+        three = [displayable(pixels, pixels), *masks]
+        rows.append([p.resize((SHEET_WIDTH, height)) for p in three])
     heights = [row[0].height for row in rows]
     sheet = Image.new(
         'RGB',

@@ -1,0 +1,50 @@
+"""Whether the images of a data set fit a network: their channels and sizes."""
+
+from unet import MIN_SIZE
+
+from .errors import UserError, first_few
+from .pairing import Pair
+from .scan import Scan
+
+
+def check_sizes(
+    pairs: list[Pair],
+    sizes: list[tuple[int, int]],
+    scale: float,
+    smallest_batch: int | None = None,
+) -> None:
+    """Raise UserError, naming files, for images too small for the network at this scale.
+
+    sizes: (width, height) at `scale`. smallest_batch: of training, where BatchNorm needs two
+    values a channel at the deepest level; None for prediction.
+    """
+    small = [i for i, size in enumerate(sizes) if min(size) < MIN_SIZE]
+    if smallest_batch == 1 and not small:
+        small = [i for i, (w, h) in enumerate(sizes) if max(w, h) < 2 * MIN_SIZE]
+    if small:
+        names = first_few(f'{pairs[i].image.name} ({sizes[i][0]} x {sizes[i][1]})' for i in small)
+        raise UserError(
+            f'{len(small)} images are too small at scale {scale:g}: {names}. The network '
+            f'needs {MIN_SIZE} x {MIN_SIZE} pixels, and {2 * MIN_SIZE} one way to train on '
+            'one image at a time. Use a larger --scale (-s), up to 1, or larger images.'
+        )
+
+
+def channels_of(scan: Scan, asked: int | None) -> int:
+    """The channels to train with: as asked, or what the images have, RGB where some are grey.
+
+    Raises UserError, naming files, where images have channels that cannot be converted.
+    """
+    channels = asked or max(fact.image.channels for fact in scan.facts)
+    files: dict[int, list[str]] = {}
+    for pair, fact in zip(scan.pairs, scan.facts, strict=True):
+        files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
+    odd = [n for n in files if n != channels and {n, channels} != {1, 3}]
+    if odd:
+        found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())
+        raise UserError(
+            f'images have different numbers of channels: {found}; {channels} are expected, and '
+            'only grey (1) and RGB (3) are converted. Save all with the same number, or name it '
+            'with --channels.'
+        )
+    return channels

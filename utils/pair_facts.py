@@ -1,0 +1,92 @@
+"""What one image and its mask hold, read to their ends."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .decoding import DEEP_MODES, Picture, PictureFacts, examine_picture, open_picture, picture_size
+from .errors import UserError
+from .mask_values import MaskEncoding, count_values, mask_array, settle_counts
+
+# The mode a mask is written back in, by the one it was read in.
+MASK_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'} | dict.fromkeys(
+    DEEP_MODES, 'I;16'
+)
+KINDS = {'RGB': 'in colour', 'L': 'grey', 'P': 'with a palette', '1': 'of one bit'}
+
+
+SMOOTHED = (
+    'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
+    'one value a class. Or let training mend them: --binarize 127 for two classes, or '
+    '--mask-values with the true ones and --snap-masks.'
+)
+MOST_VALUES = 1024  # of one mask; more are a photograph or a JPEG
+
+
+@dataclass
+class PairFacts:
+    """One pair: sizes are (width, height) in pixels, counts the pixels of each mask value."""
+
+    image: PictureFacts
+    mask_size: tuple[int, int]
+    mask_mode: str  # '1', 'L', 'P', 'I;16' or 'RGB'
+    palette: list[int]  # flat R, G, B, … up to the highest index of a palette file
+    moved: int  # pixels that --binarize or --snap-masks gave another value
+    counts: dict
+
+
+def image_facts(path: Path) -> PictureFacts:
+    """What an image holds; raises UserError, naming it, where it is broken or of no use."""
+    _check_is_file(path)
+    return examine_picture(path)
+
+
+def mask_facts(path: Path, masks: MaskEncoding) -> tuple:
+    """What a mask holds, read as `masks` says: PairFacts's fields after the image.
+
+    Raises UserError, naming it, where it is broken or cannot be read so.
+    """
+    _check_is_file(path)
+    mask = open_picture(path)
+    mode = mask_mode(mask)
+    if mode in ('P', '1') and (masks.threshold is not None or masks.snap):
+        raise UserError(
+            f'{path}: mask {KINDS[mode]}, whose values are no scale; --binarize and '
+            '--snap-masks take grey and colour masks. Leave them out, or save it as one.'
+        )
+    try:
+        counts = count_values(mask_array(mask, path), None if masks.snap else MOST_VALUES)
+    except ValueError as error:
+        raise UserError(
+            f'{path}: mask of {error}; expected one a class. {SMOOTHED}', 'too many mask values'
+        ) from error
+    palette = mask.getpalette()[: 3 * max(counts) + 3] if mode == 'P' else []
+    counts, moved = settle_counts(counts, masks, path)
+    return picture_size(mask), mode, palette, moved, counts
+
+
+def _check_is_file(path: Path) -> None:
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise UserError(f'{path} is no file; expected a picture. Remove it.')
+
+
+def mask_mode(mask: Picture) -> str:
+    """The Pillow mode in which a mask like this one is written: '1', 'L', 'P', 'I;16' or 'RGB'."""
+    if isinstance(mask, np.ndarray):
+        if mask.dtype == np.uint8:
+            return 'RGB' if mask.ndim == 3 and mask.shape[2] > 1 else 'L'
+        return '1' if mask.dtype == bool else 'I;16'
+    return MASK_MODES.get(mask.mode, mask.mode)
+
+
+def to_plain(facts: PairFacts) -> list:
+    """Facts as JSON holds them."""
+    return [*list(vars(facts).values())[:-1], list(facts.counts.items())]
+
+
+def from_plain(entry: list) -> PairFacts:
+    """The facts of to_plain's list."""
+    (size, *image), mask_size, *others, counts = entry
+    counts = {tuple(v) if isinstance(v, list) else v: n for v, n in counts}
+    return PairFacts(PictureFacts(tuple(size), *image), tuple(mask_size), *others, counts)

@@ -1,0 +1,67 @@
+"""The groups of train.py's options that say what is learned, by which network, and how."""
+
+import argparse
+
+from .options import add_device_options, number_in, value_list
+
+
+# fmt: off
+def add_mask_options(group: argparse._ArgumentGroup) -> None:
+    """Which mask values are classes; a checkpoint keeps the answers for the other programs."""
+    add = group.add_argument
+    add('--classes', '-c', type=number_in(int, 1, 254), metavar='C',
+        help='number of classes; 1 is binary (default: as many as the masks hold values)')
+    add('--mask-values', type=value_list, default=(), metavar='V,V',
+        help='the value of each class, in class order; colours as R:G:B,R:G:B (default: '
+        'classes.json, or else all that the masks hold)')
+    add('--snap-masks', action='store_true',
+        help='take any other value as the nearest of these, for JPEG and smoothed masks')
+    add('--binarize', type=number_in(int, 0, 65534), metavar='T',
+        help='grey values over T are the foreground, all others the background')
+    add('--ignore-value', type=value_list, default=(), metavar='V,V',
+        help='values of pixels that count in neither loss nor score')
+
+
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """What the network is, and where its weights come from."""
+    add = group.add_argument
+    add('--bilinear', action='store_true', help='use bilinear upsampling')
+    add('--base-channels', type=number_in(int, 1), metavar='N',
+        help="channels of the first level, doubled at each step down (default: 64, or --load's)")
+    sources = group.add_mutually_exclusive_group().add_argument
+    sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
+    sources('--resume', nargs='?', const='', metavar='FILE',
+            help='go on with an interrupted run, with its settings (default: last.pth in '
+            '--output)')
+
+
+def add_optimization_options(group: argparse._ArgumentGroup) -> None:
+    """How the network is trained."""
+    add = group.add_argument
+    add('--epochs', '-e', type=number_in(int, 1), default=5, metavar='E',
+        help='number of epochs (default: %(default)s)')
+    add('--early-stop', type=number_in(int, 1), metavar='N',
+        help='stop when validation Dice has not risen in N validations (default: never)')
+    add('--recipe', choices=['fast', 'classic'], default='fast',
+        help="classic is the original's RMSprop, for comparison (default: %(default)s)")
+    add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
+        help="batch size of each process (default: the recipe's, fast 2, classic 1)")
+    add('--accumulate', type=number_in(int, 1), default=1, metavar='N',
+        help='batches whose gradients make one step (default: %(default)s)')
+    add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
+        help="learning rate (default: the recipe's, fast 2e-3, classic 1e-5)")
+    add('--dice-loss', choices=['joint', 'per-class'],
+        help="one ratio for all pixels, or the mean over classes (default: the recipe's, fast "
+        'per-class, classic joint)')
+    add('--loss-weights', metavar='auto|W,W,...',
+        help='how much a pixel of each class counts; auto raises rare ones (default: all alike)')
+    add('--augment', choices=['none', 'flip', 'full'],
+        help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
+        "recipe's, fast full, classic none)")
+    add('--seed', type=number_in(int, 0), default=0, metavar='N',
+        help='of weights, split and order (default: %(default)s)')
+    add_device_options(group)
+    add('--compile', action='store_true', help='compile the network: a slow start, faster steps')
+    add('--deterministic', action='store_true',
+        help='the same weights each time, on a GPU too, where that is slower')
+# fmt: on
