@@ -74,10 +74,10 @@ def open_picture(path: Path) -> Picture:
     if path.suffix.lower() in ARRAYS:
         return read_array(path)
     try:
-        picture = Image.open(path)
-        check_single(picture, path)
-        picture.load()
-        return upright(picture)
+        with Image.open(path) as picture:
+            check_single(picture, path)
+            picture.load()
+            return upright(picture)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
