@@ -46,7 +46,7 @@ def asked_encoding(wanted: Wanted, mask_dir: Path) -> MaskEncoding:
             raise UserError(
                 '--binarize makes two classes of its own; leave --mask-values and --snap-masks out'
             )
-        values = [0, 255]
+        values, source = [0, 255], '--binarize'
     named = read_class_names(mask_dir)
     if named and wanted.binarize is None:
         path, table = named
