@@ -87,7 +87,7 @@ def predict(args: argparse.Namespace) -> None:
         check_form(args.format, outputs, predictor.masks)
     check_channels(args.input, facts, predictor.model.n_channels)
     for source, target, sheet in zip(args.input, outputs, sheets, strict=True):
-        probabilities = predictor.predict_file(source)
+        probabilities = predictor.file_probabilities(source)
         indices = predictor.decide(probabilities, threshold)
         found = shares(indices, predictor.masks.titles)
         if args.no_save:

@@ -2,12 +2,15 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from drawing import data_set
+from PIL import Image
 from running import run_train, same_weights
 
 import train
@@ -105,7 +108,7 @@ def test_changed_files_and_settings_have_files_of_their_own(tmp_path):
     for options in ({'scale': 0.4}, {'scale': 0.5, 'channels': 1}):
         other = BasicDataset(tmp_path / 'imgs', tmp_path / 'masks', **options)
         assert cache_path(other, tmp_path).name.split('-')[0] != path.name.split('-')[0]
-    dataset.mask_values = [0, 254]
+    dataset.masks = replace(dataset.masks, values=[0, 254])
     changed = [cache_path(dataset, tmp_path)]
     dataset.mask_values = [0, 255]
     os.utime(tmp_path / 'masks/disc03.png', ns=(1, 1))
@@ -241,3 +244,18 @@ def test_a_resumed_run_may_keep_its_items_elsewhere(folder, capsys):
     assert run_train('-e', '1', '--cache', 'ram') == 0
     assert train.main(['--resume', '-e', '2', '--cache', 'disk']) == 0
     assert 'images: decoded once, kept in' in capsys.readouterr().out
+
+
+def test_images_of_more_than_8_bits_are_kept_as_floats(tmp_path):
+    data_set(tmp_path, 3)
+    for k, path in enumerate(sorted((tmp_path / 'imgs').iterdir())):
+        pixels = np.random.default_rng(k).integers(0, 65536, (32, 48)).astype(np.uint16)
+        Image.fromarray(pixels).save(path)
+    dataset = BasicDataset(tmp_path / 'imgs', tmp_path / 'masks')
+    stored = StoredItems(dataset, MemoryStore(record_ends(dataset)[-1], shared=False))
+    for _ in range(2):  # made, then read
+        for position in range(3):
+            item, plain = stored[position], dataset[position]
+            assert item['image'].dtype == torch.float32
+            assert torch.equal(item['image'], plain['image'])
+            assert torch.equal(item['mask'], plain['mask'])

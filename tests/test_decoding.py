@@ -8,7 +8,7 @@ from PIL import Image
 
 from unet import UNet
 from utils.data_loading import load_image, load_mask, scaled_size
-from utils.decoding import open_picture, open_reduced
+from utils.decoding import open_picture, open_reduced, picture_size
 from utils.errors import UserError
 from utils.inference import Predictor
 
@@ -37,7 +37,7 @@ def test_other_files_are_decoded_whole(tmp_path, name):
     picture = smooth((97, 64))
     np.save(tmp_path / name, picture) if name == 'a.npy' else picture.save(tmp_path / name)
     reduced, size, times = open_reduced(tmp_path / name, 0.1)
-    assert (reduced.size, size, times) == ((97, 64), (97, 64), 1)
+    assert (picture_size(reduced), size, times) == ((97, 64), (97, 64), 1)
 
 
 @pytest.mark.parametrize('size', [(384, 256), (385, 257), (511, 325)])
@@ -88,3 +88,15 @@ def test_a_file_too_small_for_the_network_is_named(tmp_path):
         predictor = Predictor(UNet(3, 2, base_channels=2), 0.1, [0, 1])
         with pytest.raises(UserError, match=rf'{name} of 97 x 5 at scale 0\.1 is 9 x 1; the net'):
             predictor.predict_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(('turn', 'shown'), [(1, (96, 64)), (3, (96, 64)), (6, (64, 96))])
+def test_a_reduced_jpeg_is_turned_by_its_orientation_and_has_the_size_shown(tmp_path, turn, shown):
+    exif = Image.Exif()
+    exif[274] = turn
+    smooth((96, 64)).save(tmp_path / 'a.jpg', exif=exif, quality=95)
+    picture, size, times = open_reduced(tmp_path / 'a.jpg', 0.5)
+    assert (size, times) == (shown, 2)
+    assert picture.size == (shown[0] // 2, shown[1] // 2)
+    whole = np.asarray(open_picture(tmp_path / 'a.jpg').resize(picture.size, Image.BICUBIC))
+    assert np.abs(whole.astype(int) - np.asarray(picture)).mean() < 1

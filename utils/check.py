@@ -9,7 +9,8 @@ from .decoding import PictureFacts
 from .duplicates import describe_duplicates
 from .errors import Problem, UserError
 from .files import whole_file
-from .image_checks import channels_of, check_sizes, scaled_size
+from .decoding import scaled_size
+from .image_checks import channels_of, check_sizes
 from .mask_classes import asked_encoding, choose_encoding, wanted_of
 from .mask_values import MaskEncoding
 from .pair_facts import KINDS

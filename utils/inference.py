@@ -139,7 +139,11 @@ class Predictor:
         seen = self._size_seen((width, height), 'an image')
         return self._probabilities(resize_image(tensor, seen), (width, height))
 
-    def predict_file(self, path: str | Path) -> Tensor:
+    def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
+        """predict_image of a picture file; see file_probabilities."""
+        return self.decide(self.file_probabilities(path), threshold)
+
+    def file_probabilities(self, path: str | Path) -> Tensor:
         """predict_probabilities of a picture file, read as in training.
 
         It differs from predict_probabilities of the file's pixels where a JPEG is decoded at a

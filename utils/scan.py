@@ -179,6 +179,7 @@ def read_pairs(
         examined = threads.map(examine, pairs)
         facts = list(tqdm(examined, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()
+    problems.sort(key=lambda problem: problem.text)  # threads note them in any order
     known = [(pair, fact) for pair, fact in zip(pairs, facts, strict=True) if fact]
     problems += [] if resize_masks else wrong_sizes(known)
     problems += mixed_kinds(known, masks) + ([] if masks.values else mixed_palettes(known))
