@@ -110,7 +110,7 @@ def test_changed_files_and_settings_have_files_of_their_own(tmp_path):
         assert cache_path(other, tmp_path).name.split('-')[0] != path.name.split('-')[0]
     dataset.masks = replace(dataset.masks, values=[0, 254])
     changed = [cache_path(dataset, tmp_path)]
-    dataset.mask_values = [0, 255]
+    dataset.masks = replace(dataset.masks, values=[0, 255])
     os.utime(tmp_path / 'masks/disc03.png', ns=(1, 1))
     changed.append(cache_path(dataset, tmp_path))
     assert len({path, *changed}) == 3

@@ -5,11 +5,10 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
-from .decoding import PictureFacts
+from .decoding import PictureFacts, scaled_size
 from .duplicates import describe_duplicates
 from .errors import Problem, UserError
 from .files import whole_file
-from .decoding import scaled_size
 from .image_checks import channels_of, check_sizes
 from .mask_classes import asked_encoding, choose_encoding, wanted_of
 from .mask_values import MaskEncoding
