@@ -50,18 +50,18 @@ def test_classic_lowers_the_rate_after_six_validations_without_progress():
     assert optimizer.param_groups[0]['lr'] == pytest.approx(1e-6)
 
 
-def test_fast_rises_over_a_fifth_of_the_steps_and_falls_to_zero():
-    assert [warmup_decay(step, 10) for step in (0, 1, 2, 6, 9, 10)] == pytest.approx(
-        [0.5, 1.0, 1.0, 0.5, 0.125, 0.0]
+def test_fast_rises_over_a_twentieth_of_the_steps_and_falls_to_zero():
+    assert [warmup_decay(step, 40) for step in (0, 1, 2, 21, 39, 40)] == pytest.approx(
+        [0.5, 1.0, 1.0, 0.5, 1 / 38, 0.0]
     )
     assert warmup_decay(0, 1) == 1.0
 
 
 def test_fast_schedule_moves_the_rate_each_step():
     optimizer = RECIPES['fast'].optimizer(UNet(1, 2, base_channels=2), 1e-3)
-    schedule = RECIPES['fast'].schedule(optimizer, 10)
+    schedule = RECIPES['fast'].schedule(optimizer, 40)
     rates = []
-    for _ in range(10):
+    for _ in range(40):
         rates.append(optimizer.param_groups[0]['lr'])
         optimizer.step()
         schedule.after_step()

@@ -70,7 +70,7 @@ class Recipe:
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
 
 
-def warmup_decay(step: int, total_steps: int, warmup: float = 0.2) -> float:
+def warmup_decay(step: int, total_steps: int, warmup: float = 0.05) -> float:
     """Factor of the learning rate at a step: linearly up over `warmup` of all steps, then to 0."""
     rise = max(1, round(warmup * total_steps))
     return min((step + 1) / rise, max(0.0, (total_steps - step) / max(1, total_steps - rise)))
@@ -99,7 +99,7 @@ RECIPES = {
         validations_per_epoch=1,
         augment='full',
         dice_loss='per-class',
-        coarse=0.25,
+        coarse=0.125,
         precise_statistics=True,
         optimizer=Muon,
         schedule=_warmup_then_linear,
