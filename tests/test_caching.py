@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, kind):
         monkeypatch.setattr(caching, room, lambda _: 2**10)
     with pytest.raises(
         UserError,
-        match=rf'--cache {kind}: the decoded images take .* GiB, and half of what is free',
+        match=rf'--cache {kind}: the decoded images take .*, and half of what is free',
     ):
         cached(dataset_of(tmp_path), kind, 2, 0, META)
 

@@ -44,16 +44,16 @@ def cached(
         kind, why = choose(size, path, epochs, rooms)
     elif kind in rooms and size > (room := rooms[kind]()):
         raise UserError(
-            f'--cache {kind}: the decoded images take {_gib(size)}, and half of what is free there '
-            f'is {_gib(room)}. Use another --cache (auto finds one), or a smaller --scale.'
+            f'--cache {kind}: the decoded images take {_size(size)}, and half of what is free there '
+            f'is {_size(room)}. Use another --cache (auto finds one), or a smaller --scale.'
         )
     else:
         why = 'as asked'
     if kind == 'device':
-        return DeviceItems(dataset, device), f'images: decoded once, {_gib(size)} on the {device}'
+        return DeviceItems(dataset, device), f'images: decoded once, {_size(size)} on the {device}'
     if kind == 'ram':
         store = MemoryStore(size, shared=workers > 0)
-        return StoredItems(dataset, store), f'images: decoded once, {_gib(size)} kept in memory'
+        return StoredItems(dataset, store), f'images: decoded once, {_size(size)} kept in memory'
     if kind == 'disk':
         return _on_disk(dataset, path, size, asked)
     return dataset, f'images: decoded anew in each epoch ({why})'
@@ -72,7 +72,7 @@ def _on_disk(dataset: BasicDataset, path: Path, size: int, asked: bool) -> tuple
                 f'--cache disk: {why}. Set XDG_CACHE_HOME to a folder that can.'
             ) from error
         return dataset, f'images: decoded anew in each epoch ({why})'
-    return StoredItems(dataset, store), f'images: {found} {path}, {_gib(size)}'
+    return StoredItems(dataset, store), f'images: {found} {path}, {_size(size)}'
 
 
 def choose(size: int, path: Path, epochs: int, rooms: dict) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def choose(size: int, path: Path, epochs: int, rooms: dict) -> tuple[str, str]:
     for kind in ('ram', 'disk'):
         if size <= rooms[kind]():
             return kind, ''
-    return 'none', f'no room for {_gib(size)} in half of the free memory or disk'
+    return 'none', f'no room for {_size(size)} in half of the free memory or disk'
 
 
 def cache_path(dataset: BasicDataset, folder: Path) -> Path:
@@ -179,5 +179,7 @@ def _hash(content: list) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _gib(size: int) -> str:
-    return f'{size / 2**30:.2g} GiB'
+def _size(count: int) -> str:
+    """Bytes for a person."""
+    unit, name = (2**30, 'GiB') if count >= 2**30 else (2**20, 'MiB')
+    return f'{count / unit:.2g} {name}'
