@@ -56,7 +56,7 @@ def decode_rle(text: str, size: tuple[int, int]) -> np.ndarray:
 
 
 def write_submission(rows: Iterable[tuple[str, str]], path: Path) -> None:
-    """Write (file name, runs) as they come, one at a time in memory; the file is there when whole."""
+    """Write (file name, runs) as they come, one by one; the file appears when it is whole."""
     with whole_file(path) as part, part.open('w', encoding='utf-8', newline='') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(HEADER)

@@ -14,6 +14,7 @@ Axis letters: C channels, H and W pixels, K classes.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -45,6 +46,9 @@ class Tiling:
 
     side: int
     overlap: int = OVERLAP
+
+    def __str__(self) -> str:
+        return f'tiles of {self.side} pixels that overlap by {self.overlap}'
 
     @classmethod
     def asked(cls, side: int, overlap: int | None = None) -> 'Tiling':
@@ -141,7 +145,7 @@ def _band(
 
 def _weights(spans: list[tuple[int, int]], fade: int) -> list[Tensor]:
     """The weight of each tile's pixels along one axis; those of all tiles add up to 1."""
-    cuts = [(stop + start) / 2 for (_, stop), (start, _) in zip(spans, spans[1:], strict=False)]
+    cuts = [(stop + start) / 2 for (_, stop), (start, _) in pairwise(spans)]
     weights = []
     for k, (start, stop) in enumerate(spans):
         place = torch.arange(start, stop) + 0.5
@@ -159,9 +163,7 @@ def _rise(distance: Tensor, fade: int) -> Tensor:
     return (distance / max(fade, 1e-3) + 0.5).clamp(0, 1)
 
 
-def resized_strips(
-    bands: Iterable[Tensor], height: int, size: tuple[int, int]
-) -> Iterator[Tensor]:
+def resized_strips(bands: Iterable[Tensor], height: int, size: tuple[int, int]) -> Iterator[Tensor]:
     """Strips (K, rows, width) of (width, height) `size`, bilinear, of bands with `height` rows.
 
     bands: (K, h, w) float from top to bottom. Equals torch's interpolation of all of them, and
@@ -185,6 +187,14 @@ def resized_strips(
         # Far smaller results skip rows, perhaps to within the next band.
         first = min(int(above[done]) if done < full else top, top + held.shape[1])
         held, top = held[:, first - top :], first
+
+
+def full_size_strips(values: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """(K, h, w) at (width, height) `size`, in one piece, or in strips where that is large."""
+    if size[0] * size[1] > STRIP_PIXELS:
+        yield from resized_strips([values], values.shape[1], size)
+    else:
+        yield F.interpolate(values[None], size[::-1], mode='bilinear')[0]
 
 
 def _strip(held: Tensor, above: Tensor, below: Tensor, share: Tensor, width: int) -> Tensor:
