@@ -160,7 +160,7 @@ class Predictor:
             raise channels_error(Path('the image'), channels, self.model.n_channels)
         # torch warns of arrays that cannot be written to, as those of Pillow's pictures.
         tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
-        seen = self._size_seen((width, height), 'an image')
+        seen = self.size_seen((width, height), 'an image')
         return self._probabilities(resize_image(tensor, seen), (width, height))
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
@@ -174,11 +174,18 @@ class Predictor:
         reduced size: by half a grey level on average in what the network sees. Raises UserError
         for a file that cannot be read.
         """
-        image, size = read_image(Path(path), self.model.n_channels, self.scale)
-        self._size_seen(size, str(path))
-        return self._probabilities(image, size)
+        return self._probabilities(*self.read_file(Path(path)))
 
-    def _size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
+    def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
+        """A picture file as (C, h, w) at training scale, and its own (width, height).
+
+        Raises UserError for a file that cannot be read or is too small at this scale.
+        """
+        image, size = read_image(path, self.model.n_channels, self.scale)
+        self.size_seen(size, str(path))
+        return image, size
+
+    def size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
         """(width, height) in which the network sees an image of `size`; UserError if too small."""
         seen = scaled_size(size, self.scale)
         if min(seen) < MIN_SIZE:
