@@ -81,6 +81,7 @@ if __name__ == '__main__':
     get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -148,6 +149,9 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     sheets = [path.with_name(f'{path.stem}_VIZ.png') for path in inputs] if args.viz else []
     written = ([] if args.no_save else targets) + sheets + ([args.rle] if args.rle else [])
     check_places(inputs, written)
+    names = Counter(path.name for path in inputs if args.rle)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f'--rle names images without folders, and {first_few(twice)} comes twice')
     wanted = [True] * len(sources)
     if not args.no_save and not args.overwrite:
         wanted = without_existing(sources, targets, args.output, args.skip_existing)
