@@ -107,7 +107,7 @@ def predict(args: argparse.Namespace) -> int:
     Of several processes each takes its share of the images. Returns the exit code.
     """
     check_options(args)
-    jobs = from_main(plan_jobs(args) if is_main() else None)
+    jobs = planned_by_main(args)
     if not jobs:
         print('all masks are there already: nothing to do')
         return 0
@@ -136,18 +136,36 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f'no folder {args.rle.parent} to write into; make it first')
 
 
+def planned_by_main(args: argparse.Namespace) -> list[Job]:
+    """plan_jobs of the main process, which alone has standard input; its UserError is all's.
+
+    Else the others would wait for a plan that never comes.
+    """
+    plan: list[Job] | UserError | None = None
+    if is_main():
+        try:
+            plan = plan_jobs(args)
+        except UserError as error:
+            plan = error
+    plan = from_main(plan)
+    if isinstance(plan, UserError):
+        raise plan
+    return plan
+
+
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
     """What to read and where to write; UserError where a name is missing or one would be lost."""
     sources, left_out = find_pictures(args.input, sys.stdin, args.recursive, args.output)
     targets = place_masks(sources, args.output, default_suffix(args.format))
-    unknown = [path for path in targets if path.suffix.lower() not in (*PICTURES, ARRAY)]
+    kept = [] if args.no_save else targets
+    unknown = [path for path in kept if path.suffix.lower() not in (*PICTURES, ARRAY)]
     if unknown:
         raise UserError(
             f'cannot write {first_few(unknown)}; expected a name in {", ".join((*PICTURES, ARRAY))}'
         )
     inputs = [source.path for source in sources]
     sheets = [path.with_name(f'{path.stem}_VIZ.png') for path in inputs] if args.viz else []
-    written = ([] if args.no_save else targets) + sheets + ([args.rle] if args.rle else [])
+    written = kept + sheets + ([args.rle] if args.rle else [])
     check_places(inputs, written)
     names = Counter(path.name for path in inputs if args.rle)
     if twice := [name for name, count in names.items() if count > 1]:
@@ -159,10 +177,8 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
         print(f'note: {len(left_out)} files left out: {first_few(left_out)}')
     if not all(wanted):
         print(f'note: {wanted.count(False)} masks are there already and are left as they are')
-    jobs = zip(
-        inputs, [None] * len(inputs) if args.no_save else targets, sheets or [None] * len(inputs),
-        strict=True,
-    )  # fmt: skip
+    nothing = [None] * len(inputs)
+    jobs = zip(inputs, kept or nothing, sheets or nothing, strict=True)
     return [Job(*job) for job, take in zip(jobs, wanted, strict=True) if take]
 
 

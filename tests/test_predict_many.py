@@ -198,6 +198,27 @@ def test_several_processes_share_the_pictures_and_their_report(folder, capsys):
     assert not list(folder.glob('s.*.csv'))
 
 
+def test_a_mistake_is_said_once_by_several_processes(folder):
+    command = ['-i', 'in', 'nowhere.png', '--device', 'cpu']
+    assert run_together(lambda rank: predict.main(command), folder) == [2, 2]
+    assert (folder / 'err0').read_text() == 'error: no such input file: nowhere.png\n'
+    assert (folder / 'err1').read_text() == ''
+
+
+def test_many_pictures_have_a_bar_with_their_speed(folder, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, 'stderr', Terminal())
+    assert predict.main(['-i', 'in', 'in/deep', '-n']) == 0
+    assert sys.stderr.getvalue() == ''
+    Image.open('in/a.png').save('in/d.png')
+    assert predict.main(['-i', 'in', 'in/deep', '-n']) == 0
+    assert 'Predicting' in sys.stderr.getvalue()
+    assert '0/4' in sys.stderr.getvalue()
+
+
 def test_named_outputs_of_named_inputs_are_written_anew_as_ever(folder):
     for _ in range(2):
         assert predict.main(['-i', 'in/a.png', 'in/b.png', '-o', 'x.png', 'y.png']) == 0

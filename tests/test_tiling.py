@@ -43,6 +43,19 @@ def test_tiles_with_the_default_overlap_give_the_whole_pictures_probabilities(ne
 
 
 @torch.inference_mode()
+def test_tiles_agree_nearly_where_upsampling_is_bilinear():
+    torch.manual_seed(0)
+    model = UNet(3, 2, bilinear=True, base_channels=2)
+    for _ in range(10):
+        model(torch.rand(2, 3, 64, 64))
+    model.eval()
+    image = torch.rand(3, 400, 500)
+    whole = foreground(model)(image)
+    found = torch.cat(list(tiled_bands(foreground(model), image, Tiling(320))), dim=1)
+    assert 1e-7 < (found - whole).abs().max() < 1e-2
+
+
+@torch.inference_mode()
 def test_a_smaller_overlap_differs_at_the_seams_only(network):
     image = torch.rand(3, 64, 640)
     whole = foreground(network)(image)

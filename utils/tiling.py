@@ -31,8 +31,8 @@ BLEND = 16  # pixels in the middle of an overlap over which one tile fades into 
 OVERLAP = 224  # the least multiple of 32 that holds RADIUS and half a blend on both sides
 SIDES = (4096, 2048, 1024, 512)  # of tiles that nobody asked for
 # Bytes a pixel and base channel that predicting takes at its peak, in float32; half of it in 16
-# bits. Measured on a CPU as the growth of the process, 1024 x 1024: 45 at width 4, 43 at 8, 38 at
-# 16 (17, 24 and 21 of bfloat16); of the maps themselves, six are there at once, 24 bytes.
+# bits. Measured on a CPU as the growth of the process: 45 at width 4, 43 at 8, 38 at 16, 35 at 32,
+# 36 at 64; in bfloat16 24 at 8, 21 at 16, 19 at 64. Six maps of the first level alone are 24 bytes.
 PEAK_BYTES = 45
 STRIP_PIXELS = 2**24  # of a result at full size that are made at a time
 
