@@ -2,7 +2,9 @@
 
     python predict.py -i img.jpg -o out.jpg                  # with MODEL.pth
     python predict.py -m checkpoints/best.pth -i a.jpg b.jpg # writes a_OUT.png and b_OUT.png
-    python predict.py -m checkpoints/best.pth -i img.jpg --viz --no-save
+    python predict.py -m checkpoints/best.pth -i imgs/ -o masks/
+    python predict.py -m checkpoints/best.pth -i test/ --rle submission.csv
+    torchrun --nproc-per-node=4 predict.py -m checkpoints/best.pth -i imgs/ -o masks/
 
 A mask comes in the encoding of the masks the network was trained on: white on black for Carvana.
 --format has other forms: class indices, class colours, probabilities, the input tinted.
@@ -16,6 +18,7 @@ from utils.errors import UserError, first_few, run_program
 from utils.options import add_debug_option, add_device_options, number_in
 
 FORMS = ('values', 'index', 'color', 'probabilities', 'overlay')
+FEW = 3  # pictures that need no progress bar
 
 
 # fmt: off
@@ -23,28 +26,50 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description='Predict masks from input images')
     add = parser.add_argument_group('Data').add_argument
-    add('--input', '-i', type=Path, nargs='+', required=True, metavar='INPUT',
-        help='input images')
-    add('--output', '-o', type=Path, nargs='+', metavar='OUTPUT',
-        help='output images (default: NAME_OUT.png beside each input)')
+    add('--input', '-i', nargs='+', required=True, metavar='INPUT',
+        help="input images: files, folders, patterns ('*.jpg'), or - for a list on standard input, "
+        'a path a line')
+    add('--output', '-o', nargs='+', metavar='OUTPUT',
+        help='output images, one for each input, or one folder for all (default: NAME_OUT.png '
+        'beside each input)')
+    add('--recursive', action='store_true', help='look into folders in input folders too')
+    add('--skip-existing', action='store_true', help='leave out inputs whose mask is there already')
+    add('--overwrite', action='store_true',
+        help='write masks anew that are there, where a folder is named (default: they are a '
+        'mistake)')
     group = parser.add_argument_group('Model')
     add = group.add_argument
-    add('--model', '-m', default='MODEL.pth', metavar='FILE',
-        help='the model file (default: %(default)s)')
+    add('--model', '-m', action='append', metavar='FILE',
+        help='the model file (default: MODEL.pth); several -m average their probabilities')
     add('--scale', '-s', type=number_in(float, 0, 1, above=True), metavar='SCALE',
         help="scale factor for the input images (default: the checkpoint's, else 0.5)")
     add('--bilinear', action='store_true',
         help="use bilinear upsampling (default: the checkpoint's)")
     add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
         help="number of classes (default: the checkpoint's)")
+    add('--tta', choices=['none', 'flip'], default='none',
+        help='flip averages with the mirrored image (default: %(default)s)')
+    add('--tile', type=number_in(int, 32), metavar='N',
+        help='predict by tiles of N x N pixels at the scale of the network, for images of any size '
+        '(default: where memory would not hold the image)')
+    add('--overlap', type=number_in(int, 0), metavar='M',
+        help='pixels by which tiles overlap (default: 224, as far as the network looks, or half '
+        'a tile)')
+    add('--batch-size', type=number_in(int, 1), default=1, metavar='B',
+        help='images of one size that the network takes at a time (default: %(default)s)')
     add_device_options(group, workers=False)
     add = parser.add_argument_group('Output').add_argument
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability to consider a mask pixel white (default: 0.5)')
+    add('--largest-component', action='store_true',
+        help='keep only the largest connected piece of each class')
     add('--format', choices=FORMS, default='values',
         help="what to write: the training masks' values, class indices, class colours, "
         'probabilities (.npy, or 16-bit grey of the foreground), or the input with its mask '
         'tinted (default: %(default)s)')
+    add('--rle', type=Path, metavar='FILE',
+        help="write a CSV file of run-length encoded masks, Kaggle's Carvana submission; masks as "
+        'images then only with -o')
     add('--viz', '-v', action='store_true', help='show the images as they are processed')
     add('--no-save', '-n', action='store_true', help='do not save the masks')
     add_debug_option(parser)
@@ -55,114 +80,199 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == '__main__':
     get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
 
-import numpy as np
-from PIL import Image
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import nullcontext
 
-from utils.arrays import channels_error
-from utils.decoding import WITH_ALPHA, PictureFacts, examine_picture, open_picture, to_channels
+from tqdm import tqdm
+
+from utils.decoding import PictureFacts, pictures_of_any_size
+from utils.distributed import from_main, gather_shares, is_main, processes, rank, share, size
+from utils.ensemble import average
 from utils.inference import Predictor
-from utils.visualize import displayable, show_or_save
-from utils.written_masks import (
-    ARRAY,
-    PICTURES,
-    check_form,
-    default_suffix,
-    in_form,
-    save_result,
-)
+from utils.input_checks import check_channels, examine
+from utils.predicting import Outcome, Prediction, shown
+from utils.rle import join_submissions, write_submission
+from utils.tiling import Tiling
+from utils.visualize import show_or_save
+from utils.work_list import Job, check_places, find_pictures, place_masks, without_existing
+from utils.written_masks import ARRAY, PICTURES, check_form, default_suffix
 
 
-def predict(args: argparse.Namespace) -> None:
-    """Predict as the command line says; all names are checked before the model is loaded."""
-    check_inputs(args.input)
-    outputs = output_paths(args.input, args.output, default_suffix(args.format))
-    sheets = [path.with_name(f'{path.stem}_VIZ.png') for path in args.input]
-    check_outputs(args.input, [] if args.no_save else outputs, sheets if args.viz else [])
-    facts = [examine_picture(path) for path in args.input]  # none should stop the work half-way
-    predictor = Predictor.load(
-        args.model, args.scale, args.device, args.amp, args.classes, args.bilinear
-    )
-    threshold = predictor.threshold(args.mask_threshold)
-    if not args.no_save:
-        check_form(args.format, outputs, predictor.masks)
-    check_channels(args.input, facts, predictor.model.n_channels)
-    for source, target, sheet in zip(args.input, outputs, sheets, strict=True):
-        probabilities = predictor.file_probabilities(source)
-        indices = predictor.decide(probabilities, threshold)
-        found = shares(indices, predictor.masks.titles)
-        if args.no_save:
-            print(f'{source}: {found}')
-        else:
-            image = shown(source, predictor) if args.format == 'overlay' else None
-            array = target.suffix.lower() == ARRAY
-            result = in_form(args.format, predictor.masks, image, indices, probabilities, array)
-            save_result(result, target)
-            print(f'{source} -> {target}: {found}')
-        if args.viz:
-            show_or_save(shown(source, predictor), indices, source.name, sheet)
+@processes()
+def predict(args: argparse.Namespace) -> int:
+    """Predict as the command line says; all names are checked before the model is loaded.
+
+    Of several processes each takes its share of the images. Returns the exit code.
+    """
+    check_options(args)
+    jobs = planned_by_main(args)
+    if not jobs:
+        print('all masks are there already: nothing to do')
+        return 0
+    with pictures_of_any_size() if args.tile else nullcontext():
+        facts = examine([job.source for job in jobs])
+        prediction = prepare(args, jobs, facts)
+        begun = time.perf_counter()
+        failures = gather_shares(run(args, prediction, share(jobs), facts))
+    if args.rle and is_main() and size() > 1:
+        join_submissions([own_part(args.rle, k) for k in range(size())], args.rle)
+    return report(jobs, failures, time.perf_counter() - begun)
 
 
-def shown(source: Path, predictor: Predictor) -> Image.Image:
-    """An input as a picture to look at, of its full size."""
-    picture = open_picture(source)
-    return displayable(picture, to_channels(picture, predictor.model.n_channels, source))
+def check_options(args: argparse.Namespace) -> None:
+    """Raise UserError for options that do not go together."""
+    args.model = args.model or ['MODEL.pth']
+    args.tiling = Tiling.asked(args.tile, args.overlap) if args.tile else None
+    if args.overlap is not None and not args.tile:
+        raise UserError('--overlap is of tiles: say --tile N too')
+    if args.skip_existing and args.overwrite:
+        raise UserError('--skip-existing and --overwrite contradict each other; leave one out')
+    if args.skip_existing and args.rle:
+        raise UserError('--skip-existing would leave images out of --rle; leave one of them out')
+    args.no_save |= bool(args.rle and not args.output)
+    if args.rle and not args.rle.parent.is_dir():
+        raise UserError(f'no folder {args.rle.parent} to write into; make it first')
 
 
-def check_channels(inputs: list[Path], facts: list[PictureFacts], channels: int) -> None:
-    """Raise UserError for a picture whose channels the network cannot take; say of conversions."""
-    converted = []
-    for path, fact in zip(inputs, facts, strict=True):
-        has = fact.channels_as(channels)
-        if has != channels and {has, channels} != {1, 3}:
-            raise channels_error(path, has, channels)
-        if has != channels or (fact.mode in WITH_ALPHA and channels in (1, 3)):
-            converted.append(f'{path.name} ({fact.mode})')
-    if converted:
-        into = 'grey' if channels == 1 else 'RGB'
-        print(f'note: {len(converted)} inputs are taken as {into}: {first_few(converted)}')
+def planned_by_main(args: argparse.Namespace) -> list[Job]:
+    """plan_jobs of the main process, which alone has standard input; its UserError is all's.
+
+    Else the others would wait for a plan that never comes.
+    """
+    plan: list[Job] | UserError | None = None
+    if is_main():
+        try:
+            plan = plan_jobs(args)
+        except UserError as error:
+            plan = error
+    plan = from_main(plan)
+    if isinstance(plan, UserError):
+        raise plan
+    return plan
 
 
-def output_paths(inputs: list[Path], outputs: list[Path] | None, suffix: str) -> list[Path]:
-    """The mask file of each input; UserError where -o does not name one for each."""
-    if outputs and len(outputs) != len(inputs):
-        raise UserError(
-            f'-o has {len(outputs)} names for {len(inputs)} inputs; give one each, or leave -o out'
-        )
-    return outputs or [path.with_name(f'{path.stem}_OUT{suffix}') for path in inputs]
-
-
-def check_inputs(inputs: list[Path]) -> None:
-    """Raise UserError for inputs that are no files."""
-    strange = [path for path in inputs if not path.is_file()]
-    if strange:
-        is_folder = ' (a folder; name the files in it)' if strange[0].is_dir() else ''
-        raise UserError(f'no such input file: {first_few(strange)}{is_folder}')
-
-
-def check_outputs(inputs: list[Path], outputs: list[Path], sheets: list[Path]) -> None:
-    """Raise UserError where writing masks and sheets would fail or lose a file."""
-    unknown = [path for path in outputs if path.suffix.lower() not in (*PICTURES, ARRAY)]
+def plan_jobs(args: argparse.Namespace) -> list[Job]:
+    """What to read and where to write; UserError where a name is missing or one would be lost."""
+    sources, left_out = find_pictures(args.input, sys.stdin, args.recursive, args.output)
+    targets = place_masks(sources, args.output, default_suffix(args.format))
+    kept = [] if args.no_save else targets
+    unknown = [path for path in kept if path.suffix.lower() not in (*PICTURES, ARRAY)]
     if unknown:
         raise UserError(
             f'cannot write {first_few(unknown)}; expected a name in {", ".join((*PICTURES, ARRAY))}'
         )
-    places = [path.resolve() for path in outputs + sheets]
-    sources = {path.resolve() for path in inputs}
-    for path, place in zip(outputs + sheets, places, strict=True):
-        if places.count(place) > 1:
-            raise UserError(f'two inputs would be written to {path}; give each its own -o name')
-        if place in sources:
-            raise UserError(f'the output {path} is an input and would be lost; choose another -o')
-        if not path.parent.is_dir():
-            raise UserError(f'no folder {path.parent} to write into; make it first')
+    inputs = [source.path for source in sources]
+    sheets = [path.with_name(f'{path.stem}_VIZ.png') for path in inputs] if args.viz else []
+    written = kept + sheets + ([args.rle] if args.rle else [])
+    check_places(inputs, written)
+    names = Counter(path.name for path in inputs if args.rle)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f'--rle names images without folders, and {first_few(twice)} comes twice')
+    wanted = [True] * len(sources)
+    if not args.no_save and not args.overwrite:
+        wanted = without_existing(sources, targets, args.output, args.skip_existing)
+    if left_out:
+        print(f'note: {len(left_out)} files left out: {first_few(left_out)}')
+    if not all(wanted):
+        print(f'note: {wanted.count(False)} masks are there already and are left as they are')
+    nothing = [None] * len(inputs)
+    jobs = zip(inputs, kept or nothing, sheets or nothing, strict=True)
+    return [Job(*job) for job, take in zip(jobs, wanted, strict=True) if take]
 
 
-def shares(indices: np.ndarray, titles: list[str]) -> str:
-    """'0 92.1 %, 1 7.9 %': the part of the pixels that each class has, by its value or name."""
-    counts = np.bincount(indices.ravel(), minlength=len(titles)) / indices.size
-    return ', '.join(
-        f'{title} {100 * share:.1f} %' for title, share in zip(titles, counts, strict=True)
+def prepare(
+    args: argparse.Namespace, jobs: list[Job], facts: list[PictureFacts | None]
+) -> Prediction:
+    """The networks, loaded and ready; UserError for outputs and inputs that do not fit them."""
+    predictors = [
+        Predictor.load(path, args.scale, args.device, args.amp, args.classes, args.bilinear)
+        for path in args.model
+    ]
+    predictor = average(predictors, args.model)
+    predictor.tiling, predictor.mirrored = args.tiling, args.tta == 'flip'
+    threshold = predictor.threshold(args.mask_threshold)
+    if not args.no_save:
+        check_form(args.format, [job.target for job in jobs], predictor.masks)
+    if args.rle and len(predictor.masks.values) > 2:
+        raise UserError(
+            f'--rle is of one foreground; {args.model[0]} has {len(predictor.masks.values)} classes'
+        )
+    known = [(job.source, fact) for job, fact in zip(jobs, facts, strict=True) if fact]
+    check_channels(known, predictor.model.n_channels)
+    seen = [predictor.size_seen(fact.size, str(path)) for path, fact in known]
+    width, height = max(seen, key=lambda size: size[0] * size[1], default=(1, 1))
+    tiling = None if predictor.tiling else predictor.tiling_for((height, width))
+    if tiling:
+        print(f'note: memory does not hold {width} x {height} pixels at once: taken by {tiling}')
+    return Prediction(
+        predictor, threshold, args.format, args.batch_size, args.largest_component, bool(args.rle)
     )
+
+
+def run(
+    args: argparse.Namespace,
+    prediction: Prediction,
+    jobs: list[Job],
+    facts: list[PictureFacts | None],
+) -> list[str | None]:
+    """Predict and write each image; returns, for each, why it could not be read, or None."""
+    pixels = {
+        job: fact.size[0] * fact.size[1]
+        for job, fact in zip(jobs, share(facts), strict=True)
+        if fact
+    }
+    outcomes = prediction.outcomes(jobs, lambda job: pixels.get(job, 0))
+    failures: list[str | None] = []
+
+    def finished() -> Iterator[Outcome]:
+        """Each outcome, once it is told."""
+        with tqdm(
+            total=len(jobs), desc='Predicting', unit='img', leave=False,
+            disable=None if len(jobs) > FEW else True,
+        ) as bar:  # fmt: skip
+            for outcome in outcomes:
+                failures.append(None if outcome.failure is None else str(outcome.failure))
+                bar.update()
+                if outcome.failure is None:
+                    tell(outcome, prediction.predictor)
+                    yield outcome
+
+    if args.rle:
+        rows = ((outcome.job.source.name, outcome.runs) for outcome in finished())
+        write_submission(rows, own_part(args.rle, rank()))
+    else:
+        for _ in finished():
+            pass
+    return failures
+
+
+def tell(outcome: Outcome, predictor: Predictor) -> None:
+    """Print an image's shares of the classes, and show it where that was asked for."""
+    job = outcome.job
+    tqdm.write(f'{job.source}{f" -> {job.target}" if job.target else ""}: {outcome.shares}')
+    if job.sheet:
+        show_or_save(shown(job.source, predictor), outcome.indices, job.source.name, job.sheet)
+
+
+def own_part(path: Path, process: int) -> Path:
+    """The submission that a process writes: the file itself where there is one process."""
+    return path if size() == 1 else path.with_name(f'{path.stem}.{process}{path.suffix}')
+
+
+def report(jobs: list[Job], failures: list[str | None], seconds: float) -> int:
+    """Say how it went; the exit code is 1 where some images of many could not be read."""
+    reasons = [reason for reason in failures if reason]
+    if reasons and len(jobs) == 1:
+        raise UserError(reasons[0])
+    if len(jobs) > FEW:
+        done = len(jobs) - len(reasons)
+        print(f'{done} images in {seconds:.1f} s, {done / seconds:.3g} a second')
+    if reasons:
+        print(f'error: {len(reasons)} of {len(jobs)} images could not be read:', file=sys.stderr)
+        print('\n'.join(reasons), file=sys.stderr)
+    return 1 if reasons else 0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -197,7 +197,7 @@ def test_an_image_too_small_for_the_scale_is_refused():
     ('arguments', 'message'),
     [
         (['-i', 'none.jpg'], 'no such input file: none.jpg'),
-        (['-i', '.'], 'no such input file: . (a folder; name the files in it)'),
+        (['-i', 'none*.jpg', 'img.jpg'], 'no such input file: none*.jpg'),
         (['-i', 'img.jpg', 'b.jpg', '-o', 'o.png'], '-o has 1 names for 2 inputs'),
         (['-i', 'img.jpg', '-o', 'o.xyz'], 'cannot write o.xyz; expected a name in .png'),
         (['-i', 'img.jpg', '-o', 'img.jpg'], 'the output img.jpg is an input and would be lost'),
@@ -226,14 +226,21 @@ def test_viz_overwrites_no_input(folder, capsys):
     assert (folder / 'x_VIZ.png').read_bytes() == before
 
 
-def test_a_broken_input_is_found_before_any_mask_is_written(folder, capsys):
-    (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:-100])
+def test_what_headers_say_of_many_inputs_is_found_before_any_mask_is_written(folder, capsys):
     np.save('five.npy', np.zeros((40, 40, 5), np.uint8))
-    for name, message in [('broken.jpg', 'cannot be read'), ('five.npy', 'has 5 channels')]:
+    Image.new('RGB', (8, 40)).save('small.png')
+    for name, message in [('five.npy', 'has 5 channels'), ('small.png', 'the network needs 16')]:
         assert predict.main(['-i', 'img.jpg', name]) == 2
         assert f'{name}' in (err := capsys.readouterr().err)
         assert message in err
         assert not (folder / 'img_OUT.png').exists()
+
+
+def test_a_single_broken_input_is_found_before_the_model_is_loaded(folder, capsys, monkeypatch):
+    (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:-100])
+    monkeypatch.setattr(Predictor, 'load', None)  # calling it would be a TypeError
+    assert predict.main(['-i', 'broken.jpg']) == 2
+    assert 'broken.jpg cannot be read' in capsys.readouterr().err
 
 
 def test_out_of_memory_is_one_message(folder, capsys, monkeypatch):

@@ -12,18 +12,22 @@ from PIL import Image
 from .errors import UserError
 
 ARRAYS = {'.npy', '.pt', '.pth'}
-MAX_PIXELS = 178_956_970  # of Pillow, beyond which a file is taken for an attack on the memory
 GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow's
+
+
+def max_pixels() -> float:
+    """Pillow's limit, 178,956,970 unless lifted; a larger file is an attack on the memory."""
+    return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float('inf')
 
 
 def read_array(path: Path) -> np.ndarray:
     """The array of a file; raises UserError, naming it, where it is missing, broken or another."""
     try:
         array = _numpy_file(path) if path.suffix.lower() == '.npy' else _torch_file(path)
-        if array.ndim < 2 or 0 in array.shape or array.shape[0] * array.shape[1] > MAX_PIXELS:
+        if array.ndim < 2 or 0 in array.shape or array.shape[0] * array.shape[1] > max_pixels():
             raise ValueError(
                 f'array of shape {array.shape}; expected (H, W) or (H, W, C) of 1 to '
-                f'{MAX_PIXELS:,} pixels'
+                f'{max_pixels():,} pixels'
             )
         return np.array(array)
     except (OSError, ValueError, EOFError, MemoryError) as error:

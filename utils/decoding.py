@@ -8,6 +8,8 @@ pixels, C channels.
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +18,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .arrays import (
     ARRAYS,
-    MAX_PIXELS,
     array_pixels,
     channels_error,
     check_unit_range,
+    max_pixels,
     read_array,
     with_channels,
 )
@@ -52,6 +54,7 @@ warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # a limit says 
 ALPHA_COUNTS = {2: 'LA', 4: 'RGBA'}  # the mode in which alpha is one of so many channels
 WITH_ALPHA = ('LA', 'PA', 'RGBA')
 ORIENTATION = 274  # EXIF's tag; from 5 on width and height change places
+BAND_ROWS = 1024  # of a large picture that are copied at a time
 MOVING = ('GIF', 'PNG', 'TIFF', 'WEBP')  # formats whose further pictures are not previews
 
 Picture = Image.Image | np.ndarray
@@ -146,6 +149,37 @@ def examine_picture(path: Path) -> PictureFacts:
     return PictureFacts(size, mode, 1 if mode in GREY_MODES else 3, turned)
 
 
+def examine_header(path: Path) -> PictureFacts:
+    """examine_picture by the file's first bytes alone, which says nothing of the rest.
+
+    Where they say nothing of the orientation, as in PNGs with EXIF at the end, it is upright.
+    """
+    if path.suffix.lower() in ARRAYS:
+        return examine_picture(path)
+    try:
+        with Image.open(path) as picture:
+            check_single(picture, path)
+            size, mode = picture.size, picture.mode
+            # The class's own: that of PNG would decode the whole picture.
+            turn = Image.Image.getexif(picture).get(ORIENTATION, 1)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    check_mode(mode, path)
+    size = size[::-1] if turn in range(5, 9) else size
+    return PictureFacts(size, mode, 1 if mode in GREY_MODES else 3, turn in range(2, 9))
+
+
+@contextmanager
+def pictures_of_any_size() -> Iterator[None]:
+    """No picture is too large inside, in any thread: for files that are no attack."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def check_single(picture: Image.Image, path: Path) -> None:
     """Raise UserError, naming `path`, for a file of several pictures, of which one would count."""
     if picture.format in MOVING and getattr(picture, 'is_animated', False):
@@ -172,8 +206,22 @@ def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
         raise channels_error(path, len(picture.getbands()), channels)
     if picture.mode in ('P', 'PA') and wanted != picture.mode:
         picture = picture.convert('RGBA')  # straight to RGB Pillow warns of some palettes
-    array = np.array(picture if picture.mode == wanted else picture.convert(wanted))
-    return array.reshape(*array.shape[:2], channels)
+    return _converted(picture, wanted, channels)
+
+
+def _converted(picture: Image.Image, mode: str, channels: int) -> np.ndarray:
+    """(H, W, C) uint8 of a picture, converted to `mode`, writable.
+
+    By bands of rows: Pillow's own way holds a large picture three times.
+    """
+    width, height = picture.size
+    pixels = np.empty((height, width, channels), dtype=np.uint8)
+    for top in range(0, height, BAND_ROWS):
+        rows = (0, top, width, min(top + BAND_ROWS, height))
+        band = picture if height <= BAND_ROWS else picture.crop(rows)
+        band = band if band.mode == mode else band.convert(mode)
+        pixels[top : rows[3]] = np.asarray(band).reshape(-1, width, channels)
+    return pixels
 
 
 def check_mode(mode: str, path: Path) -> None:
@@ -202,8 +250,8 @@ def _deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
 def _unreadable(path: Path, error: Exception) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
-            f'{path} is too large: {error}. Expected at most {MAX_PIXELS:,} pixels. Cut it into '
-            'parts.',
+            f'{path} is too large: {error}. Expected at most {max_pixels():,} pixels. Cut it into '
+            'parts; predict.py takes any size with --tile.',
             kind='too large',
         )
     remedy = 'Replace it, or leave it and its partner out.'

@@ -6,16 +6,18 @@
 Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from unet import MIN_SIZE, UNet
 
 from .arrays import array_pixels, channels_error
+from .caching import memory_room
 from .checkpoint import load_checkpoint
 from .data_loading import read_image, resize_image, to_unit_range
 from .decoding import scaled_size
@@ -23,6 +25,14 @@ from .device import Precision, choose_device
 from .dice_score import class_indices, class_probabilities
 from .errors import UserError
 from .mask_values import MaskEncoding, Value, encoding_of
+from .tiling import (
+    Tiling,
+    fitting_tiling,
+    full_size_strips,
+    resized_strips,
+    smaller_tiling,
+    tiled_bands,
+)
 
 DEFAULT_SCALE = 0.5  # of the original, for files that cannot say
 
@@ -33,6 +43,9 @@ class Predictor:
     model: the network. scale: factor of images' width and height. masks: the encoding of the masks
     it learned from, or the value of each class alone. precision: where it runs and how, the CPU
     in float32 unless given.
+
+    tiling: set it to take pictures by such tiles; None takes them whole, or by tiles where memory
+    would not do. mirrored: set it to average with what is found in the mirrored picture.
     """
 
     def __init__(
@@ -45,7 +58,10 @@ class Predictor:
         self.precision = precision or Precision(torch.device('cpu'), amp=False)
         device = self.precision.device
         self.model = model.to(device, memory_format=torch.channels_last).eval()
+        self.models = [self.model]  # whose probabilities are averaged
         self.scale, self.masks = scale, encoding_of(masks)
+        self.tiling: Tiling | None = None
+        self.mirrored = False
 
     @property
     def mask_values(self) -> list[Value]:
@@ -103,12 +119,20 @@ class Predictor:
     def predict_batch(self, images: Tensor) -> Tensor:
         """Probabilities (B, K, H, W) float32 of images (B, C, H, W) at training scale.
 
-        uint8, or float in [0, 1].
+        uint8, or float in [0, 1]. The average over all networks and, with `mirrored`, over the
+        images and their mirror images.
         """
         images = images.to(self.precision.device, memory_format=torch.channels_last)
-        with self.precision.autocast():
-            logits = self.model(to_unit_range(images))
-        return class_probabilities(logits)
+        images = to_unit_range(images)
+        total = None
+        for model in self.models:
+            for mirrored in (False, True)[: 1 + self.mirrored]:
+                with self.precision.autocast():
+                    logits = model(images.flip(3) if mirrored else images)
+                found = class_probabilities(logits)
+                found = found.flip(3) if mirrored else found
+                total = found if total is None else total.add_(found)
+        return total.div_(len(self.models) * (1 + self.mirrored))
 
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Class indices (H, W) uint8 of an image, which is as for predict_probabilities.
@@ -136,7 +160,7 @@ class Predictor:
             raise channels_error(Path('the image'), channels, self.model.n_channels)
         # torch warns of arrays that cannot be written to, as those of Pillow's pictures.
         tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
-        seen = self._size_seen((width, height), 'an image')
+        seen = self.size_seen((width, height), 'an image')
         return self._probabilities(resize_image(tensor, seen), (width, height))
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
@@ -150,11 +174,18 @@ class Predictor:
         reduced size: by half a grey level on average in what the network sees. Raises UserError
         for a file that cannot be read.
         """
-        image, size = read_image(Path(path), self.model.n_channels, self.scale)
-        self._size_seen(size, str(path))
-        return self._probabilities(image, size)
+        return self._probabilities(*self.read_file(Path(path)))
 
-    def _size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
+    def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
+        """A picture file as (C, h, w) at training scale, and its own (width, height).
+
+        Raises UserError for a file that cannot be read or is too small at this scale.
+        """
+        image, size = read_image(path, self.model.n_channels, self.scale)
+        self.size_seen(size, str(path))
+        return image, size
+
+    def size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
         """(width, height) in which the network sees an image of `size`; UserError if too small."""
         seen = scaled_size(size, self.scale)
         if min(seen) < MIN_SIZE:
@@ -165,10 +196,90 @@ class Predictor:
             )
         return seen
 
-    @torch.inference_mode()
     def _probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Probabilities, at (width, height) `size`, of an image (C, H, W) at training scale."""
-        probabilities = self.predict_batch(image[None])
-        if probabilities.shape[1] == 2:
-            probabilities = probabilities[:, 1:]
-        return F.interpolate(probabilities, size[::-1], mode='bilinear')[0]
+        return torch.cat(list(self._alone(image, size)), dim=1)
+
+    def strips(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> Iterator[Iterator[Tensor]]:
+        """For each image its probabilities (K, rows, W), from top to bottom.
+
+        images: (C, h, w) each, at training scale; those of one size that stand together are
+        predicted together. sizes: (width, height) to have. K is as in predict_probabilities. An
+        image that memory could not hold is predicted by tiles while its strips are read.
+        """
+        pairs = zip(images, sizes, strict=True)
+        for shape, group in groupby(pairs, key=lambda pair: pair[0].shape):
+            alike = list(group)
+            fit = len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None
+            together = self._together([image for image, _ in alike]) if fit else None
+            for k, (image, size) in enumerate(alike):
+                if together is None:
+                    yield self._alone(image, size)
+                else:
+                    yield full_size_strips(together[k], size)
+
+    def tiling_for(self, size: tuple[int, int], count: int = 1) -> Tiling | None:
+        """Tiles for `count` images (h, w) at training scale; None takes them whole."""
+        if self.tiling:
+            return self.tiling if max(size) > self.tiling.side else None
+        room = _room(self.precision.device) // count
+        wide = self.precision.name == 'fp32'
+        return fitting_tiling(size, self.model.base_channels, room, wide) if room else None
+
+    def _foreground(self, images: Tensor) -> Tensor:
+        """predict_batch, of two classes the second alone."""
+        probabilities = self.predict_batch(images)
+        return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+
+    def _together(self, images: list[Tensor]) -> Tensor | None:
+        """Probabilities (B, K, h, w) of images in one batch; None where memory runs out."""
+        try:
+            return self._foreground(torch.stack(images))
+        except torch.OutOfMemoryError:
+            return None
+
+    @torch.inference_mode()
+    def _alone(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """The strips of one image; where memory runs out, by smaller and smaller tiles."""
+        tiling, done = self.tiling_for(image.shape[1:]), 0
+        while done < size[1]:
+            done = yield from self._attempt(image, size, tiling, done)
+            # Outside the handler, whose error holds on to the maps of the attempt.
+            tiling = smaller_tiling(tiling, image.shape[1:])
+
+    def _attempt(
+        self, image: Tensor, size: tuple[int, int], tiling: Tiling | None, done: int
+    ) -> Generator[Tensor, None, int]:
+        """Strips from row `done` on; returns the rows done when memory ran out, or else all."""
+        row, (height, width) = 0, image.shape[1:]
+        try:
+            for strip in self._strips(image, size, tiling):
+                row += strip.shape[1]
+                if row > done:  # else it was given before memory ran out
+                    yield strip[:, done - row :]
+                    done = row
+        except torch.OutOfMemoryError:
+            smaller = smaller_tiling(tiling, (height, width))
+            if smaller is None:
+                raise
+            print(f'note: out of memory; {width} x {height} pixels go on by {smaller}')
+        return done
+
+    def _strips(
+        self, image: Tensor, size: tuple[int, int], tiling: Tiling | None
+    ) -> Iterator[Tensor]:
+        if tiling is None:
+            return full_size_strips(self._foreground(image[None])[0], size)
+        bands = tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiling)
+        return resized_strips(bands, image.shape[1], size)
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that predicting may take; 0 where nobody can tell."""
+    if device.type != 'cuda':
+        return memory_room(0)
+    # What torch keeps for later counts as taken with the driver.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
