@@ -105,11 +105,14 @@ class BasicDataset(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        pair = self.pairs[index]
-        image = load_image(pair.image, self.channels, self.scale)
-        mask = load_mask(pair.mask, self.masks, self.scale, self.sizes[index])
+        mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
+        return {'image': self.image(index), 'mask': mask}
+
+    def image(self, index: int) -> Tensor:
+        """The image of an item."""
+        image = load_image(self.pairs[index].image, self.channels, self.scale)
         # One type for all items, or they would make no batch.
-        return {'image': to_unit_range(image) if self.deep else image, 'mask': mask}
+        return to_unit_range(image) if self.deep else image
 
 
 class CarvanaDataset(BasicDataset):
