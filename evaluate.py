@@ -75,7 +75,7 @@ from utils.distributed import gather_shares, is_main, local_main_first, processe
 from utils.files import whole_file
 from utils.inference import Predictor
 from utils.metrics import count_pixels
-from utils.report import write_page
+from utils.report import Shown, write_page
 from utils.score_summary import Conditions, csv_rows, format_scores, summarize_all
 from utils.scoring import Counts, FullSizeMasks, count_images, full_size_batch, predict_item
 from utils.tracking import append_csv
@@ -126,23 +126,22 @@ def score(args: argparse.Namespace) -> None:
     workers = default_workers(device) if args.workers is None else args.workers
     items = dataset if args.at_scale else FullSizeMasks(dataset)
     loader = make_loader(items, share(batches), workers, device, full_size_batch)
-    settings = (threshold, args.boundary_tolerance, args.threshold_sweep)
-    counts = count_images(predictor, loader, *settings)
-    if not is_main():
-        return
-    order = [position for batch in batches for position in batch]
-    scores = report(args, predictor, dataset, counts, order)
-    if args.report:
-        page = draw_page(args, scores, predictor, items, dataset)
-        args.report.mkdir(exist_ok=True)
-        with whole_file(args.report / 'index.html') as part:
-            part.write_text(page, encoding='utf-8')
-        print(f'report: {args.report / "index.html"}')
+    conditions = Conditions(
+        args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
+        args.boundary_tolerance,
+    )  # fmt: skip
+    tolerance, sweep = args.boundary_tolerance, args.threshold_sweep
+    counts = count_images(predictor, loader, threshold, tolerance, sweep)
+    if is_main():
+        order = [position for batch in batches for position in batch]
+        scores = report(args, conditions, dataset, counts, order)
+        if args.report:
+            write_report(args, scores, conditions, predictor, items, dataset)
 
 
 def report(
     args: argparse.Namespace,
-    predictor: Predictor,
+    conditions: Conditions,
     dataset: BasicDataset,
     counts: Counts,
     order: list[int],
@@ -152,11 +151,6 @@ def report(
     order: the positions in the dataset of the N images.
     """
     ids = [dataset.ids[position] for position in order]
-    threshold = predictor.threshold(args.mask_threshold)
-    conditions = Conditions(
-        args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
-        args.boundary_tolerance,
-    )  # fmt: skip
     scores = summarize_all(counts, conditions, dataset.masks, ids)
     print(conditions.describe(len(ids)))
     for note in dataset.scan.notes(dataset.masks, dataset.channels):
@@ -171,35 +165,35 @@ def report(
     return scores
 
 
-def draw_page(
+def write_report(
     args: argparse.Namespace,
     scores: dict,
+    conditions: Conditions,
     predictor: Predictor,
     items: BasicDataset | FullSizeMasks,
     dataset: BasicDataset,
-) -> str:
-    """The HTML page of --report: the scores, and the worst and the median images."""
-    threshold = predictor.threshold(args.mask_threshold)
-    ranking = scores['ranking']
-    middle = sorted({(len(ranking) - 1) // 2, len(ranking) // 2}) if ranking else []
-    chosen = {'Worst images': range(len(ranking))[: args.worst], 'Median images': middle}
+) -> None:
+    """Write the page of --report; its images, the worst and the median ones, are predicted anew."""
 
-    def shown(place: int) -> tuple:
+    def shown(row: dict) -> Shown:
         """An image of the ranking with its masks."""
-        name, dice = ranking[place]['image'], ranking[place]['dice']
-        item = items[dataset.ids.index(name)]
-        return f'{name}: Dice {dice:.4f}', *predict_item(predictor, item, threshold)
+        item = items[dataset.ids.index(row['image'])]
+        image, truth, predicted = predict_item(predictor, item, conditions.threshold)
+        return Shown(f'{row["image"]}: Dice {row["dice"]:.4f}', image, truth, predicted)
 
-    checkpoint = load_checkpoint(args.model)
+    ranking = scores['ranking']
+    middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
+    chosen = {'Worst images': ranking[: args.worst], 'Median images': ranking[middle]}
+    pictures = {title: map(shown, rows) for title, rows in chosen.items() if rows}
     settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
-    settings |= {'images scored': scores['images'], 'scale': predictor.scale}
-    settings |= {'scored at': 'that scale' if args.at_scale else "the masks' own size"}
-    settings |= {'threshold': threshold, 'precision': predictor.precision.name}
-    settings |= {'network': checkpoint.model, 'mask values': dataset.masks.values}
-    if checkpoint.training:
-        settings['training'] = checkpoint.training['args']
-    pictures = {title: map(shown, places) for title, places in chosen.items()}
-    return write_page(scores, settings, dataset.masks.titles, pictures)
+    settings |= conditions.settings() | {'precision': predictor.precision.name}
+    settings |= load_checkpoint(args.model).settings()
+    args.report.mkdir(exist_ok=True)
+    page = args.report / 'index.html'
+    with whole_file(page) as part:
+        text = write_page(scores, settings, dataset.masks.titles, pictures)
+        part.write_text(text, encoding='utf-8')
+    print(f'report: {page}')
 
 
 def check_outputs(*files: Path | None, folder: Path | None = None) -> None:
@@ -219,7 +213,7 @@ def check_outputs(*files: Path | None, folder: Path | None = None) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     args = get_args(argv)
-    args.command = shlex.join(['evaluate.py', *(sys.argv[1:] if argv is None else argv)])
+    args.command = shlex.join(['python', 'evaluate.py', *(sys.argv[1:] if argv is None else argv)])
     return run_program(score, args)
 
 

@@ -127,7 +127,9 @@ def format_table(scores: dict) -> str:
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
         figures = ''.join(f'{number(row[name]):>8}' for name in names)
         lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
-    lines.append(f'dice_reference {number(scores["dice_reference"])} (batch means averaged)')
+    lines.append(
+        f'dice_reference {number(scores["dice_reference"])} (at scale, batch means averaged)'
+    )
     return '\n'.join(line.rstrip() for line in lines)
 
 

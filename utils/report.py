@@ -2,8 +2,10 @@
 
 import base64
 import io
+import math
 from collections.abc import Iterable
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,7 +20,7 @@ MOST_CLASSES = 20  # whose confusion matrix is shown
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
   color: #222; background: #fff }
-table { border-collapse: collapse; margin: .5em 0 1.5em }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: .5em 0 1.5em }
 th, td { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: right }
 th:first-child, td:first-child { text-align: left }
 .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-bottom: 1.5em }
@@ -28,20 +30,28 @@ code { overflow-wrap: anywhere } .key { display: inline-block; width: 1em; heigh
 """.strip()
 LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
 
-Shown = tuple[str, np.ndarray, np.ndarray, np.ndarray]  # title, image, truth, prediction
+NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
+
+
+class Shown(NamedTuple):
+    """An image to show: (H, W, C), with its truth and prediction (H, W), of one size."""
+
+    title: str
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
 
 
 def write_page(
     scores: dict,
-    settings: dict[str, object],
+    settings: dict[str, str],
     titles: list[str],
     shown: dict[str, Iterable[Shown]],
 ) -> str:
     """The page's HTML.
 
     scores: of score_summary.summarize_all. settings: what else is to be said of the evaluation, as
-    name and value. titles: of the classes. shown: pictures under their headings, each with its
-    title, image (H, W, C), truth and prediction (H, W), the latter two of one size.
+    name and value. titles: of the classes. shown: images to show under their headings.
     """
     heading = f'Scores of {scores["model"]}'
     parts = [
@@ -86,10 +96,14 @@ def table(head: list[str], rows: list[list[object]], code: bool = False) -> str:
 
 
 def histogram(values: list[float]) -> str:
-    """An SVG picture of how many values in [0, 1] lie in each of BINS parts of it."""
+    """An SVG picture of how many values in [0, 1] lie in each of BINS parts up to 1.
+
+    It begins at the tenth below the lowest value: good networks differ in the last one.
+    """
     if not values:
         return '<p class="note">No image has a foreground to score.</p>'
-    counts, _ = np.histogram(values, bins=BINS, range=(0, 1))
+    low = min(0.9, math.floor(10 * min(values)) / 10)
+    counts, edges = np.histogram(values, bins=BINS, range=(low, 1))
     bar, height, top = 30, 160, counts.max()
     parts = []
     for k, count in enumerate(counts.tolist()):
@@ -103,7 +117,7 @@ def histogram(values: list[float]) -> str:
                 f'<text x="{19 + (k + 0.5) * bar}" y="{15 + height - tall:.1f}">{count}</text>'
             )
         if k % 2 == 0:
-            parts.append(f'<text x="{20 + k * bar}" y="{height + 36}">{k / BINS:g}</text>')
+            parts.append(f'<text x="{20 + k * bar}" y="{height + 36}">{edges[k]:.3g}</text>')
     width = 40 + BINS * bar
     parts.append(f'<text x="{20 + BINS * bar}" y="{height + 36}">1</text>')
     label = f'Histogram of the Dice of {len(values)} images'
@@ -114,15 +128,14 @@ def histogram(values: list[float]) -> str:
     )
 
 
-def picture(image: Image.Image, text: str) -> str:
-    """An image within the page, with its caption, which is also what stands in for it."""
+def picture(image: Image.Image, caption: str, text: str) -> str:
+    """An image within the page, with its caption, and the text that stands in for it."""
     file = io.BytesIO()
     image.save(file, 'PNG', optimize=True)
     data = base64.b64encode(file.getvalue()).decode('ascii')
-    text = escape(text)
     return (
-        f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-        f'<figcaption>{text}</figcaption></figure>'
+        f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+        f'<figcaption>{escape(caption)}</figcaption></figure>'
     )
 
 
@@ -138,7 +151,7 @@ def _pictures(shown: Shown) -> str:
     # The mean of each box of pixels: the nearest one would lose what is thin.
     errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
     images = {'image': base} | tinted | {'errors': errors}
-    figures = '\n'.join(picture(image, name) for name, image in images.items())
+    figures = '\n'.join(picture(drawn, name, f'{title}: {name}') for name, drawn in images.items())
     return f'<h3>{escape(title)}</h3>\n<div class="pictures">\n{figures}\n</div>'
 
 
@@ -165,7 +178,7 @@ def _summary(scores: dict) -> str:
 def _classes(scores: dict, titles: list[str]) -> str:
     names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
     names.append('boundary_f_per_image')
-    head = [name.replace('_', ' ').replace('dataset', '(all pixels)') for name in names]
+    head = [' '.join(NAMES.get(word, word) for word in name.split('_')) for name in names]
     rows = [
         [title, f'{100 * (row["share"] or 0):.3g} %', *(row[name] for name in names)]
         for title, row in zip(titles, scores['classes'], strict=True)

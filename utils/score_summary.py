@@ -26,8 +26,21 @@ class Conditions:
 
     def describe(self, images: int) -> str:
         """The first line of a report."""
-        size = 'there' if self.at_scale else "at the masks' own size"
-        return f'{self.model}: {images} images at scale {self.scale:g}, scored {size}'
+        return f'{self.model}: {images} images at scale {self.scale:g}, scored at {self.size}'
+
+    @property
+    def size(self) -> str:
+        """The size that is scored at, in words."""
+        return 'that scale' if self.at_scale else "the masks' own size"
+
+    def settings(self) -> dict[str, str]:
+        """All but the model by name, as text."""
+        return {
+            'scale': f'{self.scale:g}',
+            'scored at': self.size,
+            'threshold': f'{self.threshold:g}',
+            'boundary tolerance': f'{self.tolerance} pixels',
+        }
 
 
 def summarize_all(
@@ -38,7 +51,7 @@ def summarize_all(
     ids: of the N images, in the order of the counts. Beside metrics.summarize's: `dice_interval`,
     of the mean over images; `boundary_f_per_image`, here and in each of `classes`; `confusion`,
     pixels by true class (rows) and predicted class; `ceiling`, the Dice that the scale allows;
-    `threshold_sweep` and `best_threshold`; `ranking`, positions and Dice from the worst image on.
+    `threshold_sweep` and `best_threshold`; `ranking`, ids and Dice from the worst image on.
     """
     scores = {'model': conditions.model, 'scale': conditions.scale}
     scores |= {'at_scale': conditions.at_scale, 'threshold': conditions.threshold}
@@ -100,6 +113,8 @@ def format_scores(scores: dict, worst: int) -> str:
                 f'{row["threshold"]:9.2f}{number(row["dice_dataset"]):>20}'
                 f'{number(row["dice_per_image"]):>22}{mark}'
             )
+        if scores['best_threshold']:
+            lines.append(f'best with predict.py --mask-threshold {scores["best_threshold"]:g}')
     shown = scores['ranking'][:worst]
     if shown:
         lines += ['', 'worst images']
