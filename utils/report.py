@@ -21,11 +21,14 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
   color: #222; background: #fff }
 table { display: block; overflow-x: auto; border-collapse: collapse; margin: .5em 0 1.5em }
-th, td { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left }
+th, td { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left }
+.numbers th, .numbers td { text-align: right }
+.numbers td { white-space: nowrap }
+.numbers th:first-child, .numbers td:first-child { text-align: left }
+.text td:last-child { overflow-wrap: anywhere } .text td:first-child { white-space: nowrap }
 .pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-bottom: 1.5em }
 figure { margin: 0 } img { width: 100%; height: auto } figcaption, .note { color: #555 }
-code { overflow-wrap: anywhere } .key { display: inline-block; width: 1em; height: 1em;
+.key { display: inline-block; width: 1em; height: 1em;
   vertical-align: -.15em; border: 1px solid #888 }
 """.strip()
 LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
@@ -56,7 +59,6 @@ def write_page(
     heading = f'Scores of {scores["model"]}'
     parts = [
         f'<h1>{escape(heading)}</h1>',
-        table(['', ''], [[name, value] for name, value in settings.items()], code=True),
         '<h2>Scores</h2>',
         _summary(scores),
         _classes(scores, titles),
@@ -68,12 +70,8 @@ def write_page(
     if 'threshold_sweep' in scores:
         parts += ['<h2>Thresholds</h2>', _sweep(scores)]
     for title, images in shown.items():
-        parts += [f'<h2>{escape(title)}</h2>', *map(_pictures, images)]
-    keys = ' '.join(
-        f'<span class="key" style="background: rgb{colour}"></span> {escape(name)}'
-        for name, colour in LEGEND.items()
-    )
-    parts.append(f'<p class="note">Errors: {keys}</p>')
+        parts += [f'<h2>{escape(title)}</h2>', _legend(), *map(_pictures, images)]
+    parts += ['<h2>Settings</h2>', table([], [list(item) for item in settings.items()], text=True)]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -83,16 +81,14 @@ def write_page(
     )
 
 
-def table(head: list[str], rows: list[list[object]], code: bool = False) -> str:
-    """An HTML table; floats with four digits, None as a dash. code: the last column is code."""
-    lines = [''.join(f'<th>{escape(cell)}</th>' for cell in head)] if any(head) else []
+def table(head: list[str], rows: list[list[object]], text: bool = False) -> str:
+    """An HTML table; floats with four digits, None as a dash. text: of words, not of numbers."""
+    lines = [''.join(f'<th>{escape(cell)}</th>' for cell in head)] if head else []
     for row in rows:
         cells = [escape(number(c) if c is None or isinstance(c, float) else str(c)) for c in row]
-        if code:
-            cells[-1] = f'<code>{cells[-1]}</code>'
         lines.append(''.join(f'<td>{cell}</td>' for cell in cells))
     body = '\n'.join(f'<tr>{line}</tr>' for line in lines)
-    return f'<table>\n{body}\n</table>'
+    return f'<table class="{"text" if text else "numbers"}">\n{body}\n</table>'
 
 
 def histogram(values: list[float]) -> str:
@@ -131,12 +127,20 @@ def histogram(values: list[float]) -> str:
 def picture(image: Image.Image, caption: str, text: str) -> str:
     """An image within the page, with its caption, and the text that stands in for it."""
     file = io.BytesIO()
-    image.save(file, 'PNG', optimize=True)
+    image.save(file, 'PNG')
     data = base64.b64encode(file.getvalue()).decode('ascii')
     return (
         f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{data}">'
         f'<figcaption>{escape(caption)}</figcaption></figure>'
     )
+
+
+def _legend() -> str:
+    keys = ' '.join(
+        f'<span class="key" style="background: rgb{colour}"></span> {escape(name)}'
+        for name, colour in LEGEND.items()
+    )
+    return f'<p class="note">Errors: {keys}</p>'
 
 
 def _pictures(shown: Shown) -> str:
@@ -172,7 +176,7 @@ def _summary(scores: dict) -> str:
         why = f'what scale {scores["scale"]:g} allows: the truth scaled down and up again'
         rows.append(['ceiling, all pixels together', scores['ceiling']['dice_dataset'], why])
         rows.append(['ceiling, mean over the images', scores['ceiling']['dice_per_image'], why])
-    return table(['figure', 'value', ''], rows)
+    return table(['figure', 'value', ''], rows, text=True)
 
 
 def _classes(scores: dict, titles: list[str]) -> str:
