@@ -30,7 +30,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group('Evaluation')
     add = group.add_argument
     add('--scale', '-s', type=number_in(float, 0, 1, above=True), metavar='SCALE',
-        help="scale factor of images and masks (default: the checkpoint's, else 0.5)")
+        help="scale factor of the images (default: the checkpoint's, else 0.5)")
     add('--batch-size', '-b', type=number_in(int, 1), default=1, metavar='B',
         help='images at a time; changes no score but dice_reference (default: %(default)s)')
     add('--at-scale', action='store_true',
@@ -39,6 +39,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='minimum probability of the foreground, with 1 or 2 classes (default: 0.5)')
     add('--threshold-sweep', action='store_true',
         help='score at thresholds of 0.05 to 0.95 too, with 1 or 2 classes')
+    # Two pixels: by so much do two people differ who draw one outline.
     add('--boundary-tolerance', type=number_in(int, 0), default=2, metavar='PIXELS',
         help='how far outlines may be apart for the boundary F-score (default: %(default)s)')
     add_device_options(group)

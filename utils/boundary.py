@@ -17,8 +17,6 @@ from torch.nn import functional as F
 
 from .dice_score import IGNORE
 
-TOLERANCE = 2  # pixels: what two people who draw the same outline differ by
-
 
 def count_boundary(predicted: Tensor, truth: Tensor, n_classes: int, tolerance: int) -> Tensor:
     """Outline pixels of each class but the background, (K, 4) int64 on the same device.
