@@ -2,11 +2,13 @@
 
     python evaluate.py -m checkpoints/best.pth
     python evaluate.py -m checkpoints/best.pth --images test/imgs --masks test/masks --json s.json
-    python evaluate.py -m MODEL.pth --scale 0.1 --amp --csv per_image.csv
+    python evaluate.py -m checkpoints/best.pth --report scores --threshold-sweep
+    python evaluate.py -m MODEL.pth --scale 0.1 --amp --at-scale --csv per_image.csv
     torchrun --nproc-per-node=4 evaluate.py -m checkpoints/best.pth      # the same scores
 
-Dice, IoU, precision and recall from exact counts of pixels, at the scale of training. "Dataset"
-is the ratio over all pixels of all images, "per image" the mean of the images' ratios.
+Dice, IoU, precision and recall from exact counts of pixels, at the masks' own size: what predict.py
+writes is compared with the file. "Dataset" is the ratio over all pixels of all images, "per image"
+the mean of the images' ratios.
 """
 
 import argparse
@@ -28,13 +30,24 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group('Evaluation')
     add = group.add_argument
     add('--scale', '-s', type=number_in(float, 0, 1, above=True), metavar='SCALE',
-        help="scale factor of images and masks (default: the checkpoint's, else 0.5)")
+        help="scale factor of the images (default: the checkpoint's, else 0.5)")
     add('--batch-size', '-b', type=number_in(int, 1), default=1, metavar='B',
         help='images at a time; changes no score but dice_reference (default: %(default)s)')
+    add('--at-scale', action='store_true',
+        help='score at --scale, as training does (default: at the size of the mask files)')
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability of the foreground, with 1 or 2 classes (default: 0.5)')
+    add('--threshold-sweep', action='store_true',
+        help='score at thresholds of 0.05 to 0.95 too, with 1 or 2 classes')
+    # Two pixels: by so much do two people differ who draw one outline.
+    add('--boundary-tolerance', type=number_in(int, 0), default=2, metavar='PIXELS',
+        help='how far outlines may be apart for the boundary F-score (default: %(default)s)')
     add_device_options(group)
     add = parser.add_argument_group('Output').add_argument
+    add('--worst', type=number_in(int, 0), default=5, metavar='N',
+        help='how many of the worst images to list and to show (default: %(default)s)')
+    add('--report', type=Path, metavar='DIR',
+        help='write a page with tables and pictures, DIR/index.html')
     add('--json', type=Path, metavar='FILE', help='write all scores')
     add('--csv', type=Path, metavar='FILE', help='write counts and scores of each image and class')
     add_debug_option(parser)
@@ -46,6 +59,7 @@ if __name__ == '__main__':
     get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
 
 import json
+import shlex
 
 import torch
 from torch import Tensor
@@ -54,13 +68,17 @@ from tqdm import tqdm
 
 from unet import UNet
 from utils.batches import make_loader, same_size_batches
+from utils.checkpoint import load_checkpoint
 from utils.data_loading import BasicDataset, to_device
 from utils.device import Precision, default_workers
 from utils.dice_score import class_indices, class_probabilities
 from utils.distributed import gather_shares, is_main, local_main_first, processes, share
 from utils.files import whole_file
 from utils.inference import Predictor
-from utils.metrics import count_pixels, format_table, image_rows, summarize
+from utils.metrics import count_pixels
+from utils.report import Shown, write_page
+from utils.score_summary import Conditions, csv_rows, format_scores, summarize_all
+from utils.scoring import Counts, FullSizeMasks, count_images, full_size_batch, predict_item
 from utils.tracking import append_csv
 
 
@@ -90,9 +108,14 @@ def evaluate(
 @processes()
 def score(args: argparse.Namespace) -> None:
     """Evaluate as the command line says, each process its share; the main one reports on all."""
-    check_outputs(args.json, args.csv)
+    check_outputs(args.json, args.csv, folder=args.report)
     predictor = Predictor.load(args.model, args.scale, args.device, args.amp)
     model, threshold = predictor.model, predictor.threshold(args.mask_threshold)
+    if args.threshold_sweep and model.n_classes > 2:
+        raise UserError(
+            f'--threshold-sweep acts on 1 or 2 classes; the model has {model.n_classes}, of which '
+            'the most probable is taken. Leave it out.'
+        )
     with local_main_first():
         dataset = BasicDataset(
             args.images, args.masks, predictor.scale, args.mask_suffix,
@@ -100,49 +123,99 @@ def score(args: argparse.Namespace) -> None:
         )  # fmt: skip
     dataset.check_sizes()
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, args.batch_size)
-    workers = default_workers(predictor.precision.device) if args.workers is None else args.workers
-    loader = make_loader(dataset, share(batches), workers, predictor.precision.device)
-    counts = evaluate(model, loader, predictor.precision, threshold)
+    device = predictor.precision.device
+    workers = default_workers(device) if args.workers is None else args.workers
+    items = dataset if args.at_scale else FullSizeMasks(dataset)
+    loader = make_loader(items, share(batches), workers, device, full_size_batch)
+    conditions = Conditions(
+        args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
+        args.boundary_tolerance,
+    )  # fmt: skip
+    tolerance, sweep = args.boundary_tolerance, args.threshold_sweep
+    counts = count_images(predictor, loader, threshold, tolerance, sweep)
     if is_main():
         order = [position for batch in batches for position in batch]
-        report(args, predictor.scale, dataset, counts, order)
+        scores = report(args, conditions, dataset, counts, order)
+        if args.report:
+            write_report(args, scores, conditions, predictor, items, dataset)
 
 
 def report(
-    args: argparse.Namespace, scale: float, dataset: BasicDataset, counts: Tensor, order: list[int]
-) -> None:
-    """Print the scores of counts (N, K, 3), and write the files asked for.
+    args: argparse.Namespace,
+    conditions: Conditions,
+    dataset: BasicDataset,
+    counts: Counts,
+    order: list[int],
+) -> dict:
+    """Print the scores of N images, write the files asked for, and return the scores.
 
     order: the positions in the dataset of the N images.
     """
-    scores = {'model': args.model, 'scale': scale}
-    scores |= summarize(counts, dataset.mask_values, args.batch_size, dataset.masks.names)
-    print(f'{args.model}: {len(order)} images at scale {scale:g}')
+    ids = [dataset.ids[position] for position in order]
+    scores = summarize_all(counts, conditions, dataset.masks, ids)
+    print(conditions.describe(len(ids)))
     for note in dataset.scan.notes(dataset.masks, dataset.channels):
         print(note)
-    print(format_table(scores))
+    print(format_scores(scores, args.worst))
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
-        ids = [dataset.ids[position] for position in order]
-        rows = image_rows(counts, ids, dataset.masks.names)
         with whole_file(args.csv) as part:
-            append_csv(part, rows)
+            append_csv(part, csv_rows(counts, ids, dataset.masks.names))
+    return scores
 
 
-def check_outputs(*paths: Path | None) -> None:
-    """Raise UserError, before anything is computed, for a file whose folder is not there."""
-    for path in paths:
+def write_report(
+    args: argparse.Namespace,
+    scores: dict,
+    conditions: Conditions,
+    predictor: Predictor,
+    items: BasicDataset | FullSizeMasks,
+    dataset: BasicDataset,
+) -> None:
+    """Write the page of --report; its images, the worst and the median ones, are predicted anew."""
+
+    def shown(row: dict) -> Shown:
+        """An image of the ranking with its masks."""
+        item = items[dataset.ids.index(row['image'])]
+        image, truth, predicted = predict_item(predictor, item, conditions.threshold)
+        return Shown(f'{row["image"]}: Dice {row["dice"]:.4f}', image, truth, predicted)
+
+    ranking = scores['ranking']
+    middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
+    chosen = {'Worst images': ranking[: args.worst], 'Median images': ranking[middle]}
+    pictures = {title: map(shown, rows) for title, rows in chosen.items() if rows}
+    settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
+    settings |= conditions.settings() | {'precision': predictor.precision.name}
+    settings |= load_checkpoint(args.model).settings()
+    args.report.mkdir(exist_ok=True)
+    page = args.report / 'index.html'
+    with whole_file(page) as part:
+        text = write_page(scores, settings, dataset.masks.titles, pictures)
+        part.write_text(text, encoding='utf-8')
+    print(f'report: {page}')
+
+
+def check_outputs(*files: Path | None, folder: Path | None = None) -> None:
+    """Raise UserError, before anything is computed, for what could not be written.
+
+    Files whose folder is not there, and a folder that is a file or in none.
+    """
+    for path in (*files, folder):
         if path and not path.parent.is_dir():
             raise UserError(f'{path} cannot be written: no folder {path.parent}. Make it first.')
-        if path and path.is_dir():
+        if path and path != folder and path.is_dir():
             raise UserError(f'{path} is a folder; name a file to write')
+    if folder and folder.exists() and not folder.is_dir():
+        raise UserError(f'{folder} is a file; name a folder to write the report into')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return run_program(score, get_args(argv))
+    args = get_args(argv)
+    args.command = shlex.join(['python', 'evaluate.py', *(sys.argv[1:] if argv is None else argv)])
+    return run_program(score, args)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,13 @@ from pathlib import Path
 
 from utils.errors import UserError, first_few, run_program
 from utils.options import add_data_options, add_debug_option, channel_count, number_in
-from utils.training_options import add_mask_options, add_model_options, add_optimization_options
+from utils.training_options import (
+    add_mask_options,
+    add_model_options,
+    add_optimization_options,
+    add_split_options,
+    settle_split,
+)
 
 
 # fmt: off
@@ -29,10 +35,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     add_data_options(group)
     add('--scale', '-s', type=number_in(float, 0, 1, above=True), default=0.5, metavar='SCALE',
         help='downscaling factor of the images (default: %(default)s)')
-    add('--validation', '-v', type=number_in(float, 0, 100), default=10.0, metavar='VAL',
-        help='percent of the data used as validation, 0-100 (default: 10)')
-    add('--split', choices=['group', 'random'], default='group',
-        help='what validation holds: whole Carvana cars, or single images (default: group)')
+    add_split_options(group)
     add('--check', action='store_true',
         help='report what the data holds and all that is wrong with it, and train nothing')
     add('--json', type=Path, metavar='FILE', help="write --check's report")
@@ -62,6 +65,8 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     args = parser.parse_args(argv)
     if args.json and not args.check:
         parser.error('--json writes the report of --check; add that, or leave --json out')
+    if defaults is None:  # a resumed run's settings have been through this
+        settle_split(parser, args)
     return args
 # fmt: on
 

@@ -228,9 +228,10 @@ def test_evaluate_gives_the_same_files_and_prints_once(folder, capsys):
     data_set(folder, 7)
     data_set(folder, 2, size=(40, 40), names=['a', 'zz'])
     network_of(folder / 'm.pth')
-    assert evaluate.main([*EVALUATE, '--json', 'one.json', '--csv', 'one.csv']) == 0
+    options = [*EVALUATE, '--threshold-sweep', '-s', '0.5', '--worst', '3']
+    assert evaluate.main([*options, '--json', 'one.json', '--csv', 'one.csv']) == 0
     printed = capsys.readouterr().out
-    together = [*EVALUATE, '--json', 'two.json', '--csv', 'two.csv']
+    together = [*options, '--json', 'two.json', '--csv', 'two.csv']
     assert run_together(lambda rank: evaluate.main(together), folder) == [0, 0]
     assert (folder / 'one.csv').read_bytes() == (folder / 'two.csv').read_bytes()
     assert json.loads((folder / 'one.json').read_text()) == json.loads(

@@ -9,6 +9,7 @@ from PIL import Image
 from test_predict import brightness_network, save
 
 import evaluate
+from utils import inference
 
 
 @pytest.fixture
@@ -92,13 +93,15 @@ def test_the_threshold_is_refused_for_more_than_two_classes(folder, capsys):
     data = ['--images', 'imgs', '--masks', 'masks']
     assert evaluate.main(['-m', 'four.pth', *data, '-t', '0.5']) == 2
     assert '--mask-threshold acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
+    assert evaluate.main(['-m', 'four.pth', *data, '--threshold-sweep']) == 2
+    assert '--threshold-sweep acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
 
 
 def test_amp_runs_the_network_in_bfloat16(folder, monkeypatch):
     seen = []
-    real = evaluate.class_probabilities
+    real = inference.class_probabilities
     monkeypatch.setattr(
-        evaluate, 'class_probabilities', lambda logits: seen.append(logits.dtype) or real(logits)
+        inference, 'class_probabilities', lambda logits: seen.append(logits.dtype) or real(logits)
     )
     scores('--amp')
     assert str(seen[0]) == 'torch.bfloat16'
@@ -111,6 +114,10 @@ def test_mistakes_come_before_the_work(folder, capsys):
     (folder / 'taken').mkdir()
     assert evaluate.main(['-m', 'm.pth', *data, '--csv', 'taken']) == 2
     assert 'taken is a folder; name a file' in capsys.readouterr().err
+    assert evaluate.main(['-m', 'm.pth', *data, '--report', 'no/r']) == 2
+    assert 'no/r cannot be written: no folder no' in capsys.readouterr().err
+    assert evaluate.main(['-m', 'm.pth', *data, '--report', 'm.pth']) == 2
+    assert 'm.pth is a file; name a folder to write the report into' in capsys.readouterr().err
     assert evaluate.main(['-m', 'none.pth', *data]) == 2
     assert 'none.pth does not exist' in capsys.readouterr().err
     assert evaluate.main(['-m', 'm.pth', *data, '-s', '0.2']) == 2

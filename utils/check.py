@@ -13,9 +13,9 @@ from .image_checks import channels_of, check_sizes
 from .mask_classes import asked_encoding, choose_encoding, wanted_of
 from .mask_values import MaskEncoding
 from .pair_facts import KINDS
-from .pairing import match_files
+from .pairing import match_sets
 from .scan import Scan, make_scan, read_pairs
-from .splits import split_ids
+from .splits import describe_groups, split_pairs
 
 SHOWN = 3  # problems of a kind that are shown in full
 
@@ -38,7 +38,8 @@ def examine(args: argparse.Namespace) -> dict:
     Raises UserError for folders that are missing or empty and options that contradict themselves.
     """
     asked = asked_encoding(wanted_of(args), args.masks)
-    matched = match_files(args.images, args.masks, args.mask_suffix)
+    held_out = (args.val_images, args.val_masks) if args.val_images else None
+    matched = match_sets((args.images, args.masks), args.mask_suffix, held_out)
     report: dict = {'images': str(args.images), 'masks': str(args.masks)}
     report['pairs'] = len(matched.pairs)
     problems = list(matched.problems)
@@ -71,11 +72,11 @@ def _contents(
     channels = attempt('channels', lambda: channels_of(scan, channels))
     sizes = [scaled_size(fact.image.size, args.scale) for fact in scan.facts]
     attempt('too small', lambda: check_sizes(scan.pairs, sizes, args.scale))
-    ids = [pair.id for pair in scan.pairs]
-    training, validation = split_ids(ids, args.validation, args.split, args.seed)
+    training, validation = attempt('split', lambda: split_pairs(scan.pairs, args)) or ([], [])
     masks = masks or MaskEncoding(scan.values())
     images = [pair.image for pair in scan.pairs]
     notes = scan.notes(masks, channels or 3)
+    notes += describe_groups(scan.pairs, training, args) if training else []
     notes += describe_duplicates([images[k] for k in training], [images[k] for k in validation])
     return {
         'training': len(training),

@@ -55,6 +55,20 @@ class Checkpoint:
         known = self.mask_values
         return MaskEncoding(known, **self.mask_encoding) if known else None
 
+    def settings(self) -> dict[str, str]:
+        """What describes the network beside its weights, by name, as text."""
+        names = self.mask_encoding.get('names')
+        described = {
+            'network': _listed(self.model),
+            'mask values': ', '.join(map(str, self.mask_values or ['unknown'])),
+            'class names': ', '.join(names or []),
+            'trained at scale': f'{self.scale:g}' if self.scale else 'unknown',
+        }
+        dice = (self.metrics or {}).get('dice_dataset')
+        described['validation Dice when saved'] = '' if dice is None else f'{dice:.4f}'
+        described['training'] = _listed((self.training or {}).get('args', {}))
+        return {name: text for name, text in described.items() if text}
+
     def build_model(self) -> UNet:
         """The network with these weights, on the CPU, in evaluation mode."""
         model = UNet(**self.model)
@@ -64,6 +78,10 @@ class Checkpoint:
 
 class NotFiniteError(ValueError):
     """Weights or running statistics with a NaN or infinity among them."""
+
+
+def _listed(values: dict) -> str:
+    return ', '.join(f'{name} {value}' for name, value in values.items())
 
 
 def model_config(model: UNet) -> dict:

@@ -27,7 +27,7 @@ from .errors import UserError
 from .image_checks import channels_of, check_sizes
 from .mask_classes import Wanted, asked_encoding, choose_encoding, match_values
 from .mask_values import MaskEncoding, Value, encoding_of, mask_array, to_indices
-from .pairing import match_files
+from .pairing import match_sets
 from .scan import DEEP, scan_pairs
 
 
@@ -45,6 +45,7 @@ class BasicDataset(Dataset):
     wanted: what is asked of the mask values; `classes` goes before its own.
     resize_masks: masks of another size than their image are stretched to it.
     skip_bad: leave out pairs with which something is wrong; `scan.left_out` says what.
+    validation_dirs: folders of images and masks of a fixed validation set, whose items follow.
 
     Item i is {'image': (C, H, W) uint8, or float32 where an image has over 8 bits, 'mask': uint8
     (H, W) class indices or IGNORE}; `ids` names it, `masks` is how masks are encoded.
@@ -64,13 +65,15 @@ class BasicDataset(Dataset):
         wanted: Wanted | None = None,
         resize_masks: bool = False,
         skip_bad: bool = False,
+        validation_dirs: tuple[Path, Path] | None = None,
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or Wanted(classes)
         trained = mask_values and encoding_of(mask_values)
         asked = trained or asked_encoding(wanted, Path(mask_dir))
-        matched = match_files(Path(images_dir), Path(mask_dir), mask_suffix)
+        folders = (Path(images_dir), Path(mask_dir))
+        matched = match_sets(folders, mask_suffix, validation_dirs)
         if matched.report and not (skip_bad and matched.pairs):
             raise UserError(matched.report)
         self.scan = scan_pairs(
@@ -102,11 +105,14 @@ class BasicDataset(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        pair = self.pairs[index]
-        image = load_image(pair.image, self.channels, self.scale)
-        mask = load_mask(pair.mask, self.masks, self.scale, self.sizes[index])
+        mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
+        return {'image': self.image(index), 'mask': mask}
+
+    def image(self, index: int) -> Tensor:
+        """The image of an item."""
+        image = load_image(self.pairs[index].image, self.channels, self.scale)
         # One type for all items, or they would make no batch.
-        return {'image': to_unit_range(image) if self.deep else image, 'mask': mask}
+        return to_unit_range(image) if self.deep else image
 
 
 class CarvanaDataset(BasicDataset):

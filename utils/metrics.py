@@ -17,7 +17,18 @@ RATIOS = ('dice', 'iou', 'precision', 'recall')
 
 
 def count_pixels(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
-    """True positives, false positives and false negatives, (B, K, 3) int64, on the same device.
+    """True positives, false positives and false negatives, (B, K, 3) int64; as confusion_matrix."""
+    return class_counts(confusion_matrix(predicted, truth, n_classes))
+
+
+def class_counts(confusion: Tensor) -> Tensor:
+    """True positives, false positives and false negatives (…, K, 3) of confusions (…, K, K)."""
+    tp = confusion.diagonal(dim1=-2, dim2=-1)
+    return torch.stack([tp, confusion.sum(dim=-2) - tp, confusion.sum(dim=-1) - tp], dim=-1)
+
+
+def confusion_matrix(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
+    """Pixels of each true class (rows) by predicted class (columns), (B, K, K) int64.
 
     predicted, truth: (B, H, W) class indices below `n_classes`; truth may hold IGNORE, which
     counts for nothing. Does not synchronise with the device.
@@ -28,9 +39,7 @@ def count_pixels(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
     cells = (rows * k + predicted.long()).flatten(1)  # (B, H * W)
     confusion = torch.zeros(batch, (k + 1) * k, dtype=torch.int64, device=truth.device)
     confusion.scatter_add_(1, cells, torch.ones_like(cells))
-    confusion = confusion.view(batch, k + 1, k)[:, :k]  # (B, truth, predicted)
-    tp = confusion.diagonal(dim1=1, dim2=2)
-    return torch.stack([tp, confusion.sum(dim=1) - tp, confusion.sum(dim=2) - tp], dim=2)
+    return confusion.view(batch, k + 1, k)[:, :k]
 
 
 def ratios(counts: Tensor) -> dict[str, Tensor]:
@@ -42,6 +51,14 @@ def ratios(counts: Tensor) -> dict[str, Tensor]:
         'precision': tp / (tp + fp),
         'recall': tp / (tp + fn),
     }
+
+
+def image_dice(counts: Tensor) -> Tensor:
+    """Each image's Dice, the mean over its classes but the background: (N,) float64 of (N, K, 3).
+
+    NaN for an image that has none of these, neither in the truth nor in the prediction.
+    """
+    return ratios(counts)['dice'][:, 1:].nanmean(dim=1)
 
 
 def dice_reference(counts: Tensor, batch_size: int = 1) -> float | None:
@@ -108,9 +125,11 @@ def format_table(scores: dict) -> str:
         rows.append(('foreground', scores))
     for title, row in rows:
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
-        figures = ''.join(f'{_number(row[name]):>8}' for name in names)
+        figures = ''.join(f'{number(row[name]):>8}' for name in names)
         lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
-    lines.append(f'dice_reference {_number(scores["dice_reference"])} (batch means averaged)')
+    lines.append(
+        f'dice_reference {number(scores["dice_reference"])} (at scale, batch means averaged)'
+    )
     return '\n'.join(line.rstrip() for line in lines)
 
 
@@ -119,5 +138,6 @@ def _mean(values: Tensor) -> float | None:
     return None if mean != mean else mean
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A score as text; a dash where there is nothing to score."""
     return '-' if value is None else f'{value:.4f}'

@@ -1,6 +1,7 @@
 """Command-line options that the programs share; nothing heavy is imported, so -h is quick."""
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,26 @@ def value_list(text: str) -> list[int | list[int]]:
             )
         values.append(numbers if colour else numbers[0])
     return values
+
+
+def fold_of(text: str) -> str:
+    """An argparse type: 'K/N', the K-th of N parts."""
+    number, slash, count = text.partition('/')
+    whole = slash and number.isdecimal() and count.isdecimal()
+    if not whole or not 1 <= int(number) <= int(count) or int(count) < 2:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: expected K/N, the K-th of N parts, from 1/N to N/N, with N of 2 or more'
+        )
+    return f'{int(number)}/{int(count)}'
+
+
+def regular_expression(text: str) -> str:
+    """An argparse type: a regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is no regular expression: {error}') from None
+    return text
 
 
 def channel_count(text: str) -> int | str:

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .arrays import ARRAYS
@@ -19,11 +19,16 @@ NO_DATA = (
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask; `id` is the image's file name without its extension."""
+    """An image and its mask; `id` is the image's file name without its extension.
+
+    validation: whether it is of a fixed validation set; its id then begins with 'validation/',
+    which no file name does.
+    """
 
     id: str
     image: Path
     mask: Path
+    validation: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,36 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
         if len(files) == len(masks.get(stem + suffix, ())) == 1
     ]
     return Matched(pairs, problems, report)
+
+
+def match_sets(
+    data: tuple[Path, Path],
+    mask_suffix: str | None = None,
+    validation: tuple[Path, Path] | None = None,
+) -> Matched:
+    """match_files of the folders `data`, and behind them those of a fixed validation set.
+
+    Raises UserError as match_files, and where both have the same images.
+    """
+    matched = match_files(*data, mask_suffix)
+    if validation is None:
+        return matched
+    for folder in validation:
+        if not folder.is_dir():
+            raise UserError(
+                f'{folder} does not exist. --val-images and --val-masks name the folders of the '
+                'images to validate on and of their masks.'
+            )
+    if data[0].resolve() == validation[0].resolve():
+        raise UserError(
+            f'--images and --val-images are both {data[0]}; expected other images to validate on. '
+            'To hold some of these back leave --val-images and --val-masks out.'
+        )
+    held_out = match_files(*validation, mask_suffix)
+    pairs = [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out.pairs]
+    reports = [part.report for part in (matched, held_out) if part.report]
+    problems = matched.problems + held_out.problems
+    return Matched(matched.pairs + pairs, problems, '\n'.join(reports))
 
 
 def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:

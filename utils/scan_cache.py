@@ -17,6 +17,7 @@ class ScanCache:
     """
 
     def __init__(self, pairs: list[Pair], folder: Path, rule: str = ''):
+        self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
         places = f'{pairs[0].image.parent.resolve()}|{pairs[0].mask.parent.resolve()}|{rule}'
         self.path = folder / f'{hashlib.sha256(places.encode()).hexdigest()[:16]}.json'
         self.seen: dict = {}  # what goes back into the file: entries of files since gone do not
@@ -27,10 +28,12 @@ class ScanCache:
         usable = isinstance(content, dict) and content.get('version') == CACHE_VERSION
         self.entries = content['pairs'] if usable else {}
 
-    @staticmethod
-    def _key(pair: Pair) -> str:
+    def _key(self, pair: Pair) -> str:
         stats = [
-            (p.name, s.st_size, s.st_mtime_ns) for p in (pair.image, pair.mask) if (s := p.stat())
+            # Files of other folders, a validation set's, may have the names of the first ones.
+            (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
+            for p, folder in zip((pair.image, pair.mask), self.folders, strict=True)
+            if (s := p.stat())
         ]
         return json.dumps(stats)
 

@@ -17,7 +17,7 @@ from .duplicates import describe_duplicates
 from .errors import UserError
 from .mask_classes import wanted_of
 from .mask_values import MaskEncoding
-from .splits import split_ids
+from .splits import describe_groups, split_pairs
 from .transforms import Augmented
 
 STATISTICS_IMAGES = 16  # to re-estimate BatchNorm from; 12 were enough where it was measured
@@ -59,14 +59,10 @@ class TrainingData:
                 wanted=wanted_of(args),
                 resize_masks=args.resize_masks,
                 skip_bad=args.skip_bad,
+                validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
             )
-        ids = self.dataset.ids
-        self.training, self.validation = split_ids(ids, args.validation, args.split, args.seed)
-        if not self.training:
-            raise UserError(
-                f'--validation {args.validation:g} leaves none of {len(ids)} images to train on. '
-                'Use a smaller percentage, 10 for instance, or 0 for no validation.'
-            )
+        self.training, self.validation = split_pairs(self.dataset.pairs, args)
+        self.groups = describe_groups(self.dataset.pairs, self.training, args)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
@@ -101,6 +97,7 @@ class TrainingData:
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
             f'{sizes} at scale {self.dataset.scale:g}',
             f'mask values, with their share of the pixels: {", ".join(shares)}',
+            *self.groups,
             *scan.notes(masks, self.dataset.channels),
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))

@@ -1,11 +1,57 @@
 """The groups of train.py's options that say what is learned, by which network, and how."""
 
 import argparse
+from pathlib import Path
 
-from .options import add_device_options, number_in, value_list
+from .options import (
+    add_device_options,
+    fold_of,
+    number_in,
+    regular_expression,
+    value_list,
+)
+
+VALIDATION = 10.0  # percent
 
 
 # fmt: off
+def add_split_options(group: argparse._ArgumentGroup) -> None:
+    """Which images validate; settle_split looks at what was given together."""
+    add = group.add_argument
+    add('--validation', '-v', type=number_in(float, 0, 100), metavar='VAL',
+        help='percent of the data used as validation, 0-100 (default: 10)')
+    add('--split', choices=['group', 'random'], default='group',
+        help='what validation holds: whole groups, or single images (default: group)')
+    add('--group-regex', type=regular_expression, metavar='REGEX',
+        help="the part of an image's name, its first (...) or else all that matches, that says "
+        'to which group it belongs: patient, video (default: Carvana cars)')
+    add('--fold', type=fold_of, metavar='K/N',
+        help='validate on the K-th of N parts of the data, for cross-validation, instead of '
+        '--validation')
+    add('--val-images', type=Path, metavar='DIR',
+        help='folder of images to validate on, instead of a part of --images')
+    add('--val-masks', type=Path, metavar='DIR', help='folder of their masks')
+
+
+def settle_split(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop at options of the split that exclude each other; set --validation's default."""
+    if bool(args.val_images) != bool(args.val_masks):
+        parser.error('--val-images and --val-masks belong together; give both')
+    fixed = {
+        '--validation': args.validation is not None, '--fold': args.fold,
+        '--group-regex': args.group_regex, '--split random': args.split == 'random',
+    }
+    clash = [option for option, given in fixed.items() if given]
+    if args.val_images and clash:
+        parser.error(f'--val-images is all there is to validate on; leave {clash[0]} out')
+    if args.fold and args.validation is not None:
+        parser.error('--fold says how much is to validate on; leave --validation out')
+    if args.group_regex and args.split == 'random':
+        parser.error('--split random takes single images; leave it or --group-regex out')
+    if args.validation is None and not (args.fold or args.val_images):
+        args.validation = VALIDATION
+
+
 def add_mask_options(group: argparse._ArgumentGroup) -> None:
     """Which mask values are classes; a checkpoint keeps the answers for the other programs."""
     add = group.add_argument

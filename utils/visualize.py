@@ -15,6 +15,11 @@ from .mask_values import class_colour
 
 SHEET_WIDTH = 320  # pixels of one picture on a sample sheet
 MARGIN = 8
+# Told apart by the colour-blind too (Okabe and Ito's colours); black is background, rightly so.
+ERROR_COLOURS = {
+    'right': (200, 200, 200), 'too much': (230, 159, 0), 'missed': (0, 114, 255),
+    'another class': (204, 121, 167), 'ignored': (64, 64, 64),
+}  # fmt: skip
 
 
 def colour_mask(indices: np.ndarray) -> np.ndarray:
@@ -57,6 +62,24 @@ def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Im
     edges[:, 1:] |= indices[:, 1:] != indices[:, :-1]
     blend[edges] = (255, 255, 0)
     return Image.fromarray(blend.round().astype(np.uint8))
+
+
+def error_map(truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
+    """Where a prediction is right and how it is wrong, in ERROR_COLOURS.
+
+    truth, predicted: (H, W) class indices; truth may hold IGNORE.
+    """
+    colours = np.zeros((*truth.shape, 3), dtype=np.uint8)
+    where = {
+        'right': (predicted == truth) & (truth > 0),
+        'too much': (predicted > 0) & (truth == 0),
+        'missed': (predicted == 0) & (truth > 0),
+        'another class': (predicted != truth) & (predicted > 0) & (truth > 0),
+        'ignored': truth == IGNORE,
+    }
+    for name, pixels in where.items():
+        colours[pixels] = ERROR_COLOURS[name]
+    return Image.fromarray(colours)
 
 
 def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Image.Image:
