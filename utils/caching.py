@@ -44,8 +44,8 @@ def cached(
         kind, why = choose(size, path, epochs, rooms)
     elif kind in rooms and size > (room := rooms[kind]()):
         raise UserError(
-            f'--cache {kind}: the decoded images take {_size(size)}, and half of what is free there '
-            f'is {_size(room)}. Use another --cache (auto finds one), or a smaller --scale.'
+            f'--cache {kind}: the decoded images take {_size(size)}, and half of what is free '
+            f'there is {_size(room)}. Use another --cache (auto finds one), or a smaller --scale.'
         )
     else:
         why = 'as asked'
