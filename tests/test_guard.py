@@ -5,6 +5,7 @@ import torch
 from drawing import data_set
 
 import train
+import utils.training_run
 from train import train_step
 from unet import UNet
 from utils.checkpoint import load_checkpoint
@@ -84,14 +85,14 @@ def test_the_path_of_devices_that_must_not_wait_does_the_same():
 def test_training_goes_on_past_bad_steps_and_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 12, size=(64, 48))
-    to_device, calls = train.to_device, []
+    to_device, calls = utils.training_run.to_device, []
 
     def poisoning(batch, device):
         images, masks = to_device(batch, device)
         calls.append(1)
         return images * (float('nan') if len(calls) % 4 == 0 else 1), masks
 
-    monkeypatch.setattr(train, 'to_device', poisoning)
+    monkeypatch.setattr(utils.training_run, 'to_device', poisoning)
     options = '--images imgs --masks masks --base-channels 8 -s 1 -e 4 -v 20 -l 3e-3 --device cpu'
     assert train.main(options.split()) == 0
     checkpoint = load_checkpoint('checkpoints/best.pth')

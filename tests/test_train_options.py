@@ -20,7 +20,7 @@ from utils.checkpoint import load_checkpoint
         ['--loss-weights', 'auto'],
         ['--amp'],
         ['--augment', 'none'],
-        ['--augment', 'full'],
+        ['--augment', 'flip'],
         ['-e', '2'],
         ['-v', '40'],
         ['--split', 'random', '-v', '40'],

@@ -18,7 +18,10 @@ from test_stop import rows as untimed_rows
 
 import evaluate
 import train
+import utils.training_model
+import utils.training_run
 from utils.checkpoint import load_checkpoint
+from utils.muon import Muon
 from utils.splits import split_ids
 
 OPTIONS = ['--images', 'imgs', '--masks', 'masks', *SMALL]
@@ -130,15 +133,15 @@ def test_memory_that_runs_out_in_one_process_lets_all_go_on_with_checkpointing(f
     plain = weights_of_each(folder, ['-e', '1', '-b', '2'])
 
     def poor(rank):
-        forward, calls = train.segmentation_loss, []
+        loss, calls = utils.training_model.segmentation_loss, []
 
-        def failing(*arguments):
+        def failing(*arguments, **options):
             calls.append(1)
             if rank == 1 and len(calls) == 2:
                 raise torch.OutOfMemoryError('CUDA out of memory.')
-            return forward(*arguments)
+            return loss(*arguments, **options)
 
-        train.segmentation_loss = failing
+        utils.training_model.segmentation_loss = failing
 
     frugal = weights_of_each(folder, ['-e', '1', '-b', '2', '--output', 'b'], poor)
     for (weights, _), (others, _) in zip(plain, frugal, strict=True):
@@ -153,14 +156,14 @@ def test_memory_that_runs_out_after_the_others_went_on_ends_all_with_one_message
     data_set(folder, 9)
 
     def work(rank):
-        step = torch.optim.AdamW.step
+        step = Muon.step
 
         def failing(*arguments):
             if rank == 1:
                 raise torch.OutOfMemoryError('CUDA out of memory.')
             return step(*arguments)
 
-        torch.optim.AdamW.step = failing
+        Muon.step = failing
         return train.main([*OPTIONS, '-e', '1'])
 
     assert run_together(work, folder) == [1, 2]
@@ -175,14 +178,14 @@ def test_a_step_that_is_not_finite_in_one_process_is_skipped_by_all(folder):
     data_set(folder, 9)
 
     def poison(rank):
-        to_device, calls = train.to_device, []
+        to_device, calls = utils.training_run.to_device, []
 
         def poisoned(batch, device):
             images, masks = to_device(batch, device)
             calls.append(1)
             return images * (float('nan') if rank == 1 and len(calls) == 1 else 1), masks
 
-        train.to_device = poisoned
+        utils.training_run.to_device = poisoned
 
     (one, bad), (other, bad_too) = weights_of_each(folder, ['-e', '1', '-b', '2'], poison)
     assert bad == bad_too == (1, 0)
@@ -195,8 +198,8 @@ def test_a_loss_that_is_no_number_is_said_once(folder):
     data_set(folder, 9)
 
     def work(rank):
-        loss = train.segmentation_loss
-        train.segmentation_loss = lambda *a: loss(*a) * float('nan')
+        loss = utils.training_model.segmentation_loss
+        utils.training_model.segmentation_loss = lambda *a, **o: loss(*a, **o) * float('nan')
         return train.main([*OPTIONS, '-e', '1', '-b', '2'])
 
     codes = run_together(work, folder)
