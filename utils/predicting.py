@@ -80,7 +80,9 @@ class Prediction:
         batches = [jobs[k : k + size] for k in range(0, len(jobs), size)]
         read = in_threads(self._read, batches, lambda batch: sum(map(pixels, batch)))
         predicted = (one for future in read for one in self._predict(future.result()))
-        written = in_threads(self._write, predicted, lambda one: pixels(one.job))
+        # Probabilities are 4 bytes a class and pixel, where pictures are 3.
+        weight = 2 * len(self.predictor.mask_values) if self.form == 'probabilities' else 1
+        written = in_threads(self._write, predicted, lambda one: weight * pixels(one.job))
         return (future.result() for future in written)
 
     def _read(self, batch: list[Job]) -> list[_Read]:
