@@ -88,6 +88,7 @@ def evaluate(
 ) -> Tensor:
     """Pixel counts (N, K, 3) int64 of the loader's N images in its order, for utils.metrics.
 
+    At scale and nothing else: what training validates with, many times, and so must be fast.
     Of several processes each has a loader of its `share` of the batches, and gets the counts of
     all. The model is left in the mode it was found in. K is 2 for a binary network.
     """
