@@ -119,6 +119,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.glob('*')] == ['a.pth']
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     program = (
         'import sys; from pathlib import Path; from unet import UNet\n'

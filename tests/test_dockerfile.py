@@ -82,6 +82,7 @@ def all_installed():
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('pins', 'accepted'), [(None, True), ('torch==2.6.0+other', False)])
 def test_the_install_step_keeps_the_torch_of_the_constraints(tmp_path, pins, accepted):
     if not all_installed() or not shutil.which('pip', path=BESIDE_PYTHON):

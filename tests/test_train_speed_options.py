@@ -61,6 +61,7 @@ def test_out_of_memory_in_a_later_batch_of_a_step_does_the_whole_step_again(fold
     assert same_weights('plain/last.pth', 'frugal/last.pth')
 
 
+@pytest.mark.slow
 def test_compile_trains_a_compiled_network_and_keeps_the_names_of_weights(folder, monkeypatch):
     data_set(folder, 4)
     assert run_train('-e', '1', '-b', '3', '--output', 'plain') == 0

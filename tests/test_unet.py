@@ -97,6 +97,7 @@ def test_channels_last_gives_the_same_logits_in_channels_last():
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bilinear', [False, True])
 def test_export_with_any_height_and_width_equals_eager(bilinear):
     model = UNet(3, 2, bilinear=bilinear, base_channels=4).eval()
@@ -106,6 +107,7 @@ def test_export_with_any_height_and_width_equals_eager(bilinear):
     torch.testing.assert_close(program.module()(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiles_to_one_graph_with_equal_logits_and_gradients():
     torch.manual_seed(0)
     model = UNet(3, 2, base_channels=4)
