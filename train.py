@@ -87,6 +87,7 @@ from utils.gradients import combine_processes
 from utils.guard import MOST_IN_A_ROW, StepGuard
 from utils.metrics import summarize
 from utils.recipes import MAX_GRADIENT_NORM
+from utils.resume import is_to_resume
 from utils.signals import StopRequest
 from utils.training_run import Run
 
@@ -100,7 +101,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         return check(args)
     if args.deterministic:
         make_deterministic()
-    if args.resume is not None:
+    if is_to_resume(args):
         run = Run.resume(args, lambda defaults: get_args(argv, defaults))
     else:
         run = Run.begin(args)

@@ -190,3 +190,11 @@ def test_early_stop_ends_a_run_whose_dice_does_not_rise(folder, monkeypatch):
     assert run_train('-e', '5', '--early-stop', '2') == 0
     assert [row['dice_dataset'] for row in rows()] == ['0.5', '0.6', '0.6', '0.4']
     assert load_checkpoint('checkpoints/last.pth').training['since_best'] == 2
+
+
+def test_resume_auto_starts_a_run_and_then_goes_on_with_it(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '--resume', 'auto') == 0
+    assert 'resuming' not in capsys.readouterr().out
+    assert run_train('-e', '2', '--resume', 'auto') == 0
+    assert 'resuming after step' in capsys.readouterr().out

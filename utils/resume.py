@@ -17,16 +17,24 @@ FREE = (
 # fmt: on
 
 
+def is_to_resume(args: argparse.Namespace) -> bool:
+    """Whether --resume was given; 'auto' counts where --output holds a last.pth."""
+    if args.resume == 'auto':
+        return (args.output / 'last.pth').is_file()
+    return args.resume is not None
+
+
 def read_last(
     args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]
 ) -> tuple[argparse.Namespace, Checkpoint]:
     """The settings and the last.pth of the run to go on with, in its own folder.
 
-    args: --resume names the file; '' is last.pth in --output. parse: reads the command line with
-    the given defaults. Raises UserError where there is no such file, nothing left to do, or the
-    command line has other settings than the run.
+    args: --resume names the file; '' and 'auto' are last.pth in --output. parse: reads the command
+    line with the given defaults. Raises UserError where there is no such file, nothing left to do,
+    or the command line has other settings than the run.
     """
-    path = Path(args.resume or args.output / 'last.pth')
+    named = None if args.resume == 'auto' else args.resume
+    path = Path(named or args.output / 'last.pth')
     if not path.is_file():
         there = first_few(sorted(Path('checkpoints').rglob('last.pth'))) or 'none'
         raise UserError(

@@ -78,7 +78,7 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
     sources('--resume', nargs='?', const='', metavar='FILE',
             help='go on with an interrupted run, with its settings (default: last.pth in '
-            '--output)')
+            '--output; auto: that, or a new run where there is none)')
 
 
 def add_optimization_options(group: argparse._ArgumentGroup) -> None:
