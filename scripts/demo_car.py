@@ -1,6 +1,5 @@
-"""The 3D model of a car, for scripts/make_demo_data.py, which paints it.
+"""The 3D model of a car, which demo_studio.py paints.
 
-    from demo_car import make_car, wheel
     surfaces = list(wheel(make_car(seed=0, index=3), 0, 1))    # the left front wheel
 
 x points forwards, y to the car's left, z up, in metres, the origin on the floor under its middle.
@@ -201,6 +200,7 @@ def wheel(car: Car, axle: int, sign: int) -> Iterator[tuple]:
     inside, turn = (x, y - sign * 0.1, r), np.linspace(0, 2 * np.pi, 41)
 
     def lathe(colour: Array, *profile: tuple) -> tuple:
+        """Surface of a profile of (part of the radius, depth) turned about the axle."""
         share, depth = np.array(profile, float).T[..., None]
         dx, dz = share * r * np.cos(turn), share * r * np.sin(turn)
         grid = np.stack([x + dx, y - sign * depth + 0 * dx, r + dz], axis=-1)
