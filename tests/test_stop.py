@@ -2,7 +2,6 @@
 
 import csv
 import gc
-import os
 import random
 import signal
 import subprocess
@@ -43,7 +42,7 @@ def stop_after(monkeypatch):
         def signalling(*arguments):
             calls.append(1)
             if len(calls) == count:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
             return step(*arguments)
 
         monkeypatch.setattr(train, 'train_step', signalling)
@@ -91,8 +90,8 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
     def signalling(*arguments):
         calls.append(1)
         if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # to this thread: two that are sent to a process
+            signal.raise_signal(signal.SIGINT)  # may arrive as one
         return step(*arguments)
 
     monkeypatch.setattr(train, 'train_step', signalling)
