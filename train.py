@@ -85,7 +85,7 @@ from utils.dice_score import segmentation_loss
 from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
 from utils.gradients import combine_processes
 from utils.guard import MOST_IN_A_ROW, StepGuard
-from utils.metrics import summarize
+from utils.metrics import number, summarize
 from utils.recipes import MAX_GRADIENT_NORM
 from utils.resume import is_to_resume
 from utils.signals import StopRequest
@@ -234,7 +234,7 @@ def validate(run: Run) -> None:
         run.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
             f'Epoch {run.epoch + 1}, step {run.step}: validation Dice '
-            f'{text(scores["dice_dataset"])}, per image {text(scores["dice_per_image"])}, '
+            f'{number(scores["dice_dataset"])}, per image {number(scores["dice_per_image"])}, '
             f'loss {training["loss"]:.3f}'
         )
         if warning:
@@ -246,11 +246,6 @@ def validation_steps(steps: int, validations: int) -> set[int]:
     """The steps of an epoch after which to validate, evenly spaced, the last one among them."""
     validations = min(steps, validations)
     return {round(steps * k / validations) for k in range(1, validations + 1)}
-
-
-def text(value: float | None) -> str:
-    """A score for the terminal."""
-    return '-' if value is None else f'{value:.4f}'
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from drawing import data_set
 from running import rows, run_train, same_weights, weights
 
 import train
+import utils.training_model
 from utils.checkpoint import load_checkpoint
 from utils.device import make_deterministic
 from utils.errors import explain
@@ -46,18 +47,19 @@ def test_an_accumulating_run_resumes_exactly_from_within_an_epoch(folder, monkey
 
 def test_out_of_memory_in_a_later_batch_of_a_step_does_the_whole_step_again(folder, monkeypatch):
     data_set(folder, 9)
-    options = ['-e', '1', '-b', '1', '--accumulate', '4']
-    assert run_train(*options, '--output', 'plain') == 0
-    loss, calls = train.segmentation_loss, []
+    settings = ['-e', '1', '-b', '1', '--accumulate', '4']
+    assert run_train(*settings, '--output', 'plain') == 0
+    loss, calls = utils.training_model.segmentation_loss, []
 
-    def failing(*arguments):
+    def failing(*arguments, **options):
         calls.append(1)
         if len(calls) == 6:
             raise torch.OutOfMemoryError('CUDA out of memory.')
-        return loss(*arguments)
+        return loss(*arguments, **options)
 
-    monkeypatch.setattr(train, 'segmentation_loss', failing)
-    assert run_train(*options, '--output', 'frugal') == 0
+    monkeypatch.setattr(utils.training_model, 'segmentation_loss', failing)
+    assert run_train(*settings, '--output', 'frugal') == 0
+    assert load_checkpoint('frugal/last.pth').training['checkpointing']
     assert same_weights('plain/last.pth', 'frugal/last.pth')
 
 

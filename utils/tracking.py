@@ -106,12 +106,7 @@ class SilentTracker(Tracker):
     def __init__(self):
         self.run = None
 
-    def log_validation(
-        self,
-        row: dict,
-        sheet: 'Image.Image | None' = None,
-        histograms_of: 'nn.Module | None' = None,
-    ) -> None:
+    def log_validation(self, *_: object) -> None:
         """Nothing."""
 
 
