@@ -1,12 +1,16 @@
-"""Running work in two processes as torchrun would start them, forked: torch is there already."""
+"""Running work in two processes as torchrun would start them, forked: torch is there already.
+
+As with torchrun, the store through which they meet is kept outside them, so it outlives each.
+"""
 
 import contextlib
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
+
+from torch.distributed import TCPStore
 
 
 def _start(work, rank, count, port, folder):
@@ -14,7 +18,7 @@ def _start(work, rank, count, port, folder):
     os.environ |= {
         'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(count),
         'LOCAL_WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
-        'OMP_NUM_THREADS': '2',
+        'OMP_NUM_THREADS': '2', 'TORCHELASTIC_USE_AGENT_STORE': 'True',
     }  # fmt: skip
     for name in ('SIGINT', 'SIGTERM'):
         signal.signal(getattr(signal, name), signal.Handlers.SIG_DFL)
@@ -28,16 +32,15 @@ def _start(work, rank, count, port, folder):
 
 def launch(work, folder, count=2):
     """Start `count` processes that run work(rank); their output is in folder/out{rank}, err…"""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+    store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context('fork')
     started = [
-        context.Process(target=_start, args=(work, rank, count, port, folder))
+        context.Process(target=_start, args=(work, rank, count, store.port, folder))
         for rank in range(count)
     ]
     for process in started:
         process.start()
+        process.store = store  # kept as long as its processes are
     return started
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from drawing import data_set
 from launching import run_together
+from torch.distributed import TCPStore
 
 import evaluate
 import train
@@ -246,3 +247,13 @@ def test_a_mistake_is_said_once_and_ends_all(folder):
     said = (folder / 'err0').read_text() + (folder / 'err1').read_text()
     assert said.count('error: m.pth does not exist') == 1
     assert said.count('error:') == 1
+
+
+def test_a_mistake_is_said_even_when_the_store_has_gone_with_its_process():
+    server = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    store = TCPStore('127.0.0.1', server.port, is_master=False)
+    mistake = UserError('no such folder')
+    assert not distributed._said_elsewhere(mistake, store)  # the first to say it
+    assert distributed._said_elsewhere(mistake, store)
+    del server
+    assert not distributed._said_elsewhere(mistake, store)

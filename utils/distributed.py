@@ -179,8 +179,8 @@ def _together(collective: Callable, *arguments: object, **options: object) -> No
     except RuntimeError as error:
         raise LostProcessError(
             f'another of the {size()} processes has ended, or does not answer '
-            f'({str(error).splitlines()[0]:.200}). Files written so far are whole; training goes '
-            'on from last.pth with --resume.'
+            f'({str(error).splitlines()[0]:.200}). Files written so far are whole: training goes '
+            'on with --resume, prediction with --skip-existing.'
         ) from error
 
 
