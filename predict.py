@@ -16,6 +16,7 @@ from pathlib import Path
 
 from utils.errors import UserError, first_few, run_program
 from utils.options import add_debug_option, add_device_options, number_in
+from utils.prediction_options import add_backend_options, add_input_options, add_network_options
 
 FORMS = ('values', 'index', 'color', 'probabilities', 'overlay')
 FEW = 3  # pictures that need no progress bar
@@ -25,39 +26,11 @@ FEW = 3  # pictures that need no progress bar
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description='Predict masks from input images')
-    add = parser.add_argument_group('Data').add_argument
-    add('--input', '-i', nargs='+', required=True, metavar='INPUT',
-        help="input images: files, folders, patterns ('*.jpg'), or - for a list on standard input, "
-        'a path a line')
-    add('--output', '-o', nargs='+', metavar='OUTPUT',
-        help='output images, one for each input, or one folder for all (default: NAME_OUT.png '
-        'beside each input)')
-    add('--recursive', action='store_true', help='look into folders in input folders too')
-    add('--skip-existing', action='store_true', help='leave out inputs whose mask is there already')
-    add('--overwrite', action='store_true',
-        help='write masks anew that are there, where a folder is named (default: they are a '
-        'mistake)')
+    add_input_options(parser.add_argument_group('Data'))
     group = parser.add_argument_group('Model')
-    add = group.add_argument
-    add('--model', '-m', action='append', metavar='FILE',
-        help='the model file (default: MODEL.pth); several -m average their probabilities')
-    add('--scale', '-s', type=number_in(float, 0, 1, above=True), metavar='SCALE',
-        help="scale factor for the input images (default: the checkpoint's, else 0.5)")
-    add('--bilinear', action='store_true',
-        help="use bilinear upsampling (default: the checkpoint's)")
-    add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
-        help="number of classes (default: the checkpoint's)")
-    add('--tta', choices=['none', 'flip'], default='none',
-        help='flip averages with the mirrored image (default: %(default)s)')
-    add('--tile', type=number_in(int, 32), metavar='N',
-        help='predict by tiles of N x N pixels at the scale of the network, for images of any size '
-        '(default: where memory would not hold the image)')
-    add('--overlap', type=number_in(int, 0), metavar='M',
-        help='pixels by which tiles overlap (default: 224, as far as the network looks, or half '
-        'a tile)')
-    add('--batch-size', type=number_in(int, 1), default=1, metavar='B',
-        help='images of one size that the network takes at a time (default: %(default)s)')
+    add_network_options(group)
     add_device_options(group, workers=False)
+    add_backend_options(group)
     add = parser.add_argument_group('Output').add_argument
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability to consider a mask pixel white (default: 0.5)')
@@ -87,8 +60,19 @@ from contextlib import nullcontext
 
 from tqdm import tqdm
 
+from utils.backends import check_int8, choose_backend
+from utils.data_loading import BasicDataset
 from utils.decoding import PictureFacts, pictures_of_any_size
-from utils.distributed import from_main, gather_shares, is_main, processes, rank, share, size
+from utils.distributed import (
+    from_main,
+    gather_shares,
+    is_main,
+    local_main_first,
+    processes,
+    rank,
+    share,
+    size,
+)
 from utils.ensemble import average
 from utils.inference import Predictor
 from utils.input_checks import check_channels, examine
@@ -131,6 +115,10 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError('--skip-existing and --overwrite contradict each other; leave one out')
     if args.skip_existing and args.rle:
         raise UserError('--skip-existing would leave images out of --rle; leave one of them out')
+    if args.quantize != 'none' and args.backend not in ('auto', 'openvino'):
+        raise UserError(f'--quantize is computed by openvino; leave --backend {args.backend} out')
+    if args.quantize != 'none' and len(args.model) > 1:
+        raise UserError('--quantize takes one network; leave all -m but one out')
     args.no_save |= bool(args.rle and not args.output)
     if args.rle and not args.rle.parent.is_dir():
         raise UserError(f'no folder {args.rle.parent} to write into; make it first')
@@ -206,9 +194,31 @@ def prepare(
     tiling = None if predictor.tiling else predictor.tiling_for((height, width))
     if tiling:
         print(f'note: memory does not hold {width} x {height} pixels at once: taken by {tiling}')
+    set_backend(args, predictor, sum(w * h for w, h in seen) * (1 + predictor.mirrored))
     return Prediction(
         predictor, threshold, args.format, args.batch_size, args.largest_component, bool(args.rle)
     )
+
+
+def set_backend(args: argparse.Namespace, predictor: Predictor, pixels: int) -> None:
+    """Let the back end asked for compute the networks, or the best one for so many pixels."""
+    if args.quantize == 'none':
+        device = predictor.precision.device
+        backend = choose_backend(args.backend, device, pixels, predictor.model)
+        if backend != 'torch':
+            print(f'note: computed by {backend}')
+        predictor.compute_by(backend)
+        return
+    check_int8(predictor.precision.device)
+    from utils.quantization import quantize  # which needs packages of its own
+
+    with local_main_first():
+        dataset = BasicDataset(
+            args.calibration_images, args.calibration_masks, predictor.scale, None,
+            channels=predictor.model.n_channels, mask_values=predictor.masks,
+        )  # fmt: skip
+        dataset.check_sizes()
+        print(quantize(predictor, dataset))
 
 
 def run(

@@ -100,11 +100,11 @@ def compare(
     return times
 
 
-def print_ratios(times: dict[str, list[float]], base: str) -> None:
-    """How many times faster than the base the other ways to a batch were, in the same run."""
+def print_ratios(times: dict[str, list[float]], base: str, start: str = 'pair to batch') -> None:
+    """How many times faster than the base the others whose names start so were, in the same run."""
     print(f'\n{"times the rate of " + base:44}{"min":>9}{"median":>9}{"max":>9}')
     for name in times:
-        if name != base and name.startswith('pair to batch'):
+        if name != base and name.startswith(start):
             ratios = [a / b for a, b in zip(times[base], times[name], strict=True)]
             low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
             print(f'{name:44}{low:9.1f}{middle:9.1f}{high:9.1f}')

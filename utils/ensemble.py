@@ -26,5 +26,5 @@ def average(predictors: Sequence[Predictor], names: Sequence[object]) -> Predict
                 f'{names[0]} and {name} cannot be averaged: {", ".join(wrong)}. Give networks that '
                 'were trained alike (--scale sets one scale for all).'
             )
-    first.models = [predictor.model for predictor in predictors]
+    first.models = first.networks = [predictor.model for predictor in predictors]
     return first

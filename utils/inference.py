@@ -17,6 +17,7 @@ from torch import Tensor
 from unet import MIN_SIZE, UNet
 
 from .arrays import array_pixels, channels_error
+from .backends import Network, build_network
 from .caching import memory_room
 from .checkpoint import load_checkpoint
 from .data_loading import read_image, resize_image, to_unit_range
@@ -59,9 +60,14 @@ class Predictor:
         device = self.precision.device
         self.model = model.to(device, memory_format=torch.channels_last).eval()
         self.models = [self.model]  # whose probabilities are averaged
+        self.networks: list[Network] = [self.model]  # what computes them
         self.scale, self.masks = scale, encoding_of(masks)
         self.tiling: Tiling | None = None
         self.mirrored = False
+
+    def compute_by(self, backend: str) -> None:
+        """Let a back end, not 'auto', compute all models; torch's folds BatchNorm too."""
+        self.networks = [build_network(model, backend, self.precision) for model in self.models]
 
     @property
     def mask_values(self) -> list[Value]:
@@ -125,14 +131,14 @@ class Predictor:
         images = images.to(self.precision.device, memory_format=torch.channels_last)
         images = to_unit_range(images)
         total = None
-        for model in self.models:
+        for network in self.networks:
             for mirrored in (False, True)[: 1 + self.mirrored]:
                 with self.precision.autocast():
-                    logits = model(images.flip(3) if mirrored else images)
+                    logits = network(images.flip(3) if mirrored else images)
                 found = class_probabilities(logits)
                 found = found.flip(3) if mirrored else found
                 total = found if total is None else total.add_(found)
-        return total.div_(len(self.models) * (1 + self.mirrored))
+        return total.div_(len(self.networks) * (1 + self.mirrored))
 
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Class indices (H, W) uint8 of an image, which is as for predict_probabilities.

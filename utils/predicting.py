@@ -24,8 +24,6 @@ from .visualize import displayable
 from .work_list import Job
 from .written_masks import ARRAY, in_form, save_result
 
-COUNTED = 2**22  # pixels whose classes are counted at a time: numpy makes 8 bytes of each
-
 
 class Outcome(NamedTuple):
     """What became of a picture: its classes (H, W) uint8 and their shares, or why it has none."""
@@ -151,11 +149,8 @@ def shown(source: Path, predictor: Predictor) -> Image.Image:
 
 def shares(indices: np.ndarray, titles: list[str]) -> str:
     """'0 92.1 %, 1 7.9 %': the part of the pixels that each class has, by its value or name."""
-    flat = indices.ravel()
-    counts = np.zeros(len(titles), dtype=np.int64)
-    for start in range(0, flat.size, COUNTED):
-        counts += np.bincount(flat[start : start + COUNTED], minlength=len(titles))
+    counts = np.array(Image.fromarray(indices).histogram()[: len(titles)])
     return ', '.join(
         f'{title} {100 * share:.1f} %'
-        for title, share in zip(titles, counts / flat.size, strict=True)
+        for title, share in zip(titles, counts / indices.size, strict=True)
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unet import UNet
 
@@ -59,20 +59,3 @@ def build_loss(
         class_weights=weights and torch.tensor(weights, device=device),
         per_class=(args.dice_loss or recipe.dice_loss) == 'per-class',
     )
-
-
-def compiled(model: UNet, device: torch.device) -> nn.Module:
-    """The network's training forward pass, compiled; weights and their names are the model's.
-
-    Raises UserError, at once, where torch finds no compiler that works.
-    """
-    try:
-        torch.compile(torch.nn.functional.silu)(torch.ones(8, device=device))
-    # Whatever is missing, a C++ compiler, Triton or Python's headers, has its own type of error.
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(
-            f'--compile: no compiler works here ({reason[0]:.200}). On a CPU torch needs a C++ '
-            'compiler (apt install g++), on a GPU Triton too. Or leave --compile out.'
-        ) from error
-    return torch.compile(model)

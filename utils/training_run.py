@@ -22,6 +22,7 @@ from .checkpoint import (
 )
 from .coarse import halved
 from .collapse import CollapseWatch
+from .compiling import compiled
 from .curves import draw_curves
 from .data_loading import to_device
 from .device import Precision, choose_device
@@ -37,7 +38,7 @@ from .run_state import restore, run_state
 from .samples import write_samples
 from .tracking import Tracker
 from .training_data import TrainingData
-from .training_model import build_loss, build_model, compiled
+from .training_model import build_loss, build_model
 
 
 @dataclass

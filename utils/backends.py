@@ -1,0 +1,82 @@
+"""What computes the network in prediction: torch, or a runtime that needs a package of its own.
+
+Axis letters: B batch, C channels, H and W pixels, K classes.
+"""
+
+import importlib.util
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unet import UNet
+
+from .compiling import compiled
+from .device import Precision
+from .errors import UserError
+from .folding import folded
+
+# Logits (B, K, H, W) of images (B, C, H, W), float in [0, 1].
+Network = Callable[[Tensor], Tensor]
+
+PACKAGES = {
+    'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
+    'openvino': ('openvino',),
+    'int8': ('openvino', 'nncf'),
+}
+# Pixels seen by the network from which OpenVINO wins back the 2.5 s in which it reads the network:
+# on two cores it saved 1.3 µs a pixel at width 64, and a quarter of it at half the width.
+WORTH_PIXELS = 2**21
+WIDTH = 64
+
+
+def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -> str:
+    """The back end of --backend for so many pixels to predict, at the network's scale.
+
+    'auto' is OpenVINO on a CPU where it is installed and there is work enough, else torch. Raises
+    UserError for one whose packages are missing, or which does not compute on this device.
+    """
+    if asked == 'auto':
+        enough = pixels * (model.base_channels / WIDTH) ** 2 >= WORTH_PIXELS
+        there = device.type == 'cpu' and not missing_packages('openvino')
+        return 'openvino' if enough and there else 'torch'
+    _check(asked, device, f'--backend {asked}')
+    return asked
+
+
+def check_int8(device: torch.device) -> None:
+    """Raise UserError where --quantize int8 cannot be had."""
+    _check('int8', device, '--quantize int8')
+
+
+def _check(backend: str, device: torch.device, option: str) -> None:
+    if missing := missing_packages(backend):
+        raise UserError(
+            f'{option} needs {" and ".join(missing)}: pip install '
+            f'{" ".join(PACKAGES[backend])}. Or leave it out.'
+        )
+    if backend in PACKAGES and device.type != 'cpu':
+        raise UserError(f'{option} computes on a CPU: say --device cpu, or leave it out')
+
+
+def missing_packages(backend: str) -> list[str]:
+    """The packages that a back end needs and this environment has not."""
+    needed = PACKAGES.get(backend, ())
+    return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+def build_network(model: UNet, backend: str, precision: Precision) -> Network:
+    """The network as a back end, not 'auto', computes it; the model stays as it is."""
+    network = folded(model)
+    if backend == 'openvino':  # imported where wanted, since they need packages of their own
+        from .openvino_backend import OpenVinoNetwork, converted
+
+        return OpenVinoNetwork(converted(network), precision)
+    if backend == 'onnx':
+        from .onnx_backend import OnnxNetwork
+
+        return OnnxNetwork(network)
+    network = network.to(precision.device, memory_format=torch.channels_last)
+    if backend == 'compile':
+        return compiled(network, precision.device, '--backend compile')
+    return network
