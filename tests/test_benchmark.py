@@ -1,4 +1,4 @@
-"""scripts/benchmark.py times what it says, in one line a variant."""
+"""The benchmarks time what they say, in one line a variant."""
 
 import os
 import re
@@ -7,6 +7,9 @@ import sys
 
 from conftest import ROOT
 from drawing import data_set
+from test_predict import save
+
+from unet import UNet
 
 
 def benchmark(folder, *arguments):
@@ -46,3 +49,16 @@ def test_a_size_that_is_none_is_refused(tmp_path):
     result = benchmark(tmp_path, 'step', '--size', 'large')
     assert result.returncode == 2
     assert "argument --size: invalid size value: 'large'" in result.stderr
+
+
+def test_each_way_from_pictures_to_masks_is_timed_and_compared(tmp_path):
+    data_set(tmp_path, 3)
+    save(tmp_path / 'm.pth', UNet(3, 2, base_channels=2), mask_values=[0, 255])
+    command = [sys.executable, str(ROOT / 'scripts/benchmark_prediction.py'), '-m', 'm.pth']
+    options = ['--images', 'imgs', '--backends', 'torch', '--runs', '1', '--count', '2', '-s', '1']
+    result = subprocess.run(command + options, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = re.findall(r'^(file to mask.*?)  +(.+)$', result.stdout, re.MULTILINE)
+    names = [name for name, _ in lines]
+    assert names == ["file to mask, the original's way", *3 * ['file to mask, torch']]
+    assert lines[-1][1] == '100.000 % agree'

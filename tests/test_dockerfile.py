@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from utils.backends import PACKAGES
+
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE_PYTHON = Path(sys.executable).parent
 PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'hubconf.py', 'unet', 'utils', 'scripts']
@@ -182,13 +184,23 @@ def test_third_party_imports_are_told_from_the_rest():
     assert third_party(source, {'unet'}) == {'scipy', 'PIL'}
 
 
+def names_in(*files):
+    return {
+        canonicalize_name(requirement.name) for file in files for requirement in requirements(file)
+    }
+
+
 def test_requirements_name_every_package_that_the_programs_import():
     own = {Path(name).stem for name in PROGRAMS} | {path.stem for path in sources()}
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
+    declared = names_in('requirements.txt')
+    extras = names_in('requirements-backends.txt')
+    optional = ('openvino_backend', 'onnx_backend', 'quantization')  # imported where asked for
     for path in sources():
         for module in third_party(path.read_text(encoding='utf-8'), own):
             name = canonicalize_name(INSTALLED_AS.get(module, module))
-            assert name in declared, f'{path.relative_to(ROOT)} imports {module}'
+            allowed = declared | extras if path.stem in optional else declared
+            assert name in allowed, f'{path.relative_to(ROOT)} imports {module}'
+    assert {name for names in PACKAGES.values() for name in names} == extras
 
 
 def test_the_installed_kaggle_command_starts(tmp_path):
