@@ -80,6 +80,7 @@ from tqdm import tqdm
 
 from evaluate import evaluate
 from utils.check import check
+from utils.context import logits_of
 from utils.device import Precision, make_deterministic
 from utils.dice_score import segmentation_loss
 from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
@@ -177,7 +178,7 @@ def train_step(
         for images, masks in batches:
             part = len(images) / whole
             with precision.autocast():
-                logits = model(images)
+                logits = logits_of(model, images, masks.shape[1:])
             batch_loss = criterion(logits, masks) * part
             precision.scaler.scale(batch_loss).backward()
             loss, share = loss + batch_loss.detach(), share + part
@@ -194,6 +195,7 @@ def step_or_recompute(run: Run, batches: list[dict[str, Tensor]]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
     on_device = (run.on_device(batch) for batch in batches)
     whole = run.data.batches.images_in_step(run.batch)
+    run.seed_dropout()
     try:
         parts = (run.optimizer, run.precision, run.guard, run.criterion)
         return train_step(run.network, on_device, whole, *parts)[0]

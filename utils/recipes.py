@@ -66,6 +66,8 @@ class Recipe:
     dice_loss: str  # 'joint' or 'per-class', of utils.dice_score
     coarse: float  # part of the run's steps, its first, at half the images' size
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
+    tile: int | None  # side of the parts of images that are trained on, in pixels; None: all
+    network: dict  # UNet's arguments, where the options leave them open
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
 
@@ -101,6 +103,8 @@ RECIPES = {
         dice_loss='per-class',
         coarse=0.125,
         precise_statistics=True,
+        tile=None,
+        network={},
         optimizer=Muon,
         schedule=_warmup_then_linear,
     ),
@@ -114,6 +118,8 @@ RECIPES = {
         dice_loss='joint',
         coarse=0.0,
         precise_statistics=False,
+        tile=None,
+        network={},
         optimizer=_rmsprop,
         schedule=_plateau,
     ),

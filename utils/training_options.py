@@ -74,6 +74,15 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     add('--bilinear', action='store_true', help='use bilinear upsampling')
     add('--base-channels', type=number_in(int, 1), metavar='N',
         help="channels of the first level, doubled at each step down (default: 64, or --load's)")
+    add('--padding', choices=['same', 'valid'],
+        help="of the convolutions; valid is the paper's, none, with the context that it lacks "
+        "mirrored at the image's border (default: the recipe's, else same, or --load's)")
+    add('--norm', choices=['batch', 'none'],
+        help="none is the paper's, without BatchNorm (default: the recipe's, else batch, or "
+        "--load's)")
+    add('--dropout', type=number_in(float, 0, 0.99), metavar='P',
+        help='part of the deepest maps that training sets to zero (default: the '
+        "recipe's, else 0, or --load's)")
     sources = group.add_mutually_exclusive_group().add_argument
     sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
     sources('--resume', nargs='?', const='', metavar='FILE',
@@ -104,6 +113,9 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add('--augment', choices=['none', 'flip', 'full'],
         help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
         "recipe's, fast full, classic none)")
+    add('--tile', type=number_in(int, 16), metavar='N',
+        help='train on a part of N x N pixels of each image, another in each epoch (default: the '
+        "recipe's, else whole images)")
     add('--seed', type=number_in(int, 0), default=0, metavar='N',
         help='of weights, split and order (default: %(default)s)')
     add_device_options(group)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,7 +26,7 @@ from .collapse import CollapseWatch
 from .curves import draw_curves
 from .data_loading import to_device
 from .device import Precision, choose_device
-from .distributed import copy_from_main, is_main, size
+from .distributed import copy_from_main, is_main, rank, size
 from .errors import DivergedError, UserError
 from .guard import StepGuard
 from .metrics import RATIOS
@@ -37,7 +38,7 @@ from .run_state import restore, run_state
 from .samples import write_samples
 from .tracking import Tracker
 from .training_data import TrainingData
-from .training_model import build_loss, build_model, compiled
+from .training_model import build_loss, build_model, compiled, network_config
 
 
 @dataclass
@@ -82,10 +83,11 @@ class Run:
             source = load_checkpoint(args.load)
         recipe = RECIPES[args.recipe]
         device = choose_device(args.device)
+        config = network_config(args, recipe, source)
         data = TrainingData(
             args,
-            args.batch_size or recipe.batch_size,
-            args.augment or recipe.augment,
+            recipe,
+            config['padding'],
             device,
             channels=source and source.model['n_channels'],
             masks=source.masks if state else None,
@@ -98,7 +100,7 @@ class Run:
                 f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
                 'run from its weights with --load.'
             )
-        model = build_model(args, data, source)
+        model = build_model(args, config, data, source)
         copy_from_main(list(model.state_dict().values()))
         model.to(device, memory_format=torch.channels_last).train()
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
@@ -178,6 +180,12 @@ class Run:
         images, masks = to_device(batch, self.precision.device)
         steps = self.args.epochs * len(self.data.batches)
         return halved(images, masks) if self.step < self.recipe.coarse * steps else (images, masks)
+
+    def seed_dropout(self) -> None:
+        """Let the next step's chance depend on seed, step and process, whatever went before."""
+        if self.model.dropout:
+            rng = np.random.default_rng((self.args.seed, self.step, rank()))
+            torch.manual_seed(int(rng.integers(2**63)))
 
     def count_step(self, loss: Tensor) -> int:
         """Move on by one optimizer step, of which this was the loss; returns its images."""
