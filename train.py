@@ -158,16 +158,17 @@ def read_meter(run: Run, bar: tqdm) -> None:
 
 def train_step(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
     whole: int,
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     guard: StepGuard,
-    criterion: Callable[[Tensor, Tensor], Tensor] = segmentation_loss,
+    criterion: Callable[..., Tensor] = segmentation_loss,
 ) -> tuple[Tensor, Tensor]:
     """One step; returns the loss and the gradient's norm before clipping, scalars on the device.
 
-    batches: images (B, C, H, W) float in [0, 1] and masks (B, H, W) of class indices or IGNORE.
+    batches: images (B, C, H, W) float in [0, 1] and masks (B, H, W) of class indices or IGNORE,
+        and, with a weight map, border weights (B, H, W).
     whole: images of all batches of all processes; each batch's loss weighs by its part of them.
     A loss or gradient that is not finite counts as a gradient of zero, and the step not at all.
     """
@@ -175,11 +176,11 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     loss, share = 0.0, 0.0
     with out_of_memory_together():
-        for images, masks in batches:
+        for images, masks, *border in batches:
             part = len(images) / whole
             with precision.autocast():
                 logits = logits_of(model, images, masks.shape[1:])
-            batch_loss = criterion(logits, masks) * part
+            batch_loss = criterion(logits, masks, *border) * part
             precision.scaler.scale(batch_loss).backward()
             loss, share = loss + batch_loss.detach(), share + part
     loss = combine_processes(model, loss, share)

@@ -18,7 +18,8 @@ from .signals import ignore_in_worker
 def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Items to {'image': (B, C, H, W), 'mask': uint8 (B, H, W)} of the largest H and W.
 
-    An image may be larger than its mask by the context a network without padding must see.
+    And 'border' like 'mask', where items have one. An image may be larger than its mask by the
+    context that a network without padding must see.
     Smaller images get black below and to the right, and a mask that says IGNORE there. Channels
     are last in memory, as decoded and as the network wants them: each image is copied once.
     """
@@ -29,10 +30,13 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     for k, item in enumerate(items):
         _, h, w = item['image'].shape
         images[k, :h, :w] = item['image'].permute(1, 2, 0)
-    return {
-        'image': images.permute(0, 3, 1, 2),
-        'mask': _padded([item['mask'] for item in items], IGNORE),
+    fillers = {'mask': IGNORE, 'border': 0}
+    planes = {
+        name: _padded([item[name] for item in items], filler)
+        for name, filler in fillers.items()
+        if name in first
     }
+    return {'image': images.permute(0, 3, 1, 2), **planes}
 
 
 def _padded(planes: list[Tensor], filler: int) -> Tensor:

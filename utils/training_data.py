@@ -30,9 +30,9 @@ SHEET_IMAGES = 4
 class TrainingData:
     """The data of a run, from its command line; UserError for anything that could not work.
 
-    padding: the network's, 'same' or 'valid'. channels: of the weights to start from, masks: the encoding of the run that goes on; None for
-    new ones. `training` and `validation` are positions in `dataset`, and in `items`, which are its
-    own as --cache keeps them.
+    padding: the network's, 'same' or 'valid'. channels: of the weights to start from, masks: the
+    encoding of the run that goes on; None for new ones. `training` and `validation` are positions
+    in `dataset`, and in `items`, which are its own as --cache keeps them.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class TrainingData:
                 wanted=wanted_of(args),
                 resize_masks=args.resize_masks,
                 skip_bad=args.skip_bad,
+                weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
             )
         self.training, self.validation = split_pairs(self.dataset.pairs, args)

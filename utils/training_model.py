@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -74,17 +73,24 @@ def build_model(
 
 def build_loss(
     args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of logits and masks, with the weights and kind of Dice of the command line."""
+) -> Callable[..., Tensor]:
+    """The loss of logits, masks and, with a weight map, border weights, as asked for."""
     counts = data.dataset.scan.counts
     values = [tuple(v) if isinstance(v, list) else v for v in data.dataset.mask_values]
     pixels = [counts.get(value, 0) for value in values]  # ignored ones are in no class
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
-    return partial(
-        segmentation_loss,
-        class_weights=weights and torch.tensor(weights, device=device),
-        per_class=(args.dice_loss or recipe.dice_loss) == 'per-class',
-    )
+    kind = args.dice_loss or recipe.dice_loss
+    options = {
+        'class_weights': weights and torch.tensor(weights, device=device),
+        'per_class': kind == 'per-class',
+        'dice': kind != 'none',
+    }
+
+    def loss(logits: Tensor, masks: Tensor, border: Tensor | None = None) -> Tensor:
+        """segmentation_loss of a batch."""
+        return segmentation_loss(logits, masks, border=border, **options)
+
+    return loss
 
 
 def compiled(model: UNet, device: torch.device) -> nn.Module:

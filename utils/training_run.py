@@ -39,6 +39,7 @@ from .samples import write_samples
 from .tracking import Tracker
 from .training_data import TrainingData
 from .training_model import build_loss, build_model, compiled, network_config
+from .weight_map import from_bytes
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Run:
     tracker: Tracker
     guard: StepGuard
     network: nn.Module  # the model, compiled where asked for
-    criterion: Callable[[Tensor, Tensor], Tensor]  # of logits and masks
+    criterion: Callable[..., Tensor]  # of logits, masks and border weights
     collapse: CollapseWatch
     meter: Meter = field(default_factory=Meter)
     epoch: int = 0  # whole epochs done
@@ -175,9 +176,11 @@ class Run:
         if not self.batch:
             self.meter.reset()
 
-    def on_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Images and masks of a batch as the next step takes them."""
+    def on_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Images, masks and any border weights of a batch as the next step takes them."""
         images, masks = to_device(batch, self.precision.device)
+        if 'border' in batch:
+            return images, masks, from_bytes(batch['border'].to(self.precision.device))
         steps = self.args.epochs * len(self.data.batches)
         return halved(images, masks) if self.step < self.recipe.coarse * steps else (images, masks)
 
