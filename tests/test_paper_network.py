@@ -157,7 +157,7 @@ def test_a_run_of_the_papers_network_predicts_and_has_no_flat_form(folder):
 
 def test_a_run_with_dropout_and_tiles_is_resumed_to_the_bit(folder, monkeypatch):
     data_set(folder, 3, size=(48, 32), colours=1)
-    options = [*SMALL_PAPER, '--augment', 'full', '-e', '2']
+    options = ['--recipe', 'paper', '--base-channels', '2', '--tile', '20', '-e', '2']
     assert run_train(*options, '--output', 'a') == 0
     step = train.step_or_recompute
 

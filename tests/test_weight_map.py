@@ -135,7 +135,9 @@ def test_a_map_is_computed_once(cells, monkeypatch):
     monkeypatch.setattr(
         'utils.data_loading.border_weights', lambda c: calls.append(1) or border_weights(c)
     )
-    assert run_train('-e', '3', '-v', '0', '--weight-map', '--cache', 'ram', '--augment', 'flip') == 0
+    assert (
+        run_train('-e', '3', '-v', '0', '--weight-map', '--cache', 'ram', '--augment', 'flip') == 0
+    )
     assert len(calls) == 3
 
 

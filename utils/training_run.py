@@ -179,7 +179,7 @@ class Run:
     def on_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Images, masks and any border weights of a batch as the next step takes them."""
         images, masks = to_device(batch, self.precision.device)
-        if 'border' in batch:
+        if 'border' in batch:  # its weights are of full size: no coarse steps with them
             return images, masks, from_bytes(batch['border'].to(self.precision.device))
         steps = self.args.epochs * len(self.data.batches)
         return halved(images, masks) if self.step < self.recipe.coarse * steps else (images, masks)
