@@ -69,6 +69,7 @@ from tqdm import tqdm
 from unet import UNet
 from utils.batches import make_loader, same_size_batches
 from utils.checkpoint import load_checkpoint
+from utils.context import logits_of
 from utils.data_loading import BasicDataset, to_device
 from utils.device import Precision, default_workers
 from utils.dice_score import class_indices, class_probabilities
@@ -98,7 +99,7 @@ def evaluate(
         for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
             images, masks = to_device(batch, precision.device)
             with precision.autocast():
-                logits = model(images)
+                logits = logits_of(model, images)
             predicted = class_indices(class_probabilities(logits), threshold)
             counts.append(count_pixels(predicted, masks, max(2, model.n_classes)))
     finally:

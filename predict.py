@@ -209,7 +209,7 @@ def set_backend(args: argparse.Namespace, predictor: Predictor, pixels: int) -> 
             print(f'note: computed by {backend}')
         predictor.compute_by(backend)
         return
-    check_int8(predictor.precision.device)
+    check_int8(predictor.precision.device, predictor.model)
     from utils.quantization import quantize  # which needs packages of its own
 
     with local_main_first():

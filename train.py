@@ -80,6 +80,7 @@ from tqdm import tqdm
 
 from evaluate import evaluate
 from utils.check import check
+from utils.context import logits_of
 from utils.device import Precision, make_deterministic
 from utils.dice_score import segmentation_loss
 from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
@@ -157,16 +158,17 @@ def read_meter(run: Run, bar: tqdm) -> None:
 
 def train_step(
     model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[Tensor, ...]],
     whole: int,
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     guard: StepGuard,
-    criterion: Callable[[Tensor, Tensor], Tensor] = segmentation_loss,
+    criterion: Callable[..., Tensor] = segmentation_loss,
 ) -> tuple[Tensor, Tensor]:
     """One step; returns the loss and the gradient's norm before clipping, scalars on the device.
 
-    batches: images (B, C, H, W) float in [0, 1] and masks (B, H, W) of class indices or IGNORE.
+    batches: images (B, C, H, W) float in [0, 1] and masks (B, H, W) of class indices or IGNORE,
+        and, with a weight map, border weights (B, H, W).
     whole: images of all batches of all processes; each batch's loss weighs by its part of them.
     A loss or gradient that is not finite counts as a gradient of zero, and the step not at all.
     """
@@ -174,11 +176,11 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     loss, share = 0.0, 0.0
     with out_of_memory_together():
-        for images, masks in batches:
+        for images, masks, *border in batches:
             part = len(images) / whole
             with precision.autocast():
-                logits = model(images)
-            batch_loss = criterion(logits, masks) * part
+                logits = logits_of(model, images, masks.shape[1:])
+            batch_loss = criterion(logits, masks, *border) * part
             precision.scaler.scale(batch_loss).backward()
             loss, share = loss + batch_loss.detach(), share + part
     loss = combine_processes(model, loss, share)
@@ -194,6 +196,7 @@ def step_or_recompute(run: Run, batches: list[dict[str, Tensor]]) -> Tensor:
     """The loss of one step; out of memory, the same step again with activation checkpointing."""
     on_device = (run.on_device(batch) for batch in batches)
     whole = run.data.batches.images_in_step(run.batch)
+    run.seed_dropout()
     try:
         parts = (run.optimizer, run.precision, run.guard, run.criterion)
         return train_step(run.network, on_device, whole, *parts)[0]

@@ -1,12 +1,15 @@
-"""Render a data set of cars in a photo studio, with the layout of the Carvana challenge.
+"""Render a data set of cars in a photo studio, with the layout of the Carvana challenge, or cells.
 
     python scripts/make_demo_data.py
     python scripts/make_demo_data.py --count 320 --size 480x320 --seed 1
     python scripts/make_demo_data.py --images /tmp/imgs --masks /tmp/masks --classes 4
+    python scripts/make_demo_data.py --kind cells --count 24
 
 Every car has a name of 12 hexadecimal digits and is photographed from 16 angles, 22.5 degrees
 apart: NAME_01.jpg to NAME_16.jpg, and for each a NAME_01_mask.gif whose pixels are 1 on the car
-and 0 elsewhere; with --classes 4, windows are 2 and wheels 3. The same seed, number and size give
+and 0 elsewhere; with --classes 4, windows are 2 and wheels 3. Cells are grey, cells_0000.png and
+so on, with masks of the same names, 255 on the cells and 0 elsewhere, also on the line along which
+two cells touch. The same seed, number and size give
 the same files, however many processes work.
 """
 
@@ -41,13 +44,16 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line, checked, size as (width, height), or the end."""
-    parser = argparse.ArgumentParser(description='Render cars in a studio and their masks.')
+    parser = argparse.ArgumentParser(
+        description='Render cars in a studio, or cells, and their masks.'
+    )
     parser.error = lambda text: fail(f'{text}; see --help')
     add, cores = parser.add_argument, os.cpu_count() or 1
+    add('--kind', choices=['cars', 'cells'], default='cars', help='of pictures (default: cars)')
     add('--images', type=Path, default=Path('data/imgs'), metavar='DIR', help='default: data/imgs')
     add('--masks', type=Path, default=Path('data/masks'), metavar='DIR', help='default: data/masks')
     add('--count', type=int, default=96, metavar='N', help='pictures, 16 a car (default: 96)')
-    add('--size', type=parse_size, default='1918x1280', metavar='WxH', help='default: 1918x1280')
+    add('--size', type=parse_size, metavar='WxH', help='default: 1918x1280, cells 256x256')
     add(
         '--classes',
         type=int,
@@ -58,6 +64,9 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--seed', type=int, default=0, help='other seeds give other cars (default: 0)')
     add('--workers', type=int, default=cores, metavar='N', help='processes (default: the cores)')
     args = parser.parse_args(argv)
+    args.size = args.size or ((256, 256) if args.kind == 'cells' else (1918, 1280))
+    if args.kind == 'cells' and args.classes != 2:
+        fail(f'--classes {args.classes}: cells have 2; leave it out')
     for name, least in (('count', 1), ('seed', 0), ('workers', 1)):
         if getattr(args, name) < least:
             fail(f'--{name} {getattr(args, name)}: expected {least} or more')
@@ -69,6 +78,7 @@ if __name__ == '__main__':  # the arguments are read before anything heavy is im
 
 import numpy as np
 from demo_car import Part, make_car
+from demo_cells import render_cells
 from demo_studio import VIEWS, render_view
 from PIL import Image
 
@@ -87,6 +97,25 @@ def develop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
 
 
+def write_whole(image: Image.Image, path: Path) -> None:
+    """Write a picture in full beside `path`, then put it in its place."""
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    kind = {'.jpg': 'JPEG', '.gif': 'GIF', '.png': 'PNG'}[path.suffix]
+    image.save(part, kind, quality=92)
+    part.replace(path)
+
+
+def write_cells(args: argparse.Namespace, index: int) -> int:
+    """Render and write picture number index unless it exists; the number of files kept."""
+    paths = [folder / f'cells_{index:04d}.png' for folder in (args.images, args.masks)]
+    wanted = [path for path in paths if not path.exists()]
+    if wanted:
+        made = dict(zip(paths, render_cells(args.seed, index, args.size), strict=True))
+        for path in wanted:
+            write_whole(Image.fromarray(made[path]), path)
+    return 2 - len(wanted)
+
+
 def write_view(args: argparse.Namespace, index: int) -> int:
     """Render and write picture number index unless it exists; the number of files kept."""
     car, view = index // VIEWS, index % VIEWS + 1
@@ -101,9 +130,7 @@ def write_view(args: argparse.Namespace, index: int) -> int:
     picture = develop(picture, np.random.default_rng([args.seed, car, view]))
     for path, image, write in zip(paths, (picture, flat), wanted, strict=True):
         if write:
-            part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-            image.save(part, 'JPEG' if image is picture else 'GIF', quality=92)
-            part.replace(path)
+            write_whole(image, path)
     return 2 - sum(wanted)
 
 
@@ -123,7 +150,8 @@ def main(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     open_folder(args.images, '--images')
     open_folder(args.masks, '--masks')
-    job, jobs = partial(write_view, args), range(args.count)
+    cells = args.kind == 'cells'
+    job, jobs = partial(write_cells if cells else write_view, args), range(args.count)
     try:
         if min(args.workers, args.count) == 1:
             kept = sum(map(job, jobs))
@@ -135,7 +163,8 @@ def main(args: argparse.Namespace) -> None:
     if kept:
         print(f'{kept} of {2 * args.count} files were there already and are kept')
     cars, size = -(-args.count // VIEWS), '{} x {}'.format(*args.size)
-    done = f'{args.count} image{"s"[: args.count > 1]} of {cars} car{"s"[: cars > 1]} ({size})'
+    shown = 'cells' if cells else f'{cars} car{"s"[: cars > 1]}'
+    done = f'{args.count} image{"s"[: args.count > 1]} of {shown} ({size})'
     where, seconds = f'in {args.images}, their masks in {args.masks}', time.perf_counter() - start
     print(f'{done} {where}, {seconds:.1f} s')
 

@@ -130,13 +130,32 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     with pytest.raises(UserError, match='--backend onnx needs onnxruntime: pip install onnx onnx'):
         choose_backend('onnx', CPU, 1, UNet(3, 2, base_channels=2))
     with pytest.raises(UserError, match='--quantize int8 needs openvino: pip install openvino nn'):
-        check_int8(CPU)
+        check_int8(CPU, UNet(3, 2, base_channels=2))
 
 
 @pytest.mark.parametrize('backend', ['onnx', 'openvino'])
 def test_a_runtime_for_cpus_is_refused_on_a_card(backend):
     with pytest.raises(UserError, match=f'--backend {backend} computes on a CPU: say --device cpu'):
         choose_backend(backend, torch.device('cuda'), 1, UNet(3, 2, base_channels=2))
+
+
+def test_networks_without_padding_are_torchs_alone():
+    model = UNet(3, 2, base_channels=2, padding='valid')
+    assert choose_backend('auto', CPU, 10**9, model) == 'torch'
+    assert choose_backend('torch', CPU, 1, model) == 'torch'
+    with pytest.raises(UserError, match='--backend onnx is for padded networks, and this one was'):
+        choose_backend('onnx', CPU, 1, model)
+    with pytest.raises(UserError, match='--quantize int8 is for padded networks'):
+        check_int8(CPU, model)
+
+
+def test_a_folded_network_without_padding_sees_the_same_context():
+    model = UNet(3, 2, base_channels=2, padding='valid')
+    predictor = Predictor(model, 1.0, [0, 255])
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    before = predictor.predict_probabilities(image)
+    predictor.compute_by('torch')
+    torch.testing.assert_close(predictor.predict_probabilities(image), before, atol=1e-5, rtol=0)
 
 
 @pytest.fixture
@@ -270,6 +289,9 @@ def test_export_refuses_what_it_cannot_write(folder, monkeypatch, capsys):
     for message, arguments in wrong.items():
         assert export(*arguments) == 2
         assert message in capsys.readouterr().err
+    save('valid.pth', UNet(3, 2, base_channels=2, padding='valid'), mask_values=[0, 255])
+    assert export('valid.pth', 'm.onnx') == 2
+    assert 'ONNX export is for padded networks' in capsys.readouterr().err
     without(monkeypatch, 'onnx')
     assert export('m.pth', 'm.onnx') == 2
     assert 'export needs onnx: pip install onnx onnxscript onnxrun' in capsys.readouterr().err

@@ -31,6 +31,7 @@ NAME = re.compile(r'[0-9a-f]{12}_(0[1-9]|1[0-6])')
 
 def write(folder, count=1, seed=0, workers=1, size=(WIDTH, HEIGHT), classes=2):
     args = argparse.Namespace(count=count, seed=seed, workers=workers, size=size, classes=classes)
+    args.kind = 'cars'
     args.images, args.masks = folder / 'imgs', folder / 'masks'
     demo.main(args)
     return sorted(args.images.iterdir()), sorted(args.masks.iterdir())

@@ -8,7 +8,7 @@ import torch
 from drawing import data_set
 
 from utils.data_loading import BasicDataset
-from utils.transforms import Augmented, moved
+from utils.transforms import Augmented, bent, moved
 
 
 class White(torch.utils.data.Dataset):
@@ -144,3 +144,30 @@ def test_full_moves_other_numbers_of_channels_and_leaves_their_values():
     assert image.shape == (5, 64, 64)
     assert image.amax(dim=(1, 2)).tolist() == [255] * 5  # white is white, whatever the light
     assert torch.equal(image[0], image[4])
+
+
+def test_elastic_bends_all_parts_of_an_item_alike_and_mirrors_what_lies_outside():
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(128), indexing='ij')
+    ramp = (x + y).to(torch.uint8)
+    item = {'image': ramp[None], 'mask': ramp, 'border': ramp}
+    first, again, other = (bent(item, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in item)
+    assert not torch.equal(first['mask'], other['mask'])
+    assert torch.equal(first['image'][0], first['border'])
+    assert (first['border'].int() - first['mask'].int()).abs().max() <= 2  # the nearest pixel's
+    moved_by = (first['border'].int() - ramp.int()).abs()
+    assert 3 < moved_by.float().mean() < 30
+    assert first['mask'].dtype == torch.uint8
+
+
+def test_elastic_displacements_are_of_ten_pixels_at_a_grid_of_three_by_three():
+    """At the middle of the image, a point of that grid, the shift is the number drawn for it."""
+    columns = torch.arange(201.0).expand(101, 201)
+    item = {'image': columns[None].clone(), 'mask': columns.to(torch.uint8)}
+    shifts = []
+    for seed in range(200):
+        drawn = np.random.default_rng(seed).normal(0, 10, (1, 2, 3, 3))[0, 0, 1, 1]
+        found = bent(item, np.random.default_rng(seed))['image'][0, 50, 100].item() - 100
+        assert found == pytest.approx(drawn, abs=1e-2)
+        shifts.append(found)
+    assert np.std(shifts) == pytest.approx(10, rel=0.15)

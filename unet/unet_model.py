@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from .sizes import output_side
 from .unet_parts import DoubleConv, Down, OutConv, Up
 
 MIN_SIZE = 16  # pixels: four halvings leave one
@@ -22,35 +24,60 @@ class UNet(nn.Module):
     bilinear: upsample by interpolation instead of transposed convolution (17 instead of 31
         million parameters at the default width).
     base_channels: width of the first level, doubled at each step down.
+
+    As in the paper (https://arxiv.org/abs/1505.04597):
+    padding: 'valid' leaves the 3 x 3 convolutions unpadded, so that 572 x 572 pixels give 388 x 388
+        scores; 'same' keeps the size.
+    norm: 'none' is without BatchNorm, its weights drawn by He's rule, sqrt(2 / inputs); 'batch'.
+    dropout: part of the values of the two deepest maps of the way down, in [0, 1), that training
+        sets to zero.
     """
 
     def __init__(
-        self, n_channels: int, n_classes: int, bilinear: bool = False, base_channels: int = 64
+        self,
+        n_channels: int,
+        n_classes: int,
+        bilinear: bool = False,
+        base_channels: int = 64,
+        padding: str = 'same',
+        norm: str = 'batch',
+        dropout: float = 0.0,
     ):
         super().__init__()
+        if padding not in ('same', 'valid') or norm not in ('batch', 'none'):
+            raise ValueError(
+                f"padding is {padding!r} and norm {norm!r}; expected 'same' or 'valid', and "
+                "'batch' or 'none'"
+            )
         self.n_channels = n_channels
         self.n_classes = n_classes
         self.bilinear = bilinear
         self.base_channels = base_channels
+        self.padding, self.norm, self.dropout = padding, norm, dropout
         self.checkpointing = False
 
         c = base_channels
         shrink = 2 if bilinear else 1  # interpolation keeps channels, so the blocks halve them
-        self.inc = DoubleConv(n_channels, c)
-        self.down1 = Down(c, 2 * c)
-        self.down2 = Down(2 * c, 4 * c)
-        self.down3 = Down(4 * c, 8 * c)
-        self.down4 = Down(8 * c, 16 * c // shrink)
-        self.up1 = Up(16 * c, 8 * c // shrink, bilinear)
-        self.up2 = Up(8 * c, 4 * c // shrink, bilinear)
-        self.up3 = Up(4 * c, 2 * c // shrink, bilinear)
-        self.up4 = Up(2 * c, c, bilinear)
+        options = {'padding': padding, 'norm': norm}
+        self.inc = DoubleConv(n_channels, c, **options)
+        self.down1 = Down(c, 2 * c, **options)
+        self.down2 = Down(2 * c, 4 * c, **options)
+        self.down3 = Down(4 * c, 8 * c, **options)
+        self.down4 = Down(8 * c, 16 * c // shrink, **options)
+        self.up1 = Up(16 * c, 8 * c // shrink, bilinear, **options)
+        self.up2 = Up(8 * c, 4 * c // shrink, bilinear, **options)
+        self.up3 = Up(4 * c, 2 * c // shrink, bilinear, **options)
+        self.up4 = Up(2 * c, c, bilinear, **options)
         self.outc = OutConv(c, n_classes)
+        if norm == 'none':
+            self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, H, W) for pictures (B, C, H, W), float in [0, 1].
 
-        Raises ValueError for a picture under 16 x 16 pixels or with other than C channels.
+        With padding 'valid' logits (B, K, H - 184, W - 184), of all pixels but 92 on each side.
+        Raises ValueError for a picture under 16 x 16 pixels or with other than C channels, and
+        for sides that are not possible without padding (unet.sizes).
         """
         _, channels, height, width = x.shape
         if channels != self.n_channels:
@@ -60,11 +87,13 @@ class UNet(nn.Module):
                 f'the network takes pictures from {MIN_SIZE} x {MIN_SIZE} pixels, '
                 f'got {width} x {height} (width x height)'
             )
+        if self.padding == 'valid':
+            output_side(height), output_side(width)
         x1 = self._run(self.inc, x)  # (B, c, H, W)
         x2 = self._run(self.down1, x1)  # (B, 2c, H/2, W/2)
         x3 = self._run(self.down2, x2)  # (B, 4c, H/4, W/4)
-        x4 = self._run(self.down3, x3)  # (B, 8c, H/8, W/8)
-        x5 = self._run(self.down4, x4)  # (B, 16c, H/16, W/16)
+        x4 = self._dropped(self._run(self.down3, x3))  # (B, 8c, H/8, W/8)
+        x5 = self._dropped(self._run(self.down4, x4))  # (B, 16c, H/16, W/16)
         x = self._run(self.up1, x5, x4)
         x = self._run(self.up2, x, x3)
         x = self._run(self.up3, x, x2)
@@ -79,10 +108,23 @@ class UNet(nn.Module):
         """
         self.checkpointing = enabled
 
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         if not (self.checkpointing and self.training):
             return block(*inputs)
         return checkpoint(block, *inputs, use_reentrant=False, context_fn=_recompute_of(block))
+
+
+def _initialise(module: nn.Module) -> None:
+    """He's initialisation: deviation sqrt(2 / N), N the values from which one is computed."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        inputs = module.in_channels
+        if isinstance(module, nn.Conv2d):  # a transposed one of stride 2 has one place a value
+            inputs *= module.kernel_size[0] * module.kernel_size[1]
+        nn.init.normal_(module.weight, std=(2 / inputs) ** 0.5)
+        nn.init.zeros_(module.bias)
 
 
 def _recompute_of(

@@ -39,17 +39,29 @@ def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -
     if asked == 'auto':
         enough = pixels * (model.base_channels / WIDTH) ** 2 >= WORTH_PIXELS
         there = device.type == 'cpu' and not missing_packages('openvino')
+        there &= model.padding == 'same'
         return 'openvino' if enough and there else 'torch'
-    _check(asked, device, f'--backend {asked}')
+    _check(asked, device, model, f'--backend {asked}')
     return asked
 
 
-def check_int8(device: torch.device) -> None:
+def check_int8(device: torch.device, model: UNet) -> None:
     """Raise UserError where --quantize int8 cannot be had."""
-    _check('int8', device, '--quantize int8')
+    _check('int8', device, model, '--quantize int8')
 
 
-def _check(backend: str, device: torch.device, option: str) -> None:
+def check_padded(model: UNet, option: str) -> None:
+    """Raise UserError for a network without padding, which torch alone computes."""
+    if model.padding != 'same':
+        raise UserError(
+            f'{option} is for padded networks, and this one was trained with --padding '
+            f'{model.padding}. Leave it out.'
+        )
+
+
+def _check(backend: str, device: torch.device, model: UNet, option: str) -> None:
+    if backend in PACKAGES:
+        check_padded(model, option)
     if missing := missing_packages(backend):
         raise UserError(
             f'{option} needs {" and ".join(missing)}: pip install '

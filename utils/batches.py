@@ -18,6 +18,8 @@ from .signals import ignore_in_worker
 def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Items to {'image': (B, C, H, W), 'mask': uint8 (B, H, W)} of the largest H and W.
 
+    And 'border' like 'mask', where items have one. An image may be larger than its mask by the
+    context that a network without padding must see.
     Smaller images get black below and to the right, and a mask that says IGNORE there. Channels
     are last in memory, as decoded and as the network wants them: each image is copied once.
     """
@@ -25,12 +27,25 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     width = max(item['image'].shape[2] for item in items)
     first = items[0]
     images = first['image'].new_zeros(len(items), height, width, len(first['image']))
-    masks = first['mask'].new_full((len(items), height, width), IGNORE)
     for k, item in enumerate(items):
-        h, w = item['mask'].shape
+        _, h, w = item['image'].shape
         images[k, :h, :w] = item['image'].permute(1, 2, 0)
-        masks[k, :h, :w] = item['mask']
-    return {'image': images.permute(0, 3, 1, 2), 'mask': masks}
+    fillers = {'mask': IGNORE, 'border': 0}
+    planes = {
+        name: _padded([item[name] for item in items], filler)
+        for name, filler in fillers.items()
+        if name in first
+    }
+    return {'image': images.permute(0, 3, 1, 2), **planes}
+
+
+def _padded(planes: list[Tensor], filler: int) -> Tensor:
+    """Tensors (H, W) as one (B, H, W) of the largest H and W, filled up below and to the right."""
+    height, width = (max(plane.shape[axis] for plane in planes) for axis in (0, 1))
+    batch = planes[0].new_full((len(planes), height, width), filler)
+    for k, plane in enumerate(planes):
+        batch[k, : plane.shape[0], : plane.shape[1]] = plane
+    return batch
 
 
 class ShuffledBatches:

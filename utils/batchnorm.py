@@ -21,11 +21,13 @@ class StatisticsSnapshot:
 
     def take(self) -> None:
         """Remember the statistics as they are."""
-        torch._foreach_copy_(self.copies, self.buffers)  # one launch, not one a buffer
+        if self.buffers:  # a network without BatchNorm has none
+            torch._foreach_copy_(self.copies, self.buffers)  # one launch, not one a buffer
 
     def restore(self) -> None:
         """Put them back."""
-        torch._foreach_copy_(self.buffers, self.copies)
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.copies)
 
     def restore_unless(self, good: Tensor) -> None:
         """Put them back where `good`, a boolean scalar on the device, is false."""
@@ -42,6 +44,8 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     or not as it was found; weights stay as they are (precise BN, https://arxiv.org/abs/2105.07576).
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        return
     momenta, training = [norm.momentum for norm in norms], model.training
     for norm in norms:
         norm.reset_running_stats()

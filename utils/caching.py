@@ -99,6 +99,8 @@ def cache_path(dataset: BasicDataset, folder: Path) -> Path:
     first = dataset.pairs[0]
     place = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
     settings = [dataset.scale, dataset.channels, dataset.deep, dataset.sizes, repr(dataset.masks)]
+    if dataset.weight_map:
+        settings.append('border')
     versions = [CACHE_VERSION, DECODE_PATH, PIL.__version__, torch.__version__]
     files = [
         (path.name, stat.st_size, stat.st_mtime_ns)

@@ -85,9 +85,15 @@ def _listed(values: dict) -> str:
 
 
 def model_config(model: UNet) -> dict:
-    """The arguments that make a network like this one."""
+    """The arguments that make a network like this one.
+
+    Those of the paper's network only where they differ from the usual, whose files stay as they
+    were, for older programs too.
+    """
     names = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
-    return {name: getattr(model, name) for name in names}
+    paper = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
+    config = {name: getattr(model, name) for name in names}
+    return config | {k: getattr(model, k) for k, v in paper.items() if getattr(model, k) != v}
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -168,6 +174,8 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
         'bilinear': 'up1.up.weight' not in weights,
         'base_channels': first.shape[0],
     }
+    if 'inc.double_conv.0.bias' in weights:
+        model['norm'] = 'none'
     with torch.device('meta'):  # its shapes are all that is needed
         expected = UNet(**model).state_dict()
     wrong = [k for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
@@ -196,8 +204,16 @@ def _not_there(path: Path) -> str:
 
 
 def to_flat(source: Path, target: Path) -> None:
-    """Write the flat form of a checkpoint: its weights, and `mask_values` among the keys."""
+    """Write the flat form of a checkpoint: its weights, and `mask_values` among the keys.
+
+    Raises UserError for a network without padding, which that form cannot tell from a padded one.
+    """
     checkpoint = load_checkpoint(source)
+    if checkpoint.model.get('padding') == 'valid':
+        raise UserError(
+            f'{source} is of a network without padding (--padding valid); the flat form is of '
+            'padded ones only. Use the file as it is.'
+        )
     known = checkpoint.mask_values
     with whole_file(target) as part:
         torch.save(checkpoint.weights | ({'mask_values': known} if known else {}), part)

@@ -16,10 +16,10 @@ def halved(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Images (B, C, H, W) float and masks (B, H, W) at half the size, rounded up.
 
     Images bilinear with antialias, masks every second pixel; both as they are where H or W is
-    under 64.
+    under 64, or images have context beside what is scored, of which halving would leave too little.
     """
     height, width = masks.shape[1:]
-    if min(height, width) < SMALLEST:
+    if min(height, width) < SMALLEST or images.shape[2:] != masks.shape[1:]:
         return images, masks
     size = (-(-height // 2), -(-width // 2))
     smaller = F.interpolate(images, size, mode='bilinear', antialias=True)

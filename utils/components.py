@@ -1,4 +1,4 @@
-"""The largest connected piece of each class, in numpy alone.
+"""Connected pieces of each class, and the largest ones, in numpy alone.
 
 Pieces are found by runs, the stretches of one class within a row, of which a mask has thousands
 where it has millions of pixels. Axis letters: H and W pixels.
@@ -26,6 +26,21 @@ def largest_components(indices: np.ndarray) -> np.ndarray:
     np.add.at(edges, ends[kept], -1)
     inside = np.cumsum(edges[:-1], dtype=np.int8).reshape(indices.shape)
     return indices * inside.view(np.uint8)
+
+
+def label_components(values: np.ndarray) -> np.ndarray:
+    """The number, from 1, of each pixel's piece, int32 (H, W), and 0 where the value is 0.
+
+    values: (H, W) integers, class indices or others, from 0. Pixels of one value that share an
+    edge are of one piece; pieces are numbered by their first pixels.
+    """
+    starts, ends, classes = _runs(values)
+    piece = _joined(len(starts), *_touching(starts, ends, classes, values.shape[1]))
+    _, number = np.unique(piece, return_inverse=True)
+    labels = np.zeros(values.size, dtype=np.int32)
+    inside = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [[]])
+    labels[inside.astype(np.int64)] = np.repeat(number.ravel() + 1, ends - starts)
+    return labels.reshape(values.shape)
 
 
 def _runs(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

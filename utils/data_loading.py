@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from .components import label_components
 from .decoding import (
     Picture,
     open_picture,
@@ -23,12 +24,14 @@ from .decoding import (
     scaled_size,
     to_channels,
 )
+from .dice_score import IGNORE
 from .errors import UserError
 from .image_checks import channels_of, check_sizes
 from .mask_classes import Wanted, asked_encoding, choose_encoding, match_values
 from .mask_values import MaskEncoding, Value, encoding_of, mask_array, to_indices
 from .pairing import match_sets
 from .scan import DEEP, scan_pairs
+from .weight_map import border_weights, to_bytes, touching
 
 
 class BasicDataset(Dataset):
@@ -45,6 +48,7 @@ class BasicDataset(Dataset):
     wanted: what is asked of the mask values; `classes` goes before its own.
     resize_masks: masks of another size than their image are stretched to it.
     skip_bad: leave out pairs with which something is wrong; `scan.left_out` says what.
+    weight_map: items have a third part, 'border', uint8 (H, W), see weight_map.to_bytes.
     validation_dirs: folders of images and masks of a fixed validation set, whose items follow.
 
     Item i is {'image': (C, H, W) uint8, or float32 where an image has over 8 bits, 'mask': uint8
@@ -65,6 +69,7 @@ class BasicDataset(Dataset):
         wanted: Wanted | None = None,
         resize_masks: bool = False,
         skip_bad: bool = False,
+        weight_map: bool = False,
         validation_dirs: tuple[Path, Path] | None = None,
     ):
         if not 0 < scale <= 1:
@@ -82,7 +87,7 @@ class BasicDataset(Dataset):
         self.scan.left_out[:0] = matched.problems
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
-        self.scale = scale
+        self.scale, self.weight_map = scale, weight_map
         self.masks = (
             match_values(self.scan, trained)
             if trained
@@ -106,7 +111,21 @@ class BasicDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
-        return {'image': self.image(index), 'mask': mask}
+        item = {'image': self.image(index), 'mask': mask}
+        return self._weighted(item, index) if self.weight_map else item
+
+    def _weighted(self, item: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+        """An item with its border weights, as bytes, and with cells that touch set apart."""
+        mask = item['mask'].numpy()
+        values = np.where(mask == IGNORE, 0, mask)
+        if self.masks.threshold is not None:  # it has made one class of what may be many cells
+            path = self.pairs[index].mask
+            found = mask_array(resize_mask(open_picture(path), self.sizes[index]), path)
+            values = np.where(values, found, 0)
+        cells = label_components(values)
+        apart = np.where(touching(cells) & (values > 0), 0, mask)
+        border = torch.from_numpy(to_bytes(border_weights(cells * (apart > 0))))
+        return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:
         """The image of an item."""

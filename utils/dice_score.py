@@ -70,6 +70,8 @@ def segmentation_loss(
     masks: Tensor,
     class_weights: Tensor | None = None,
     per_class: bool = False,
+    border: Tensor | None = None,
+    dice: bool = True,
 ) -> Tensor:
     """Cross entropy + Dice loss, a scalar, in float32 or wider whatever the logits' type.
 
@@ -81,6 +83,10 @@ def segmentation_loss(
     per_class: average the Dice loss over the classes that the masks hold, the background among
         them, so that a small class counts as much as a large one; else, as in the original,
         K = 1 has the foreground's alone, and for more all classes share one ratio.
+    border: (B, H, W) float, added to the class weights as in weight_map. The cross entropy is then
+        the weighted sum over the number of pixels, not over that of weights: an image of many
+        borders counts more, as in the paper's energy.
+    dice: whether the Dice loss is added.
     """
     with torch.autocast(logits.device.type, enabled=False):
         if logits.dtype in (torch.float16, torch.bfloat16):
@@ -88,10 +94,14 @@ def segmentation_loss(
         counts = masks != IGNORE
         labels = torch.where(counts, masks, 0).long()
         terms = _binary_terms if logits.shape[1] == 1 else _multiclass_terms
-        entropy, dice = terms(logits, labels, counts, per_class)
+        entropy, dice_term = terms(logits, labels, counts, per_class)
         weights = counts if class_weights is None else class_weights[labels] * counts
         # A sum over a 0/1 map costs no synchronisation, unlike indexing with it.
-        return (entropy * weights).sum() / weights.sum().clamp(min=1e-6) + dice
+        total = weights.sum().clamp(min=1e-6)
+        if border is not None:
+            weights, total = weights + border * counts, counts.sum().clamp(min=1)
+        loss = (entropy * weights).sum() / total
+        return loss + dice_term if dice else loss
 
 
 def per_class_dice_loss(probabilities: Tensor, onehot: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 
 from unet import UNet
 
-from .backends import PACKAGES, missing_packages
+from .backends import PACKAGES, check_padded, missing_packages
 from .checkpoint import Checkpoint, load_checkpoint
 from .errors import UserError, run_program
 from .files import whole_file
@@ -61,6 +61,7 @@ def export(args: argparse.Namespace) -> None:
         raise UserError(f'{args.target} cannot be written: no folder {args.target.parent}')
     checkpoint = load_checkpoint(args.source)
     model = checkpoint.build_model()
+    check_padded(model, 'ONNX export')
     from .onnx_backend import write_onnx
 
     with whole_file(args.target) as part:

@@ -28,7 +28,8 @@ def combine_processes(model: nn.Module, loss: Tensor | float, share: float) -> T
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters]
     statistics = running_statistics(model)
-    torch._foreach_mul_(statistics, share)
+    if statistics:
+        torch._foreach_mul_(statistics, share)
     whole = gradients[0].new_zeros(1) + loss
     add_up([*gradients, *statistics, whole])
     return whole[0]

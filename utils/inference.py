@@ -20,6 +20,7 @@ from .arrays import array_pixels, channels_error
 from .backends import Network, build_network
 from .caching import memory_room
 from .checkpoint import load_checkpoint
+from .context import logits_of
 from .data_loading import read_image, resize_image, to_unit_range
 from .decoding import scaled_size
 from .device import Precision, choose_device
@@ -134,7 +135,7 @@ class Predictor:
         for network in self.networks:
             for mirrored in (False, True)[: 1 + self.mirrored]:
                 with self.precision.autocast():
-                    logits = network(images.flip(3) if mirrored else images)
+                    logits = logits_of(network, images.flip(3) if mirrored else images)
                 found = class_probabilities(logits)
                 found = found.flip(3) if mirrored else found
                 total = found if total is None else total.add_(found)

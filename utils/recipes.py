@@ -1,6 +1,7 @@
 """What is trained how: optimizer, learning rate over time, and their companions.
 
 `classic` is the training of the best-known PyTorch U-Net, for comparison. `fast` is the default.
+`paper` is the training of Ronneberger, Fischer and Brox, https://arxiv.org/abs/1505.04597.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from .muon import Muon
 
-MAX_GRADIENT_NORM = 1.0  # both recipes clip to this
+MAX_GRADIENT_NORM = 1.0  # all recipes clip to this
 
 
 class Schedule:
@@ -63,9 +64,12 @@ class Recipe:
     learning_rate: float
     validations_per_epoch: int
     augment: str  # of utils.transforms
-    dice_loss: str  # 'joint' or 'per-class', of utils.dice_score
+    dice_loss: str  # 'joint', 'per-class' or 'none', of utils.dice_score
     coarse: float  # part of the run's steps, its first, at half the images' size
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
+    weight_map: bool  # weigh pixels between cells, of utils.weight_map
+    tile: int | None  # side of the parts of images that are trained on, in pixels; None: all
+    network: dict  # UNet's arguments, where the options leave them open
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
 
@@ -80,6 +84,15 @@ def _rmsprop(model: nn.Module, learning_rate: float) -> Optimizer:
     return torch.optim.RMSprop(
         model.parameters(), lr=learning_rate, weight_decay=1e-8, momentum=0.999, foreach=True
     )
+
+
+def _sgd(model: nn.Module, learning_rate: float) -> Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.99)
+
+
+def _constant(optimizer: Optimizer, total_steps: int) -> Schedule:
+    del total_steps
+    return Schedule(by_step=lr_scheduler.LambdaLR(optimizer, lambda _: 1.0))
 
 
 def _plateau(optimizer: Optimizer, total_steps: int) -> Schedule:
@@ -101,6 +114,9 @@ RECIPES = {
         dice_loss='per-class',
         coarse=0.125,
         precise_statistics=True,
+        weight_map=False,
+        tile=None,
+        network={},
         optimizer=Muon,
         schedule=_warmup_then_linear,
     ),
@@ -114,7 +130,26 @@ RECIPES = {
         dice_loss='joint',
         coarse=0.0,
         precise_statistics=False,
+        weight_map=False,
+        tile=None,
+        network={},
         optimizer=_rmsprop,
         schedule=_plateau,
+    ),
+    # The paper names momentum, batch and tile; it names no learning rate, and no clipping, which
+    # all recipes do. Its images were 512 x 512 pixels, its first level 64 channels wide.
+    'paper': Recipe(
+        batch_size=1,
+        learning_rate=1e-3,
+        validations_per_epoch=1,
+        augment='elastic',
+        dice_loss='none',
+        coarse=0.0,
+        precise_statistics=False,
+        weight_map=True,
+        tile=388,
+        network={'padding': 'valid', 'norm': 'none', 'dropout': 0.5},
+        optimizer=_sgd,
+        schedule=_constant,
     ),
 }

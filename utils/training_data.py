@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from .batches import ShuffledBatches, make_loader, pad_batch, same_size_batches, training_loader
 from .caching import cached
+from .context import with_context
 from .data_loading import BasicDataset, to_device
 from .device import default_workers
 from .distributed import local_main_first, rank, share, size
@@ -17,7 +18,9 @@ from .duplicates import describe_duplicates
 from .errors import UserError
 from .mask_classes import wanted_of
 from .mask_values import MaskEncoding
+from .recipes import Recipe
 from .splits import describe_groups, split_pairs
+from .training_tiles import check_tile, in_tiles
 from .transforms import Augmented
 
 STATISTICS_IMAGES = 16  # to re-estimate BatchNorm from; 12 were enough where it was measured
@@ -27,21 +30,25 @@ SHEET_IMAGES = 4
 class TrainingData:
     """The data of a run, from its command line; UserError for anything that could not work.
 
-    channels: of the weights to start from, masks: the encoding of the run that goes on; None for
-    new ones. `training` and `validation` are positions in `dataset`, and in `items`, which are its
-    own as --cache keeps them.
+    padding: the network's, 'same' or 'valid'. channels: of the weights to start from, masks: the
+    encoding of the run that goes on; None for new ones. `training` and `validation` are positions
+    in `dataset`, and in `items`, which are its own as --cache keeps them.
     """
 
     def __init__(
         self,
         args: argparse.Namespace,
-        batch_size: int,
-        augment: str,
+        recipe: Recipe,
+        padding: str,
         device: torch.device,
         channels: int | None = None,
         masks: MaskEncoding | None = None,
     ):
-        self.device = device
+        self.device, self.padding = device, padding
+        batch_size = args.batch_size or recipe.batch_size
+        tile = args.tile or recipe.tile
+        if tile and padding == 'valid':
+            check_tile(tile)
         asked = None if args.channels == 'auto' else args.channels
         if asked and channels and asked != channels:
             raise UserError(
@@ -59,6 +66,7 @@ class TrainingData:
                 wanted=wanted_of(args),
                 resize_masks=args.resize_masks,
                 skip_bad=args.skip_bad,
+                weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
             )
         self.training, self.validation = split_pairs(self.dataset.pairs, args)
@@ -72,7 +80,9 @@ class TrainingData:
             self.training, batch_size, args.seed, args.accumulate, process=(rank(), size())
         )
         self.dataset.check_sizes(self.batches.smallest_batch())
-        augmented = Augmented(self.items, args.seed, augment)
+        self.plain = in_tiles(Augmented(self.items, args.seed, 'none'), args.seed, tile, padding)
+        augmented = Augmented(self.items, args.seed, args.augment or recipe.augment)
+        augmented = in_tiles(augmented, args.seed, tile, padding)
         self.loader = training_loader(augmented, self.batches, workers, loads_to)
         self.validation_loader = self._validation_loader(workers, loads_to)
 
@@ -107,7 +117,7 @@ class TrainingData:
         return '\n'.join(lines)
 
     def statistics_batches(self) -> Iterator[Tensor]:
-        """A few batches of training images, as they are, on the device, for BatchNorm.
+        """A few batches of training images, not augmented, on the device, for BatchNorm.
 
         Each process gets its share of them.
         """
@@ -118,8 +128,14 @@ class TrainingData:
         if len(batches) > 1 and len(batches[-1]) < count:
             del batches[-1]  # one small image alone has no variance, and would weigh like the rest
         for batch in share(batches):
-            items = pad_batch([self.items[position] for position in batch])
-            yield to_device(items, self.device)[0]
+            items = pad_batch([self.plain[0, position] for position in batch])
+            yield self._seen(*to_device(items, self.device))
+
+    def _seen(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Images as the network takes them, with context where it needs that and they have none."""
+        if self.padding == 'same' or images.shape[2:] != masks.shape[1:]:
+            return images
+        return with_context(images, 0, 0, tuple(masks.shape[1:]))
 
     def samples(self) -> Iterator[dict[str, Tensor]]:
         """Items to look at, from the validation set where there is one."""

@@ -74,6 +74,15 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     add('--bilinear', action='store_true', help='use bilinear upsampling')
     add('--base-channels', type=number_in(int, 1), metavar='N',
         help="channels of the first level, doubled at each step down (default: 64, or --load's)")
+    add('--padding', choices=['same', 'valid'],
+        help="of the convolutions; valid is the paper's, none, with the context that it lacks "
+        "mirrored at the image's border (default: --load's, or same, with paper valid)")
+    add('--norm', choices=['batch', 'none'],
+        help="none is the paper's, without BatchNorm (default: --load's, or batch, with paper "
+        'none)')
+    add('--dropout', type=number_in(float, 0, 0.99), metavar='P',
+        help='part of the deepest maps that training sets to zero (default: '
+        "--load's, or 0, with paper 0.5)")
     sources = group.add_mutually_exclusive_group().add_argument
     sources('--load', '-f', metavar='LOAD', help="start from a .pth file's weights")
     sources('--resume', nargs='?', const='', metavar='FILE',
@@ -88,22 +97,29 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
         help='number of epochs (default: %(default)s)')
     add('--early-stop', type=number_in(int, 1), metavar='N',
         help='stop when validation Dice has not risen in N validations (default: never)')
-    add('--recipe', choices=['fast', 'classic'], default='fast',
-        help="classic is the original's RMSprop, for comparison (default: %(default)s)")
+    add('--recipe', choices=['fast', 'classic', 'paper'], default='fast',
+        help="classic is the best-known U-Net's RMSprop, for comparison, paper the network and "
+        'training of 2015 (default: %(default)s)')
     add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
-        help="batch size of each process (default: the recipe's, fast 2, classic 1)")
+        help="batch size of each process (default: the recipe's, fast 2, classic 1, paper 1)")
     add('--accumulate', type=number_in(int, 1), default=1, metavar='N',
         help='batches whose gradients make one step (default: %(default)s)')
     add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
-        help="learning rate (default: the recipe's, fast 2e-3, classic 1e-5)")
-    add('--dice-loss', choices=['joint', 'per-class'],
-        help="one ratio for all pixels, or the mean over classes (default: the recipe's, fast "
-        'per-class, classic joint)')
+        help="learning rate (default: the recipe's, fast 2e-3, classic 1e-5, paper 1e-3)")
+    add('--dice-loss', choices=['joint', 'per-class', 'none'],
+        help="one ratio for all pixels, or the mean over classes, or cross entropy alone (default: "
+        "the recipe's, fast per-class, classic joint, paper none)")
     add('--loss-weights', metavar='auto|W,W,...',
         help='how much a pixel of each class counts; auto raises rare ones (default: all alike)')
-    add('--augment', choices=['none', 'flip', 'full'],
-        help='flip mirrors, full also turns, zooms, shears and recolours (default: the '
-        "recipe's, fast full, classic none)")
+    add('--weight-map', action=argparse.BooleanOptionalAction,
+        help='pixels between cells that nearly touch count more, by the distances to the nearest '
+        "two; cells are connected pieces of a class (default: the recipe's, only with paper)")
+    add('--augment', choices=['none', 'flip', 'full', 'elastic'],
+        help='flip mirrors, full also turns, zooms, shears and recolours, elastic bends smoothly '
+        "instead (default: the recipe's, fast full, classic none, paper elastic)")
+    add('--tile', type=number_in(int, 16), metavar='N',
+        help='train on a part of N x N pixels of each image, another in each epoch (default: '
+        "paper 388, else whole images)")
     add('--seed', type=number_in(int, 0), default=0, metavar='N',
         help='of weights, split and order (default: %(default)s)')
     add_device_options(group)

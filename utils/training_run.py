@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,7 +27,7 @@ from .compiling import compiled
 from .curves import draw_curves
 from .data_loading import to_device
 from .device import Precision, choose_device
-from .distributed import copy_from_main, is_main, size
+from .distributed import copy_from_main, is_main, rank, size
 from .errors import DivergedError, UserError
 from .guard import StepGuard
 from .metrics import RATIOS
@@ -38,7 +39,8 @@ from .run_state import restore, run_state
 from .samples import write_samples
 from .tracking import Tracker
 from .training_data import TrainingData
-from .training_model import build_loss, build_model
+from .training_model import build_loss, build_model, network_config
+from .weight_map import from_bytes
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Run:
     tracker: Tracker
     guard: StepGuard
     network: nn.Module  # the model, compiled where asked for
-    criterion: Callable[[Tensor, Tensor], Tensor]  # of logits and masks
+    criterion: Callable[..., Tensor]  # of logits, masks and border weights
     collapse: CollapseWatch
     meter: Meter = field(default_factory=Meter)
     epoch: int = 0  # whole epochs done
@@ -83,10 +85,11 @@ class Run:
             source = load_checkpoint(args.load)
         recipe = RECIPES[args.recipe]
         device = choose_device(args.device)
+        config = network_config(args, recipe, source)
         data = TrainingData(
             args,
-            args.batch_size or recipe.batch_size,
-            args.augment or recipe.augment,
+            recipe,
+            config['padding'],
             device,
             channels=source and source.model['n_channels'],
             masks=source.masks if state else None,
@@ -99,7 +102,7 @@ class Run:
                 f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
                 'run from its weights with --load.'
             )
-        model = build_model(args, data, source)
+        model = build_model(args, config, data, source)
         copy_from_main(list(model.state_dict().values()))
         model.to(device, memory_format=torch.channels_last).train()
         optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
@@ -174,11 +177,19 @@ class Run:
         if not self.batch:
             self.meter.reset()
 
-    def on_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Images and masks of a batch as the next step takes them."""
+    def on_device(self, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        """Images, masks and any border weights of a batch as the next step takes them."""
         images, masks = to_device(batch, self.precision.device)
+        if 'border' in batch:  # its weights are of full size: no coarse steps with them
+            return images, masks, from_bytes(batch['border'].to(self.precision.device))
         steps = self.args.epochs * len(self.data.batches)
         return halved(images, masks) if self.step < self.recipe.coarse * steps else (images, masks)
+
+    def seed_dropout(self) -> None:
+        """Let the next step's chance depend on seed, step and process, whatever went before."""
+        if self.model.dropout:
+            rng = np.random.default_rng((self.args.seed, self.step, rank()))
+            torch.manual_seed(int(rng.integers(2**63)))
 
     def count_step(self, loss: Tensor) -> int:
         """Move on by one optimizer step, of which this was the loss; returns its images."""

@@ -9,14 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+BENDING = 10.0  # pixels, of the paper
+
 Item = dict[str, Tensor]
 
 
 class Augmented(Dataset):
     """A view of a dataset that changes image and mask alike, differently in each epoch.
 
-    kind: 'none'; 'flip', mirrored left to right in every second epoch; or 'full', which also
-    turns, moves, zooms and shears the image a little and changes its colours.
+    kind: 'none'; 'flip', mirrored left to right in every second epoch; 'elastic', which also bends
+    the image smoothly; or 'full', which instead turns, moves, zooms and shears the image a little
+    and changes its colours.
 
     Its index is (epoch, position), and all chance comes from (seed, epoch, position), so that
     workers, batch size and a resumed run change nothing.
@@ -37,6 +40,8 @@ class Augmented(Dataset):
         if self.kind == 'flip':
             return item
         rng = np.random.default_rng((self.seed, epoch, position))
+        if self.kind == 'elastic':
+            return bent(item, rng)
         item = moved(item, rng)
         if len(item['image']) in (1, 3):  # what else channels may hold is no colour
             with torch.random.fork_rng(devices=[]):
@@ -63,13 +68,40 @@ def moved(item: Item, rng: np.random.Generator) -> Item:
     matrix[1, 0] *= width / height
     theta = torch.from_numpy(np.column_stack([matrix, shift])).float()[None]
     theta = theta.to(item['mask'].device)
-    grid = F.affine_grid(theta, [1, 1, height, width], align_corners=False)
+    return sampled(item, F.affine_grid(theta, [1, 1, height, width], align_corners=False))
+
+
+def bent(item: Item, rng: np.random.Generator) -> Item:
+    """Image and mask deformed elastically; what lies outside is mirrored.
+
+    Displacements are normal, of BENDING pixels' deviation, at the points of a 3 x 3 grid over the
+    image, and bicubic between them (section 3.1 of https://arxiv.org/abs/1505.04597).
+    """
+    height, width = item['mask'].shape
+    coarse = torch.from_numpy(rng.normal(0, BENDING, (1, 2, 3, 3))).float().to(item['mask'].device)
+    shift = F.interpolate(coarse, (height, width), mode='bicubic', align_corners=True)
+    # torch's grid counts each axis from -1 to 1.
+    shift = shift.permute(0, 2, 3, 1) * 2 / shift.new_tensor([width, height])
+    rest = torch.eye(2, 3, device=shift.device)[None]
+    still = F.affine_grid(rest, [1, 1, height, width], align_corners=False)
+    return sampled(item, still + shift)
+
+
+def sampled(item: Item, grid: Tensor) -> Item:
+    """The tensors of an item at places (1, H, W, 2) float from -1 to 1 within the image.
+
+    The mask's nearest pixel, of all else a value between its neighbours'; mirrored outside.
+    """
     options = {'padding_mode': 'reflection', 'align_corners': False}
-    image = F.grid_sample(item['image'].float()[None], grid, 'bilinear', **options)[0]
-    mask = F.grid_sample(item['mask'].float()[None, None], grid, 'nearest', **options)[0, 0]
-    if item['image'].dtype == torch.uint8:
-        image = image.round_()
-    return {'image': image.to(item['image'].dtype), 'mask': mask.to(item['mask'].dtype)}
+    found = {}
+    for name, tensor in item.items():
+        planes = tensor if tensor.dim() == 3 else tensor[None]
+        mode = 'nearest' if name == 'mask' else 'bilinear'
+        planes = F.grid_sample(planes.float()[None], grid, mode, **options)[0]
+        if tensor.dtype == torch.uint8:
+            planes = planes.round_()
+        found[name] = planes.view(tensor.shape).to(tensor.dtype)
+    return found
 
 
 @functools.cache  # and no attribute of the dataset, which worker processes get pickled
