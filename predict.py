@@ -210,14 +210,14 @@ def set_backend(args: argparse.Namespace, predictor: Predictor, pixels: int) -> 
         predictor.compute_by(backend)
         return
     check_int8(predictor.precision.device, predictor.model)
-    from utils.quantization import quantize  # which needs packages of its own
-
     with local_main_first():
         dataset = BasicDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
         )  # fmt: skip
         dataset.check_sizes()
+        from utils.quantization import quantize  # which needs packages of its own
+
         print(quantize(predictor, dataset))
 
 

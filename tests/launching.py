@@ -4,10 +4,12 @@ As with torchrun, the store through which they meet is kept outside them, so it 
 """
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from torch.distributed import TCPStore
@@ -58,3 +60,35 @@ def exit_codes(started, seconds=60):
 def run_together(work, folder, count=2):
     """Exit codes of work(rank) in `count` processes."""
     return exit_codes(launch(work, folder, count))
+
+
+def in_own_process(test):
+    """Let a test run in a forked process of its own.
+
+    For those that load runtimes with threads of their own: tests that trained after them, in the
+    same process, have crashed.
+    """
+
+    @functools.wraps(test)
+    def forked(*arguments, **fixtures):
+        context = multiprocessing.get_context('fork')
+        receiver, sender = context.Pipe(duplex=False)
+
+        def run():
+            try:
+                test(*arguments, **fixtures)
+                sender.send('')
+            except BaseException:  # noqa: BLE001  the test's failure, whatever it is
+                sender.send(traceback.format_exc())
+
+        process = context.Process(target=run)
+        process.start()
+        sender.close()
+        try:
+            failure = receiver.recv()
+        except EOFError:
+            failure = 'the process ended without a word'
+        process.join()
+        assert not failure, failure
+
+    return forked

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from drawing import data_set
+from launching import in_own_process
 from PIL import Image
 from test_predict import brightness_network, save
 from torch import nn
 
 import predict
 from unet import UNet
-from utils import backends, inference, onnx_backend, quantization
+from utils import backends, inference
 from utils import export as exporting
 from utils.backends import WORTH_PIXELS, build_network, check_int8, choose_backend
 from utils.device import Precision
@@ -70,6 +71,7 @@ SLOW = pytest.mark.slow
         pytest.param('onnx', 1, marks=SLOW),
     ],
 )
+@in_own_process
 def test_each_back_end_computes_the_same_logits_for_any_batch_and_size(backend, n_classes):
     model = trained_like(n_classes)
     network = build_network(model, backend, FLOAT)
@@ -98,6 +100,7 @@ def test_compile_without_a_compiler_is_said(monkeypatch):
 
 
 @SLOW
+@in_own_process
 def test_bfloat16_is_passed_on_to_openvino():
     model = trained_like()
     exact = logits(model, 1, 3, 32, 32)
@@ -174,6 +177,7 @@ def masks(folder):
     return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
 
 
+@in_own_process
 def test_predict_says_what_computes_and_writes_the_same_masks(pictures, capsys):
     assert predict.main([*PREDICT, 'torch/']) == 0
     assert 'computed by' not in capsys.readouterr().out
@@ -214,8 +218,10 @@ def test_networks_to_average_are_all_computed_by_the_back_end(pictures, built):
 
 
 @SLOW
+@in_own_process
 def test_int8_is_measured_once_remembered_and_near(pictures, monkeypatch, capsys):
-    pytest.importorskip('nncf')
+    from utils import quantization
+
     assert predict.main([*PREDICT, 'plain/']) == 0
     capsys.readouterr()
     assert predict.main([*PREDICT, 'first/', *INT8]) == 0
@@ -261,6 +267,7 @@ def export(*arguments):
 
 
 @SLOW
+@in_own_process
 def test_an_exported_network_computes_what_torch_does_and_knows_its_masks(folder, capsys):
     import onnx
     import onnxruntime
@@ -298,9 +305,12 @@ def test_export_refuses_what_it_cannot_write(folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('difference', [0.1, float('nan')])
+@in_own_process
 def test_export_that_computes_something_else_writes_nothing(
     folder, monkeypatch, capsys, difference
 ):
+    from utils import onnx_backend
+
     save('m.pth', trained_like(), mask_values=[0, 255])
     monkeypatch.setattr(onnx_backend, 'write_onnx', lambda model, path, facts: path.touch())
     monkeypatch.setattr(exporting, 'largest_difference', lambda *_: difference)
