@@ -38,9 +38,8 @@ def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -
     """
     if asked == 'auto':
         enough = pixels * (model.base_channels / WIDTH) ** 2 >= WORTH_PIXELS
-        there = device.type == 'cpu' and not missing_packages('openvino')
-        there &= model.padding == 'same'
-        return 'openvino' if enough and there else 'torch'
+        can = device.type == 'cpu' and model.padding == 'same'
+        return 'openvino' if enough and can and not missing_packages('openvino') else 'torch'
     _check(asked, device, model, f'--backend {asked}')
     return asked
 

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from unet import UNet
 
-from .files import whole_file
-
 OPSET = 18  # of 2022, which the runtimes of today read
 
 
@@ -34,8 +32,7 @@ def write_onnx(model: UNet, path: Path, facts: dict | None = None) -> None:
         )  # fmt: skip
     for name, value in (facts or {}).items():
         program.model.metadata_props[name] = json.dumps(value)
-    with whole_file(path) as part:
-        program.save(part, external_data=False)
+    program.save(path, external_data=False)
 
 
 class OnnxNetwork:

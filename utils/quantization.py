@@ -62,7 +62,8 @@ def quantize(predictor: Predictor, dataset: BasicDataset) -> str:
 
 def _kept_path(predictor: Predictor, dataset: BasicDataset, chosen: list[int]) -> Path:
     """Where the 8-bit form of this network by these images is remembered."""
-    digest = hashlib.sha256(str((CACHE_VERSION, predictor.scale)).encode())
+    settings = (CACHE_VERSION, predictor.scale, predictor.precision.name)
+    digest = hashlib.sha256(str(settings).encode())
     for name, tensor in predictor.model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy())

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -67,11 +67,11 @@ class Recipe:
     dice_loss: str  # 'joint', 'per-class' or 'none', of utils.dice_score
     coarse: float  # part of the run's steps, its first, at half the images' size
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
-    weight_map: bool  # weigh pixels between cells, of utils.weight_map
-    tile: int | None  # side of the parts of images that are trained on, in pixels; None: all
-    network: dict  # UNet's arguments, where the options leave them open
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
+    weight_map: bool = False  # weigh pixels between cells, of utils.weight_map
+    tile: int | None = None  # side of the parts of images that are trained on, in pixels; None: all
+    network: dict = field(default_factory=dict)  # UNet's arguments, where options leave them open
 
 
 def warmup_decay(step: int, total_steps: int, warmup: float = 0.05) -> float:
@@ -114,9 +114,6 @@ RECIPES = {
         dice_loss='per-class',
         coarse=0.125,
         precise_statistics=True,
-        weight_map=False,
-        tile=None,
-        network={},
         optimizer=Muon,
         schedule=_warmup_then_linear,
     ),
@@ -130,9 +127,6 @@ RECIPES = {
         dice_loss='joint',
         coarse=0.0,
         precise_statistics=False,
-        weight_map=False,
-        tile=None,
-        network={},
         optimizer=_rmsprop,
         schedule=_plateau,
     ),
