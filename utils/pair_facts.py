@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoding import DEEP_MODES, Picture, PictureFacts, examine_picture, open_picture, picture_size
+from .decoding import (
+    DEEP_MODES,
+    Picture,
+    PictureFacts,
+    examine_picture,
+    open_picture,
+    open_strings,
+    picture_size,
+)
 from .errors import UserError
 from .mask_values import MaskEncoding, count_values, mask_array, settle_counts
 
@@ -48,22 +56,29 @@ def mask_facts(path: Path, masks: MaskEncoding) -> tuple:
     Raises UserError, naming it, where it is broken or cannot be read so.
     """
     _check_is_file(path)
-    mask = open_picture(path)
-    mode = mask_mode(mask)
+    strings = open_strings(path) if path.suffix.lower() == '.gif' else None
+    counts = strings and strings.count()
+    if counts:
+        size, mode, palette = strings.size, strings.mode, list(strings.palette)
+    else:
+        mask = open_picture(path)
+        size, mode = picture_size(mask), mask_mode(mask)
+        palette = mask.getpalette() if mode == 'P' else []
     if mode in ('P', '1') and (masks.threshold is not None or masks.snap):
         raise UserError(
             f'{path}: mask {KINDS[mode]}, whose values are no scale; --binarize and '
             '--snap-masks take grey and colour masks. Leave them out, or save it as one.'
         )
     try:
-        counts = count_values(mask_array(mask, path), None if masks.snap else MOST_VALUES)
+        most = None if masks.snap else MOST_VALUES
+        counts = counts or count_values(mask_array(mask, path), most)
     except ValueError as error:
         raise UserError(
             f'{path}: mask of {error}; expected one a class. {SMOOTHED}', 'too many mask values'
         ) from error
-    palette = mask.getpalette()[: 3 * max(counts) + 3] if mode == 'P' else []
+    palette = palette[: 3 * max(counts) + 3] if mode == 'P' else []
     counts, moved = settle_counts(counts, masks, path)
-    return picture_size(mask), mode, palette, moved, counts
+    return size, mode, palette, moved, counts
 
 
 def _check_is_file(path: Path) -> None:
