@@ -1,6 +1,7 @@
 """train.py --check: everything wrong with a data set in one report, grouped, with exit code 2."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from drawing import data_set
 from PIL import Image
 from running import run_train
 
-from utils.checkpoint import load_checkpoint
+from unet import UNet
+from utils.checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint
 from utils.duplicates import same_content
 
 
@@ -90,6 +92,28 @@ def test_problems_of_the_whole_set_are_in_it_too(folder, capsys):
     assert '1 too small:\n  2 images are too small at scale 1: disc00.png (20 x 12)' in text
 
 
+def test_training_stops_with_all_that_check_reports(folder, capsys):
+    spoil(folder)
+    listed = report(capsys).partition('1 channels:')[2]
+    assert run_train() == 2
+    assert (
+        capsys.readouterr().err
+        == f'error: 9 problems with the data:\n1 channels:{listed}'.replace('\n9 problems\n', '\n')
+    )
+
+
+def test_a_mistake_beside_the_data_comes_before_the_datas(folder, capsys):
+    data_set(folder, 4)
+    (folder / 'masks/disc02.png').unlink()
+    model = UNet(1, 2, base_channels=1)
+    checkpoint = Checkpoint(model_config(model), model.state_dict(), [0, 255], 1.0)
+    save_checkpoint(checkpoint, Path('m.pth'))
+    assert run_train('--load', 'm.pth', '--channels', '3') == 2
+    err = capsys.readouterr().err
+    assert err.startswith('error: --channels is 3 but the weights to start from take 1. Leave')
+    assert '\n1 problem with the data:\n1 without a mask:\n  imgs/disc02.png has no mask' in err
+
+
 def test_training_without_the_bad_pairs_records_what_was_left_out(folder, capsys):
     images, _ = spoil(folder)
     (images / 'disc07.npy').unlink()
@@ -111,7 +135,7 @@ def test_a_set_of_bad_pairs_alone_leaves_nothing_to_train_on(folder, capsys):
     for path in images.iterdir():
         path.write_bytes(b'')
     assert run_train('--skip-bad') == 2
-    assert 'no pair is left of 2: imgs/disc00.png cannot be read' in capsys.readouterr().err
+    assert 'no pair is left; left out for imgs/disc00.png cannot be read' in capsys.readouterr().err
 
 
 def test_images_on_both_sides_of_the_split_are_pointed_out(folder, capsys):

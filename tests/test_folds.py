@@ -135,7 +135,10 @@ def test_a_fixed_validation_set_is_held_to_the_training_sets_encoding(folder, ca
     text = counts(capsys, *fixed, code=2)
     assert 'val/imgs/disc01.png has no mask disc01.*' in text
     assert run_train('-e', '1', *fixed) == 2
-    assert 'looked for disc01.*' in capsys.readouterr().err
+    assert (
+        'has no mask disc01.*; the masks are called disc00.png, disc02.png.'
+        in capsys.readouterr().err
+    )
     assert run_train('-e', '1', *fixed, '--skip-bad') == 0
     assert '4 images to train on, 2 to validate on' in capsys.readouterr().out
     data_set(folder / 'val', 3, values=(0, 7, 255))

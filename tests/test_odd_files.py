@@ -177,7 +177,9 @@ def test_a_bad_file_is_one_message_that_names_it(folder, capsys, name, content, 
     (folder / where / 'bad.png').unlink()
     path = folder / where / f'bad.{name.rpartition(".")[2]}'
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f'1 problems with the data:\n.*bad.*{message}') as caught:
+    with pytest.raises(
+        UserError, match=f'1 problem with the data:\n1 .*:\n.*bad.*{message}'
+    ) as caught:
         scan_pairs(pair_files(folder / 'imgs', folder / 'masks'))
     text = str(caught.value)
     assert '. ' in text.rpartition('bad')[2] or ';' in text  # what to do comes after what it is

@@ -22,7 +22,8 @@ def test_a_mistake_is_one_message_and_exit_code_2_before_anything_is_written(fol
     (folder / 'masks/disc02.png').unlink()
     assert run_train() == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith('error: images and masks do not pair up: 4 images, 3 masks')
+    assert captured.err.startswith('error: 1 problem with the data:\n1 without a mask:\n  ')
+    assert 'imgs/disc02.png has no mask disc02.*; the masks are called disc00.png' in captured.err
     assert 'Traceback' not in captured.err
     assert not (folder / 'checkpoints').exists()
     with pytest.raises(UserError):

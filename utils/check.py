@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from .decoding import PictureFacts, scaled_size
 from .duplicates import describe_duplicates
-from .errors import Problem, UserError
+from .errors import Problem, UserError, by_kind, data_error
 from .files import whole_file
 from .image_checks import channels_of, check_sizes
 from .mask_classes import asked_encoding, choose_encoding, wanted_of
@@ -16,8 +16,6 @@ from .pair_facts import KINDS
 from .pairing import match_sets
 from .scan import Scan, make_scan, read_pairs
 from .splits import describe_groups, split_pairs
-
-SHOWN = 3  # problems of a kind that are shown in full
 
 
 def check(args: argparse.Namespace) -> int:
@@ -30,6 +28,20 @@ def check(args: argparse.Namespace) -> int:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return 2 if report['problems'] else 0
+
+
+def with_all_else(error: UserError, args: argparse.Namespace) -> UserError:
+    """An error that stops a run, with all else that is wrong with its data and not skipped."""
+    if args.skip_bad:
+        return error
+    try:
+        problems = [Problem(**problem) for problem in examine(args)['problems']]
+    except UserError:
+        return error
+    all_problems = data_error(problems)
+    if any(problem.text in str(error) for problem in problems):
+        return all_problems
+    return UserError(f'{error}\n{all_problems}') if problems else error
 
 
 def examine(args: argparse.Namespace) -> dict:
@@ -123,13 +135,7 @@ def format_report(report: dict) -> str:
                 f'the pixels, in {row["masks"]} masks'
             )
         lines += report['notes']
-    groups: dict[str, list[str]] = {}
-    for problem in report['problems']:
-        groups.setdefault(problem['kind'], []).append(problem['text'])
-    for kind, texts in groups.items():
-        lines.append(f'{len(texts)} {kind}:')
-        lines += [f'  {text}' for text in texts[:SHOWN]]
-        lines += [f'  and {len(texts) - SHOWN} more'] if len(texts) > SHOWN else []
+    lines += by_kind(Problem(**problem) for problem in report['problems'])
     count = len(report['problems'])
     lines.append(f'{count} problems' if count else 'nothing is wrong')
     return '\n'.join(lines)

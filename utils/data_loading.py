@@ -79,12 +79,13 @@ class BasicDataset(Dataset):
         asked = trained or asked_encoding(wanted, Path(mask_dir))
         folders = (Path(images_dir), Path(mask_dir))
         matched = match_sets(folders, mask_suffix, validation_dirs)
-        if matched.report and not (skip_bad and matched.pairs):
-            raise UserError(matched.report)
         self.scan = scan_pairs(
-            matched.pairs, masks=asked, resize_masks=resize_masks, skip_bad=skip_bad
+            matched.pairs,
+            masks=asked,
+            resize_masks=resize_masks,
+            skip_bad=skip_bad,
+            others=matched.problems,
         )
-        self.scan.left_out[:0] = matched.problems
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale, self.weight_map = scale, weight_map

@@ -29,6 +29,25 @@ class Problem(NamedTuple):
     pairs: tuple[str, ...] = ()
 
 
+def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
+    """Lines that list problems, those of a kind together, of each kind the first few in full."""
+    kinds: dict[str, list[str]] = {}
+    for problem in sorted(problems):
+        kinds.setdefault(problem.kind, []).append(problem.text)
+    lines = []
+    for kind, texts in kinds.items():
+        lines.append(f'{len(texts)} {kind}:')
+        lines += [f'  {text}' for text in texts[:shown]]
+        lines += [f'  and {len(texts) - shown} more'] if len(texts) > shown else []
+    return lines
+
+
+def data_error(problems: list[Problem]) -> UserError:
+    """The error of data with problems."""
+    count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
+    return UserError('\n'.join([f'{count} with the data:', *by_kind(problems)]))
+
+
 class DivergedError(UserError):
     """The loss is no number any more: the settings are wrong for this data or this machine."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .arrays import ARRAYS
-from .errors import Problem, UserError, first_few
+from .errors import Problem, UserError, data_error, first_few
 
 # What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
 PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
@@ -33,21 +33,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matched:
-    """The files of two folders, matched: the pairs in order by id, and what is wrong with others.
-
-    report: all that is wrong in one text, '' where nothing is.
-    """
+    """Two folders, matched: the pairs in order by id, and what is wrong with other files."""
 
     pairs: list[Pair]
     problems: list[Problem]
-    report: str
 
 
 def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> list[Pair]:
     """The pairs of match_files; raises UserError with all that is wrong with other files."""
     matched = match_files(images_dir, mask_dir, mask_suffix)
-    if matched.report:
-        raise UserError(matched.report)
+    if matched.problems:
+        raise data_error(matched.problems)
     return matched.pairs
 
 
@@ -69,20 +65,30 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
     missing = [stem for stem in images if stem + suffix not in masks]
     double = [files for stem, files in images.items() if len(files) > 1]
     double += [masks[stem + suffix] for stem in images if len(masks.get(stem + suffix, ())) > 1]
+    there = first_few(file.name for files in masks.values() for file in files)
     problems = [
-        Problem('without a mask', f'{images[s][0]} has no mask {s}{suffix}.*', (s,))
-        for s in missing
+        Problem(
+            'without a mask',
+            f'{images[stem][0]} has no mask {stem}{suffix}.*; the masks are called {there}. '
+            f'Expected the name of the image plus one suffix for all (--mask-suffix, here '
+            f'{suffix!r}).',
+            (stem,),
+        )
+        for stem in missing
     ]
     problems += [
-        Problem('more than one file of a name', ' and '.join(map(str, files))) for files in double
+        Problem(
+            'more than one file of a name',
+            f'{" and ".join(map(str, files))}: expected one. Remove or rename the others.',
+        )
+        for files in double
     ]
-    report = _report(images, masks, missing, double, suffix) if missing or double else ''
     pairs = [
         Pair(stem, files[0], masks[stem + suffix][0])
         for stem, files in images.items()
         if len(files) == len(masks.get(stem + suffix, ())) == 1
     ]
-    return Matched(pairs, problems, report)
+    return Matched(pairs, problems)
 
 
 def match_sets(
@@ -110,9 +116,7 @@ def match_sets(
         )
     held_out = match_files(*validation, mask_suffix)
     pairs = [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out.pairs]
-    reports = [part.report for part in (matched, held_out) if part.report]
-    problems = matched.problems + held_out.problems
-    return Matched(matched.pairs + pairs, problems, '\n'.join(reports))
+    return Matched(matched.pairs + pairs, matched.problems + held_out.problems)
 
 
 def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:
@@ -147,19 +151,3 @@ def _find_suffix(images: dict, masks: dict) -> str:
         if all(stem + suffix in masks for stem in images):
             return suffix
     return max(ordered[:20], key=lambda suffix: sum(stem + suffix in masks for stem in images))
-
-
-def _report(images: dict, masks: dict, missing: list, double: list, suffix: str) -> str:
-    lines = [f'images and masks do not pair up: {len(images)} images, {len(masks)} masks']
-    if missing:
-        looked_for = first_few(f'{stem}{suffix}.*' for stem in missing)
-        lines.append(f'  {len(missing)} images without a mask; looked for {looked_for}')
-    if double:
-        names = first_few(files[0].stem for files in double)
-        lines.append(f'  {len(double)} names with more than one file: {names}')
-    there = first_few(sorted(masks))
-    lines.append(
-        f'  Expected one mask an image, named as the image plus one suffix (--mask-suffix, here '
-        f'{suffix!r}); the masks are called {there}. Rename, remove or add files.'
-    )
-    return '\n'.join(lines)

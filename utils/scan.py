@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .decoding import DEEP_MODES, WITH_ALPHA
 from .disagreements import mixed_kinds, mixed_palettes, wrong_sizes
-from .errors import Problem, UserError, first_few
+from .errors import Problem, UserError, data_error, first_few
 from .files import user_cache
 from .mask_values import MaskEncoding, Value, merge_counts
 from .pair_facts import PairFacts, from_plain, image_facts, mask_facts, to_plain
@@ -93,28 +93,31 @@ def scan_pairs(
     masks: MaskEncoding | None = None,
     resize_masks: bool = False,
     skip_bad: bool = False,
+    others: list[Problem] | None = None,
 ) -> Scan:
     """Read every image and mask to its end, or remember what an earlier call read.
 
     masks: how masks are to be read, where that is asked for. resize_masks: sizes may differ.
-    skip_bad: leave pairs out with which something is wrong. cache_dir: as of read_pairs.
+    skip_bad: leave pairs out with which something is wrong. others: what is wrong with files that
+    make no pair, to be raised or left out with the rest. cache_dir: as of read_pairs.
 
     Raises UserError with all files that cannot be read, whose image and mask differ in size, or
     whose masks are of different kinds.
     """
     facts, problems = read_pairs(pairs, cache_dir, masks, resize_masks)
+    left_out = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
         kept = [k for k, pair in enumerate(pairs) if pair.id not in bad]
-        left_out = [problem for problem in problems if problem.pairs]
+        left_out = [*(others or []), *(problem for problem in problems if problem.pairs)]
         pairs, facts = [pairs[k] for k in kept], [facts[k] for k in kept]
         problems = [problem for problem in problems if not problem.pairs]
         if not pairs:
-            raise UserError(f'no pair is left of {len(bad)}: {first_few(p.text for p in left_out)}')
+            raise UserError(f'no pair is left; left out for {first_few(p.text for p in left_out)}')
     else:
-        left_out = []
+        problems += others or []
     if problems:
-        raise UserError(list_problems(problems))
+        raise data_error(problems)
     return make_scan(pairs, facts, left_out)
 
 
@@ -124,13 +127,6 @@ def make_scan(
     """The scan of pairs that were all read."""
     counts = merge_counts([fact.counts for fact in facts])
     return Scan(pairs, facts, counts, _first_files(pairs, facts, counts), left_out or [])
-
-
-def list_problems(problems: list[Problem]) -> str:
-    """All problems in one text, those of a kind together; of many the first ten."""
-    lines = [problem.text for problem in sorted(problems)]
-    more = f'\n  and {len(lines) - 10} more; python train.py --check' if len(lines) > 10 else ''
-    return f'{len(lines)} problems with the data:\n  ' + '\n  '.join(lines[:10]) + more
 
 
 def read_pairs(

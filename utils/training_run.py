@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from unet import UNet
 
 from .batchnorm import reestimate_statistics
+from .check import with_all_else
 from .checkpoint import (
     Checkpoint,
     NotFiniteError,
@@ -86,14 +87,12 @@ class Run:
         recipe = RECIPES[args.recipe]
         device = choose_device(args.device)
         config = network_config(args, recipe, source)
-        data = TrainingData(
-            args,
-            recipe,
-            config['padding'],
-            device,
-            channels=source and source.model['n_channels'],
-            masks=source.masks if state else None,
-        )
+        channels = source and source.model['n_channels']
+        masks = source.masks if state else None
+        try:
+            data = TrainingData(args, recipe, config['padding'], device, channels, masks)
+        except UserError as error:
+            raise with_all_else(error, args) from error
         if state:
             check_processes(state.get('processes', 1))
         if state and state['data'] != data.fingerprint():
