@@ -1,5 +1,7 @@
 """Masks of different kinds in one set: normalised where that is safe, else told apart by name."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from utils.checkpoint import load_checkpoint
 from utils.data_loading import BasicDataset
 from utils.dice_score import IGNORE
 from utils.errors import UserError
-from utils.mask_values import MaskEncoding, settle_counts, to_indices
+from utils.mask_values import MaskEncoding, settle_counts, to_image, to_indices
 
 
 def test_palettes_and_one_bit_files_have_no_nearest_value(folder, capsys):
@@ -102,3 +104,64 @@ def test_a_colour_cannot_be_ignored_among_greys(folder, capsys):
     assert 'cannot be beside' in refused(capsys, '--binarize', '9', '--ignore-value', '0:1:0')
     assert run_train(*QUICK, '--ignore-value', '7:7:7') == 0
     assert load_checkpoint('checkpoints/last.pth').masks.ignore == [7]
+
+
+VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 756 + [224, 224, 192]  # index 255: unlabelled
+
+
+def voc_set():
+    """Three discs of index 1 with an edge of index 255, as PASCAL VOC draws them."""
+    _, masks = data_set(Path(), 3, values=(0, 255, 1))
+    for path in masks.iterdir():
+        picture = Image.fromarray(np.asarray(Image.open(path)))
+        picture.putpalette(VOC)
+        picture.save(path)
+    return masks
+
+
+@pytest.mark.parametrize('ignored', ['255', '224:224:192'])
+def test_classes_of_palette_masks_are_named_by_colour(folder, ignored):
+    masks = voc_set()
+    (folder / 'classes.json').write_text(
+        '{"cat": [0, 128, 0], "none": [0, 0, 0], "dog": [128, 0, 0]}'
+    )
+    assert run_train(*QUICK, '--ignore-value', ignored) == 0
+    found = load_checkpoint('checkpoints/last.pth').masks
+    assert (found.values, found.names, found.ignore) == ([2, 0, 1], ['cat', 'none', 'dog'], [255])
+    item = BasicDataset('imgs', 'masks', mask_values=found)[0]['mask'].numpy()
+    true = np.asarray(Image.open(masks / 'disc00.png'))
+    assert np.array_equal(item, np.choose(np.minimum(true, 2), [1, 2, IGNORE]))
+    written = to_image(np.array([[0, 1, 2]], np.uint8), found)
+    assert np.asarray(written).tolist() == [[2, 0, 1]]
+    assert np.asarray(written.convert('RGB')).tolist() == [[[0, 128, 0], [0, 0, 0], [128, 0, 0]]]
+
+
+def test_a_colour_that_no_palette_has_is_named(folder, capsys):
+    voc_set()
+    err = refused(capsys, '--mask-values', '0:0:0,128:0:1')
+    assert 'no palette of the masks has the colours [128, 0, 1]; there are [0, 0, 0], ' in err
+    assert '[224, 224, 192]' in err
+    assert 'name indices there instead of colours' in err
+
+
+def test_palettes_that_disagree_are_an_error_where_colours_are_meant(folder, capsys):
+    masks = voc_set()
+    swapped = Image.open(masks / 'disc01.png')
+    swapped.putpalette(VOC[3:6] + VOC[:3] + VOC[6:])
+    swapped.save(masks / 'disc01.png')
+    err = refused(capsys, '--mask-values', '0:0:0,128:0:0', '--ignore-value', '255')
+    assert 'palette masks disagree: the colour (128, 0, 0) has index 1 in masks/disc00.png' in err
+
+
+@pytest.mark.parametrize('what', ['one colour', 'a photograph'])
+def test_labels_in_alpha_are_recognised(folder, capsys, what):
+    """As programs write them that cut objects out: the photograph, transparent around."""
+    images, masks = data_set(folder, 3, size=(96, 64))
+    for path in masks.iterdir():
+        picture = Image.open(images / path.name)
+        picture = picture if what == 'a photograph' else Image.new('RGB', picture.size)
+        picture.putalpha(Image.open(path))
+        picture.save(path)
+    err = refused(capsys)
+    assert '3 labels in alpha:\n  masks/disc00.png: mask whose alpha holds labels (0 to 255)' in err
+    assert "picture.getchannel('A').save(path)" in err

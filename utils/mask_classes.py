@@ -9,6 +9,7 @@ from pathlib import Path
 from .errors import UserError, first_few
 from .mask_values import MAX_CLASSES, MaskEncoding, Value
 from .pair_facts import SMOOTHED
+from .palettes import by_index
 from .scan import Scan
 
 MAX_GUESSED_CLASSES = 32  # more values than this are a lossy or smoothed mask, not classes
@@ -150,6 +151,7 @@ def choose_encoding(scan: Scan, asked: MaskEncoding, classes: int | None = None)
     Raises UserError where the masks hold other values than asked for, where `classes` does not
     fit, and where they look lossy.
     """
+    asked = by_index(scan, asked)
     if not asked.values:
         asked = replace(asked, ignore=_ignored_beside(scan.values(), asked.ignore))
         values = check_classes(scan, classes, asked.ignore)
@@ -176,7 +178,8 @@ def choose_encoding(scan: Scan, asked: MaskEncoding, classes: int | None = None)
     modes = Counter(fact.mask_mode for fact in scan.facts)
     palettes = [fact.palette for fact in scan.facts if fact.palette]
     mode = 'L' if asked.threshold is not None else modes.most_common(1)[0][0]
-    return replace(asked, values=values, mode=mode, palette=max(palettes, key=len, default=None))
+    palette = asked.palette or max(palettes, key=len, default=None)
+    return replace(asked, values=values, mode=mode, palette=palette)
 
 
 def _typed(values: list[Value]) -> str:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .decoding import (
     DEEP_MODES,
+    WITH_ALPHA,
     Picture,
     PictureFacts,
     examine_picture,
@@ -56,29 +58,47 @@ def mask_facts(path: Path, masks: MaskEncoding) -> tuple:
     Raises UserError, naming it, where it is broken or cannot be read so.
     """
     _check_is_file(path)
-    strings = open_strings(path) if path.suffix.lower() == '.gif' else None
-    counts = strings and strings.count()
-    if counts:
-        size, mode, palette = strings.size, strings.mode, list(strings.palette)
-    else:
-        mask = open_picture(path)
-        size, mode = picture_size(mask), mask_mode(mask)
-        palette = mask.getpalette() if mode == 'P' else []
+    size, mode, palette, counts = _read_mask(path, None if masks.snap else MOST_VALUES)
     if mode in ('P', '1') and (masks.threshold is not None or masks.snap):
         raise UserError(
             f'{path}: mask {KINDS[mode]}, whose values are no scale; --binarize and '
             '--snap-masks take grey and colour masks. Leave them out, or save it as one.'
         )
+    palette = list(palette[: 3 * max(counts) + 3]) if mode == 'P' else []
+    counts, moved = settle_counts(counts, masks, path)
+    return size, mode, palette, moved, counts
+
+
+def _read_mask(path: Path, most: int | None) -> tuple:
+    """A mask's (width, height), mask_mode, palette and counts, of at most `most` values."""
+    strings = open_strings(path) if path.suffix.lower() == '.gif' else None
+    if strings and (counts := strings.count()):
+        return strings.size, strings.mode, strings.palette, counts
+    mask = open_picture(path)
     try:
-        most = None if masks.snap else MOST_VALUES
-        counts = counts or count_values(mask_array(mask, path), most)
+        counts = count_values(mask_array(mask, path), most)
     except ValueError as error:
+        _check_alpha(mask, path)
         raise UserError(
             f'{path}: mask of {error}; expected one a class. {SMOOTHED}', 'too many mask values'
         ) from error
-    palette = palette[: 3 * max(counts) + 3] if mode == 'P' else []
-    counts, moved = settle_counts(counts, masks, path)
-    return size, mode, palette, moved, counts
+    if len(counts) == 1:
+        _check_alpha(mask, path)
+    mode = mask_mode(mask)
+    return picture_size(mask), mode, mask.getpalette() if mode == 'P' else [], counts
+
+
+def _check_alpha(mask: Picture, path: Path) -> None:
+    """Raise UserError, naming `path`, for a mask of no use whose alpha says what it does not."""
+    alpha = isinstance(mask, Image.Image) and mask.mode in WITH_ALPHA
+    low, high = mask.getchannel('A').getextrema() if alpha else (0, 0)
+    if low < high:
+        raise UserError(
+            f'{path}: mask whose alpha holds labels ({low} to {high}) and whose colours hold none; '
+            'expected labels as colours or grey values. Save the alpha as the mask: '
+            "picture.getchannel('A').save(path) in Python's Pillow.",
+            'labels in alpha',
+        )
 
 
 def _check_is_file(path: Path) -> None:

@@ -178,7 +178,9 @@ def read_pairs(
     problems.sort(key=lambda problem: problem.text)  # threads note them in any order
     known = [(pair, fact) for pair, fact in zip(pairs, facts, strict=True) if fact]
     problems += [] if resize_masks else wrong_sizes(known)
-    problems += mixed_kinds(known, masks) + ([] if masks.values else mixed_palettes(known))
+    problems += mixed_kinds(known, masks)
+    if not masks.values or isinstance(masks.values[0], list):
+        problems += mixed_palettes(known)
     return facts, problems
 
 
