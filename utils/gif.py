@@ -111,7 +111,7 @@ def read_strings(picture: Image.Image, file_bytes: int) -> Strings | None:
     if lengths.sum() != width * height:
         return None
     pixels = np.where(parents, 0, np.append(0, codes))
-    palette = picture.palette.tobytes() if picture.palette else b''
+    palette = picture.palette.getdata()[1] if picture.palette else b''
     return Strings(picture.mode, (width, height), palette, interlaced, parents, pixels, lengths)
 
 
