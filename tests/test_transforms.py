@@ -8,7 +8,7 @@ import torch
 from drawing import data_set
 
 from utils.data_loading import BasicDataset
-from utils.transforms import Augmented, bent, moved
+from utils.transforms import Augmented, bent, moved, recoloured, toned
 
 
 class White(torch.utils.data.Dataset):
@@ -43,7 +43,12 @@ def test_none_changes_nothing():
 
 
 def test_full_moves_image_and_mask_together():
-    augmented = Augmented(White(), seed=0, kind='full')
+    class TwoChannels(White):  # whose values 'full' leaves alone
+        def __getitem__(self, position):
+            item = super().__getitem__(position)
+            return {'image': item['image'][:2], 'mask': item['mask']}
+
+    augmented = Augmented(TwoChannels(), seed=0, kind='full')
     centres = []
     for epoch in range(1, 13):
         item = augmented[epoch, 0]
@@ -51,11 +56,80 @@ def test_full_moves_image_and_mask_together():
         assert image.dtype == mask.dtype == torch.uint8
         assert type(image) is type(mask) is torch.Tensor
         assert set(mask.unique().tolist()) == {0, 1}
-        light = image.float().mean(dim=0)
-        bright = light > (light.min() + light.max()) / 2
+        bright = image.float().mean(dim=0) > 127
         assert (bright == (mask == 1)).float().mean() > 0.97  # all but pixels of the outline
         centres.append(torch.nonzero(mask).float().mean(dim=0))
     assert torch.stack(centres).std(dim=0).min() > 1
+
+
+def test_full_changes_colours_and_tones_of_every_image_and_none_of_its_mask():
+    item = BrightAndRed()[0]
+    found = [Augmented(BrightAndRed(), 0, 'full')[epoch, 0] for epoch in range(1, 9)]
+    assert all(set(each['mask'].unique().tolist()) == {0, 1} for each in found)
+    pixels = [tuple(each['image'].float().mean(dim=(1, 2)).tolist()) for each in found]
+    assert len(set(pixels)) == 8
+    spread = [max(p) - min(p) for p in pixels]
+    original = item['image'].float().mean(dim=(1, 2))
+    assert min(spread) < (original.max() - original.min()) / 2 < max(spread)
+
+
+class BrightAndRed(White):
+    """The squares of White, light red on grey."""
+
+    def __getitem__(self, position):
+        mask = super().__getitem__(position)['mask']
+        colours = torch.tensor([[90, 90, 90], [230, 110, 120]], dtype=torch.uint8)
+        return {'image': colours[mask.int()].permute(2, 0, 1), 'mask': mask}
+
+
+class Drawn:
+    """Stands in for a generator: what its calls draw, one after the other."""
+
+    def __init__(self, *given):
+        self.given = iter(given)
+
+    def random(self, *_, **__):
+        return next(self.given)
+
+    uniform = random
+
+
+def test_colours_go_and_grow_about_their_grey():
+    image = torch.tensor([100, 50, 200], dtype=torch.uint8).view(3, 1, 1)
+    for strength, expected in ((0.0, [82, 82, 82]), (1.0, [100, 50, 200]), (1.5, [109, 34, 255])):
+        found = recoloured(image, Drawn(strength))
+        assert (found.dtype, found.flatten().tolist()) == (torch.uint8, expected)
+        as_float = recoloured(image.float() / 255, Drawn(strength))
+        assert (255 * as_float).flatten().tolist() == pytest.approx(expected, abs=0.5)
+
+
+def test_grey_images_have_no_colours_to_change():
+    image = torch.arange(4, dtype=torch.uint8).view(1, 2, 2)
+    assert recoloured(image, Drawn()) is image
+
+
+def test_brightness_and_contrast_change_about_the_mean():
+    image = torch.tensor([[[0, 100, 200]]], dtype=torch.uint8)
+    found = toned(image, Drawn(0.2, np.array([1.5, 0.5])))
+    assert found.tolist() == [[[75, 150, 225]]]  # 1.5 (100 + 0.5 (x - 100))
+
+
+def test_tones_follow_a_curve_as_far_as_drawn():
+    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    falling = np.array([1, 0.75, 0.5, 0.25, 0])
+    assert torch.equal(toned(image, Drawn(0.7, falling, 1.0)), 255 - image)
+    assert torch.equal(toned(image, Drawn(0.7, falling, 0.0)), image)
+    assert set(toned(image, Drawn(0.7, falling, 0.5)).flatten().tolist()) <= {127, 128}
+
+
+def test_tones_of_floats_change_as_those_of_bytes():
+    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
+    for seed in range(8):
+        bytes_, floats = (
+            toned(tensor, np.random.default_rng(seed)) for tensor in (image, image / 255)
+        )
+        assert (bytes_ - 255 * floats).abs().max() <= 0.51
+        assert torch.equal(bytes_[0], bytes_[2])
 
 
 class Fixed:
