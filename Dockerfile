@@ -18,7 +18,7 @@ WORKDIR /workspace/unet
 
 # Pinned as it is in the image, or pip might put another build of several gigabytes beside it.
 # The folders are made here because .dockerignore keeps what is in them out.
-RUN python -c "from importlib.metadata import version; print(*(f'{name}=={version(name)}' for name in ('torch', 'torchvision')), sep='\n')" > constraints.txt \
+RUN python -c "from importlib.metadata import version; print('torch==' + version('torch'))" > constraints.txt \
     && mkdir -p data/imgs data/masks checkpoints
 
 COPY requirements.txt ./

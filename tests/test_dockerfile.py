@@ -65,10 +65,7 @@ def test_hadolint_finds_nothing():
 def test_the_constraints_hold_the_installed_torch_and_the_folders_exist(tmp_path):
     result = run_step('> constraints.txt', tmp_path)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / 'constraints.txt').read_text().splitlines() == [
-        f'torch=={version("torch")}',
-        f'torchvision=={version("torchvision")}',
-    ]
+    assert (tmp_path / 'constraints.txt').read_text() == f'torch=={version("torch")}\n'
     for folder in ('data/imgs', 'data/masks', 'checkpoints'):
         assert (tmp_path / folder).is_dir()
 

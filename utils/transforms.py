@@ -111,8 +111,8 @@ def recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
         return image
     strength = rng.uniform(0, 1.5)
     colours = image.float()
-    grey = torch.tensordot(colours.new_tensor(LUMA), colours, dims=1)
-    changed = torch.lerp(grey, colours, strength)
+    grey = sum(weight * plane for weight, plane in zip(LUMA, colours, strict=True))
+    changed = (colours - grey).mul_(strength).add_(grey)
     if image.dtype == torch.uint8:
         return changed.round_().clamp_(0, 255).to(torch.uint8)
     return changed.clamp_(0, 1)
@@ -126,18 +126,21 @@ def toned(image: Tensor, rng: np.random.Generator) -> Tensor:
     rising here, falling there, so that no class is known by being dark. Without it white cars
     on a white wall were missed (dev/LOG.md).
     """
-    levels = np.linspace(0, 1, 256)
+    deep = image.is_floating_point()
+    levels = torch.linspace(0, 1, 256, device=image.device)
     if rng.random() < 0.5:
-        brightness, contrast = rng.uniform(0.5, 1.5, size=2)
-        middle = image.float().mean().item() / (255 if image.dtype == torch.uint8 else 1)
+        brightness, contrast = rng.uniform(0.5, 1.5, size=2).tolist()
+        # Whole numbers have one sum, in whatever order a process's threads add them.
+        whole = (255 * image).int() if deep else image
+        middle = whole.sum(dtype=torch.int64) / (255 * image.numel())
         tones = brightness * (middle + contrast * (levels - middle))
     else:
-        curve = np.interp(levels, np.linspace(0, 1, KNOTS), rng.random(KNOTS))
-        tones = levels + rng.random() * (curve - levels)
-    table = torch.from_numpy(tones.clip(0, 1)).float().to(image.device)
-    if image.dtype == torch.uint8:
-        table = (255 * table).round().to(torch.uint8)
+        curve = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, KNOTS), rng.random(KNOTS))
+        tones = torch.lerp(levels, torch.from_numpy(curve).to(levels), rng.random())
+    tones = tones.clamp_(0, 1)
+    if not deep:
+        table = (255 * tones).round_().to(torch.uint8)
         return table.index_select(0, image.int().flatten()).view(image.shape)
     places = 255 * image
     below = places.int().clamp_(max=254)
-    return torch.lerp(table[below], table[below + 1], places - below)
+    return torch.lerp(tones[below], tones[below + 1], places - below)
