@@ -49,7 +49,8 @@ def test_full_moves_image_and_mask_together():
             return {'image': item['image'][:2], 'mask': item['mask']}
 
     augmented = Augmented(TwoChannels(), seed=0, kind='full')
-    centres = []
+    plain = TwoChannels()[0]['image']
+    centres, still = [], 0
     for epoch in range(1, 13):
         item = augmented[epoch, 0]
         image, mask = item['image'], item['mask']
@@ -59,7 +60,9 @@ def test_full_moves_image_and_mask_together():
         bright = image.float().mean(dim=0) > 127
         assert (bright == (mask == 1)).float().mean() > 0.97  # all but pixels of the outline
         centres.append(torch.nonzero(mask).float().mean(dim=0))
+        still += any(torch.equal(image, same) for same in (plain, plain.flip(-1)))
     assert torch.stack(centres).std(dim=0).min() > 1
+    assert 3 <= still <= 9  # about every second image keeps its pixels
 
 
 def test_full_changes_colours_and_tones_of_every_image_and_none_of_its_mask():
