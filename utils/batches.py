@@ -23,26 +23,22 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     Smaller images get black below and to the right, and a mask that says IGNORE there. Channels
     are last in memory, as decoded and as the network wants them: each image is copied once.
     """
-    height = max(item['image'].shape[1] for item in items)
-    width = max(item['image'].shape[2] for item in items)
-    first = items[0]
-    images = first['image'].new_zeros(len(items), height, width, len(first['image']))
-    for k, item in enumerate(items):
-        _, h, w = item['image'].shape
-        images[k, :h, :w] = item['image'].permute(1, 2, 0)
+    images = _padded([item['image'].permute(1, 2, 0) for item in items], 0)
     fillers = {'mask': IGNORE, 'border': 0}
     planes = {
         name: _padded([item[name] for item in items], filler)
         for name, filler in fillers.items()
-        if name in first
+        if name in items[0]
     }
     return {'image': images.permute(0, 3, 1, 2), **planes}
 
 
 def _padded(planes: list[Tensor], filler: int) -> Tensor:
-    """Tensors (H, W) as one (B, H, W) of the largest H and W, filled up below and to the right."""
+    """Tensors (H, W, …) as one (B, H, W, …) of the largest H and W, filled below and right."""
     height, width = (max(plane.shape[axis] for plane in planes) for axis in (0, 1))
-    batch = planes[0].new_full((len(planes), height, width), filler)
+    if all(plane.shape[:2] == (height, width) for plane in planes):
+        return torch.stack(planes)  # half the time of filling first
+    batch = planes[0].new_full((len(planes), height, width, *planes[0].shape[2:]), filler)
     for k, plane in enumerate(planes):
         batch[k, : plane.shape[0], : plane.shape[1]] = plane
     return batch
