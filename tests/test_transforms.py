@@ -49,8 +49,7 @@ def test_full_moves_image_and_mask_together():
             return {'image': item['image'][:2], 'mask': item['mask']}
 
     augmented = Augmented(TwoChannels(), seed=0, kind='full')
-    plain = TwoChannels()[0]['image']
-    centres, still = [], 0
+    centres = []
     for epoch in range(1, 13):
         item = augmented[epoch, 0]
         image, mask = item['image'], item['mask']
@@ -60,20 +59,14 @@ def test_full_moves_image_and_mask_together():
         bright = image.float().mean(dim=0) > 127
         assert (bright == (mask == 1)).float().mean() > 0.97  # all but pixels of the outline
         centres.append(torch.nonzero(mask).float().mean(dim=0))
-        still += any(torch.equal(image, same) for same in (plain, plain.flip(-1)))
     assert torch.stack(centres).std(dim=0).min() > 1
-    assert 3 <= still <= 9  # about every second image keeps its pixels
 
 
 def test_full_changes_colours_and_tones_of_every_image_and_none_of_its_mask():
-    item = BrightAndRed()[0]
     found = [Augmented(BrightAndRed(), 0, 'full')[epoch, 0] for epoch in range(1, 9)]
     assert all(set(each['mask'].unique().tolist()) == {0, 1} for each in found)
     pixels = [tuple(each['image'].float().mean(dim=(1, 2)).tolist()) for each in found]
     assert len(set(pixels)) == 8
-    spread = [max(p) - min(p) for p in pixels]
-    original = item['image'].float().mean(dim=(1, 2))
-    assert min(spread) < (original.max() - original.min()) / 2 < max(spread)
 
 
 class BrightAndRed(White):
@@ -91,10 +84,8 @@ class Drawn:
     def __init__(self, *given):
         self.given = iter(given)
 
-    def random(self, *_, **__):
+    def uniform(self, *_, **__):
         return next(self.given)
-
-    uniform = random
 
 
 def test_colours_go_and_grow_about_their_grey():
@@ -113,16 +104,8 @@ def test_grey_images_have_no_colours_to_change():
 
 def test_brightness_and_contrast_change_about_the_mean():
     image = torch.tensor([[[0, 100, 200]]], dtype=torch.uint8)
-    found = toned(image, Drawn(0.2, np.array([1.5, 0.5])))
+    found = toned(image, Drawn(np.array([0.5, 1.5])))
     assert found.tolist() == [[[75, 150, 225]]]  # 1.5 (100 + 0.5 (x - 100))
-
-
-def test_tones_follow_a_curve_as_far_as_drawn():
-    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
-    falling = np.array([1, 0.75, 0.5, 0.25, 0])
-    assert torch.equal(toned(image, Drawn(0.7, falling, 1.0)), 255 - image)
-    assert torch.equal(toned(image, Drawn(0.7, falling, 0.0)), image)
-    assert set(toned(image, Drawn(0.7, falling, 0.5)).flatten().tolist()) <= {127, 128}
 
 
 def test_tones_of_floats_change_as_those_of_bytes():
