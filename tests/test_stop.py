@@ -152,3 +152,29 @@ def test_killed_again_and_again_it_ends_with_the_weights_of_the_unbroken_run(tmp
     assert kills >= 3
     assert same_weights(tmp_path / 'whole/last.pth', last)
     assert rows(tmp_path / 'whole') == rows(tmp_path / 'broken')
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_a_training_that_is_killed_before_the_worker_has_begun():
+    # torch's own check compares with the parent that a worker sees when it begins.
+    program = """
+import time
+from utils import batches, signals
+
+def late(worker):
+    print('begun', flush=True)
+    time.sleep(1)
+    signals.prepare_worker(worker)
+
+batches.prepare_worker = late
+loader = batches.make_loader(range(9), [[0]], 1, batches.torch.device('cpu'), list)
+next(iter(loader))
+time.sleep(60)
+"""
+    run = subprocess.Popen(
+        [sys.executable, '-c', program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout.readline() == 'begun\n'
+    run.kill()
+    # The worker holds the pipe's other end: reading ends when it does.
+    assert run.communicate(timeout=30) == ('', None)

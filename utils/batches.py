@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .dice_score import IGNORE
-from .signals import ignore_in_worker
+from .signals import prepare_worker
 
 
 def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -141,7 +141,7 @@ def make_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=ignore_in_worker,
+        worker_init_fn=prepare_worker,
         pin_memory=device.type == 'cuda',
         persistent_workers=workers > 0,
     )

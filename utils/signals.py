@@ -1,6 +1,9 @@
 """Asking a training to stop: it ends the step it is in, saves, and goes."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 from .distributed import highest, size
@@ -59,9 +62,20 @@ class StopRequest:
             signal.signal(*self._before.popitem())
 
 
-def ignore_in_worker(worker: int) -> None:
-    """worker_init_fn of a DataLoader: Ctrl-C reaches every process, but only the first decides."""
+def prepare_worker(worker: int) -> None:
+    """worker_init_fn of a DataLoader: a worker ends with its training, whatever ended that.
+
+    Ctrl-C reaches every process, but only the first decides. torch's workers ask every 5 seconds
+    whether their parent has changed, and one whose parent was killed before it first asked waits
+    for ever (one of 25 runs killed as they began); the thread here is told at once.
+    """
     del worker
     for name in EXIT_CODES:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # no thread but the first can end a process otherwise
