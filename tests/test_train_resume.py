@@ -6,6 +6,7 @@ from drawing import data_set
 from running import rows, run_train, same_weights, weights
 
 import train
+import utils.training_model
 from unet import UNet
 from utils.checkpoint import load_checkpoint, to_flat
 
@@ -198,3 +199,21 @@ def test_resume_auto_starts_a_run_and_then_goes_on_with_it(folder, capsys):
     assert 'resuming' not in capsys.readouterr().out
     assert run_train('-e', '2', '--resume', 'auto') == 0
     assert 'resuming after step' in capsys.readouterr().out
+    before = (folder / 'checkpoints/last.pth').read_bytes()
+    assert run_train('-e', '2', '--resume', 'auto') == 0
+    out = capsys.readouterr().out
+    assert 'resuming after step 4, nothing left to do' in out
+    assert 'Predict with: python predict.py -m checkpoints/best.pth' in out
+    assert (folder / 'checkpoints/last.pth').read_bytes() == before
+
+
+def test_a_resumed_run_that_diverges_names_the_file_it_began_from(folder, capsys, monkeypatch):
+    data_set(folder, 4)
+    assert run_train('-e', '1') == 0
+    nan = torch.tensor(float('nan'))
+    loss = utils.training_model.segmentation_loss
+    monkeypatch.setattr(
+        utils.training_model, 'segmentation_loss', lambda *a, **options: nan * loss(*a, **options)
+    )
+    assert train.main(['--resume', '-e', '2']) == 3
+    assert 'Last good file: checkpoints/last.pth' in capsys.readouterr().err

@@ -60,7 +60,7 @@ def read_last(
             f'start a new run with --load {path}'
         )
     done = source.training['epoch']
-    if done >= args.epochs:
+    if done >= args.epochs and args.resume != 'auto':  # auto: a job's restart, as it finished
         raise UserError(
             f'{path} has done {done} of {args.epochs} epochs. Ask for more with --epochs (-e).'
         )

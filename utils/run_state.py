@@ -37,5 +37,6 @@ def restore(run: 'Run', state: dict) -> None:
     if state['checkpointing']:
         run.use_checkpointing()
     run.meter.load_state(state['meter'])
+    run.last_saved = run.args.output / 'last.pth'
     for name in POSITION:
         setattr(run, name, state[name])

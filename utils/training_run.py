@@ -142,7 +142,8 @@ class Run:
         if not self.data.validation:
             lines.append('note: no validation set: no Dice and no best.pth')
         if self.step:
-            lines.append(f'resuming after step {self.step}, in epoch {self.epoch + 1}')
+            left = 'nothing left to do' if self.finished() else f'in epoch {self.epoch + 1}'
+            lines.append(f'resuming after step {self.step}, {left}')
         return '\n'.join(lines)
 
     def farewell(self) -> str:
