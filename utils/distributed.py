@@ -8,6 +8,7 @@ back what it got.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
@@ -82,6 +83,9 @@ def processes() -> Iterator[None]:
         if _said_elsewhere(error, store):
             raise SystemExit(_exit_code(error)) from error
         raise
+    # A torch before 2.8 holds Python's lock while it ends gloo's threads, which may want it to let
+    # go of the last tensors (pytorch/pytorch#154976): half of the tests hung here on torch 2.6.
+    time.sleep(0.1)
     dist.destroy_process_group()
 
 

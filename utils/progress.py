@@ -85,10 +85,11 @@ class Meter:
         return time.perf_counter() - self.started
 
     def figures(self) -> dict:
-        """Mean loss, images a second, and the share of time spent waiting for data."""
+        """Mean loss, images a second, the share of time spent waiting for data, and the time."""
         seconds = self.seconds()
         return {
             'loss': self.loss(),
             'images_per_second': self.images / seconds,
             'data_wait': self.waited / seconds,
+            'seconds': round(seconds, 2),
         }

@@ -242,7 +242,7 @@ class Run:
         self.scores = scores
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
         row = {'epoch': self.epoch + 1, 'step': self.step, 'learning_rate': self.learning_rate}
-        row |= training | {'seconds': round(self.meter.seconds(), 2)}
+        row |= training
         row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
         sheet = None
         if is_main():
