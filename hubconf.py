@@ -3,7 +3,9 @@
 model = torch.hub.load('FOLDER OR OWNER/REPO', 'unet_carvana', source='local', pretrained=False)
 """
 
+from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 
@@ -45,7 +47,10 @@ def unet_carvana(
     if '://' in source:
         folder = Path(torch.hub.get_dir()) / 'checkpoints'
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / source.rsplit('/', 1)[-1]
+        name = Path(urlsplit(source).path).name
+        # Other people's files may have one name: each address gets a file of its own.
+        known = source in WEIGHTS.values()
+        path = folder / (name if known else f'{sha256(source.encode()).hexdigest()[:8]}-{name}')
         if not path.exists():
             torch.hub.download_url_to_file(source, str(path))
         source = path

@@ -151,7 +151,7 @@ def read_meter(run: Run, bar: tqdm) -> None:
     figures = run.meter.figures()
     bar.set_postfix_str(f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}')
     bad, in_a_row = run.guard.bad_steps()
-    if in_a_row >= min(MOST_IN_A_ROW, len(run.data.batches)):
+    if in_a_row >= min(MOST_IN_A_ROW, run.total_steps - run.first_step):  # or all there are
         raise run.diverged(f'loss or gradient was not finite in {in_a_row} steps in a row')
     run.log_step(figures | {'skipped steps': bad})
 

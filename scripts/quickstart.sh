@@ -5,7 +5,8 @@
 #     bash scripts/quickstart.sh
 #
 # Trains on what is in data/imgs and data/masks; where that is empty, on cars rendered for it.
-# What an earlier call has done is not done again: remove checkpoints/quickstart to train anew.
+# What an earlier call has done is not done again, and what it has begun goes on: remove
+# checkpoints/quickstart to train anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
@@ -29,11 +30,7 @@ echo "$(pictures data/imgs | wc -l | tr -d ' ') images in data/imgs, their masks
 
 say 'Training'
 run=checkpoints/quickstart
-if [ -f $run/last.pth ]; then
-  echo "$run/last.pth is there: not trained again"
-else
-  "$python" train.py --amp --epochs 1 --scale 0.1 --output $run
-fi
+"$python" train.py --amp --epochs 1 --scale 0.1 --output $run --resume auto
 model=$run/best.pth
 if [ ! -f $model ]; then model=$run/last.pth; fi
 

@@ -200,6 +200,8 @@ def test_memory_is_the_containers_and_with_workers_the_shared_one(tmp_path, monk
     monkeypatch.setattr(caching.shutil, 'disk_usage', lambda _: SimpleNamespace(free=64))
     assert caching.memory_room(0) == 500
     assert caching.memory_room(2) == 32
+    monkeypatch.setattr(caching, 'local_size', lambda: 4)
+    assert caching.memory_room(0) == 125  # each of four processes keeps images of its own
 
 
 @pytest.mark.parametrize('kind', ['ram', 'disk', 'device'])

@@ -1,6 +1,7 @@
 """Checkpoints describe themselves, appear whole or not at all, and the flat form is read too."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from conftest import ROOT
 from unet import UNet
 from utils.checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint, to_flat
 from utils.decoding import DECODE_PATH
-from utils.errors import UserError
+from utils.errors import UserError, explain
 
 
 def make(model, **others):
@@ -103,18 +104,18 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert [p.name for p in tmp_path.glob('*')] == ['a.pth']
 
 
-def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
+def test_a_full_disk_is_named_and_leaves_the_old_file_alone(tmp_path):
     model = UNet(1, 2, base_channels=2)
     save_checkpoint(make(model), tmp_path / 'a.pth')
     before = (tmp_path / 'a.pth').read_bytes()
-
-    def half(content, path):
-        path.write_bytes(b'half')
-        raise OSError('No space left on device')
-
-    monkeypatch.setattr(torch, 'save', half)
-    with pytest.raises(OSError, match='No space left'):
-        save_checkpoint(make(model), tmp_path / 'a.pth')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # as if the disk ended there
+    try:
+        with pytest.raises(OSError, match='File too large') as caught:
+            save_checkpoint(make(model), tmp_path / 'a.pth')
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert explain(caught.value) == f'{tmp_path}/a.pth: File too large; files written are whole'
     assert (tmp_path / 'a.pth').read_bytes() == before
     assert [p.name for p in tmp_path.glob('*')] == ['a.pth']
 
@@ -186,6 +187,9 @@ def test_a_newer_format_is_refused(tmp_path):
 
 def test_a_missing_file_says_which_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.pth').touch()
+    with pytest.raises(UserError, match=r'is a folder; expected a \.pth file\. In it: .*a\.pth\.'):
+        load_checkpoint(tmp_path)
     with pytest.raises(UserError, match=r'MODEL\.pth does not exist, and checkpoints/ holds none'):
         load_checkpoint('MODEL.pth')
     (tmp_path / 'checkpoints').mkdir()

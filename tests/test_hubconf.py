@@ -56,6 +56,15 @@ def test_weights_are_downloaded_once_to_the_hub_folder(tmp_path, monkeypatch):
     assert model.base_channels == 4
 
 
+def test_weights_of_one_name_from_two_addresses_are_kept_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    for width in (2, 4):
+        (tmp_path / str(width)).mkdir()
+        path = tmp_path / str(width) / 'best.pth'
+        torch.save(UNet(3, 2, base_channels=width).state_dict(), path)
+        assert load(weights=path.as_uri()).base_channels == width
+
+
 def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, to: asked.append(url))

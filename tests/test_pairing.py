@@ -94,3 +94,16 @@ def test_missing_and_empty_folders_say_where_pictures_go(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=r'empty holds no pictures\. .*make_demo_data\.py'):
         pair_files(images, tmp_path / 'empty')
+
+
+def test_an_output_of_predict_among_the_images_is_recognised(tmp_path):
+    touch(tmp_path / 'imgs', 'a.jpg', 'a_OUT.png')
+    touch(tmp_path / 'masks', 'a.png')
+    with pytest.raises(UserError, match=r'a_OUT\.png has no mask a_OUT\.\*.*output of predict\.py'):
+        pair_files(tmp_path / 'imgs', tmp_path / 'masks')
+
+
+def test_a_folder_of_masks_alone_is_refused(tmp_path):
+    touch(tmp_path, 'a_mask.png')
+    with pytest.raises(UserError, match='holds masks only: every name ends in _mask'):
+        pair_files(tmp_path, tmp_path, '_mask')

@@ -122,6 +122,8 @@ def test_viz_without_a_display_writes_a_picture_and_says_so(folder, capsys, monk
     assert predict.main(['-i', 'img.jpg', '--viz', '-n']) == 0
     assert 'no display: img_VIZ.png written instead of a window' in capsys.readouterr().err
     assert Image.open('img_VIZ.png').width > 1000
+    assert predict.main(['-i', 'img.jpg', '--viz', '-o', 'out/']) == 0
+    assert 'no display: out/img_VIZ.png' in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_say_takes_scale_one_half_and_its_own_class_numbers(folder, capsys):

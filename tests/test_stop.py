@@ -178,3 +178,15 @@ time.sleep(60)
     run.kill()
     # The worker holds the pipe's other end: reading ends when it does.
     assert run.communicate(timeout=30) == ('', None)
+
+
+@pytest.mark.slow
+def test_a_program_that_crashes_beside_its_workers_ends():
+    program = """
+from utils import batches
+loader = batches.make_loader(range(9), [[0]], 1, batches.torch.device('cpu'), list)
+iterator = iter(loader)
+next(iterator)
+raise SystemExit(3)
+"""
+    assert subprocess.run([sys.executable, '-c', program], cwd=ROOT, timeout=30).returncode == 3

@@ -14,6 +14,7 @@ from unet import UNet
 from unet.unet_parts import OutConv
 from utils import progress
 from utils.checkpoint import load_checkpoint
+from utils.data_loading import BasicDataset
 from utils.errors import UserError
 from utils.muon import Muon
 
@@ -59,7 +60,7 @@ def test_a_loss_that_is_no_number_stops_with_exit_code_3_and_saves_nothing(
     assert run_train('-e', '1') == 3
     err = capsys.readouterr().err
     assert 'loss or gradient was not finite in 2 steps in a row at epoch 1, step 2' in err
-    assert 'precision fp32, learning rate' in err
+    assert 'precision fp32, learning rate 0.002)' in err  # of that step, not of the next one
     assert 'Last good file: none yet' in err
     assert not list((folder / 'checkpoints').glob('*.pth'))
 
@@ -194,3 +195,47 @@ def test_out_of_memory_twice_says_what_was_tried_and_what_to_try(folder, capsys,
     assert '-b 1' in err
     assert '-s 0.5' in err
     assert '--amp' in err
+
+
+def test_a_data_worker_that_dies_is_explained(folder, capsys, monkeypatch):
+    data_set(folder, 6)
+    monkeypatch.setattr(BasicDataset, '__getitem__', lambda *_: os.kill(os.getpid(), 9))
+    assert run_train('-e', '1', '--workers', '1') == 2
+    err = capsys.readouterr().err
+    assert 'error: a process that loads images has died (DataLoader worker (pid' in err
+    assert 'Try fewer --workers, or --workers 0' in err
+
+
+def test_one_bad_step_in_an_epoch_of_one_is_skipped(folder, monkeypatch):
+    data_set(folder, 5)
+    loss, calls = utils.training_model.segmentation_loss, []
+
+    def bad_once(*arguments, **options):
+        calls.append(1)
+        return loss(*arguments, **options) * (float('nan') if len(calls) == 2 else 1)
+
+    monkeypatch.setattr(utils.training_model, 'segmentation_loss', bad_once)
+    assert run_train('-e', '3', '-b', '4') == 0
+    assert [row['loss'] == 'nan' for row in rows()] == [False, True, False]
+
+
+def test_early_stop_needs_a_validation_set(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-v', '0', '--early-stop', '2') == 2
+    assert 'there is no validation set. Leave --early-stop out' in capsys.readouterr().err
+
+
+def test_a_tile_too_small_for_a_batch_of_one_is_refused(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('--tile', '16', '-b', '1') == 2
+    assert '--tile 16: a batch of one image needs 32 pixels' in capsys.readouterr().err
+
+
+def test_images_without_any_mask_are_named(folder, capsys):
+    data_set(folder, 4)
+    for k, mask in enumerate(sorted((folder / 'masks').iterdir())):
+        mask.rename(folder / f'masks/label{k}.png')
+    assert run_train() == 2
+    err = capsys.readouterr().err
+    assert 'error: 4 problems with the data:\n4 without a mask:' in err
+    assert 'the masks are called label0.png' in err

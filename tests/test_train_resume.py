@@ -85,7 +85,9 @@ def test_resume_without_a_name_takes_the_outputs_last_and_can_ask_for_more_epoch
     assert run_train('-e', '1') == 0
     assert train.main(['--resume']) == 2
     assert 'checkpoints/last.pth has done 1 of 1 epochs. Ask for more' in capsys.readouterr().err
-    assert train.main(['--resume', '-e', '2']) == 0
+    assert train.main(['--resume', '-b', '3']) == 2
+    assert '--batch-size is 3, was the default' in capsys.readouterr().err
+    assert train.main(['--resume', 'checkpoints', '-e', '2']) == 0  # a folder's last.pth
     assert 'resuming after step 2, in epoch 2' in capsys.readouterr().out
     assert load_checkpoint('checkpoints/last.pth').training['epoch'] == 2
 

@@ -3,6 +3,7 @@
 Axis letters: B batch, C channels, H and W pixels.
 """
 
+import atexit
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .dice_score import IGNORE
-from .signals import prepare_worker
+from .signals import kill_workers, prepare_worker
 
 
 def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -136,6 +137,9 @@ def make_loader(
     collate: Callable = pad_batch,
 ) -> DataLoader:
     """A DataLoader of pad_batch batches; with workers they live from epoch to epoch."""
+    if workers:
+        atexit.unregister(kill_workers)  # once is enough
+        atexit.register(kill_workers)
     return DataLoader(
         dataset,
         batch_sampler=batches,

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from .data_loading import BasicDataset
 from .decoding import DECODE_PATH
+from .distributed import local_size
 from .errors import UserError
 from .files import user_cache
 from .item_store import DeviceItems, FileStore, MemoryStore, StoredItems, record_ends
@@ -112,11 +113,11 @@ def cache_path(dataset: BasicDataset, folder: Path) -> Path:
 
 
 def memory_room(workers: int) -> int:
-    """Bytes that may be taken of the memory: half of what is free to this process."""
+    """Bytes that this process may take of the memory: its part of half of what is free."""
     free = free_memory()
     if workers and SHARED_MEMORY.is_dir():  # workers see shared memory only, 64 MB in Docker
         free = min(free, shutil.disk_usage(SHARED_MEMORY).free)
-    return free // 2
+    return free // 2 // local_size()
 
 
 def free_memory() -> int:

@@ -117,7 +117,14 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     if checkpoint.training is not None:
         content['training'] = checkpoint.training
     with whole_file(path) as part:
-        torch.save(content, part)
+        try:
+            with part.open('wb') as file:
+                torch.save(content, file)
+        except RuntimeError as error:
+            full = error.__context__  # torch's own error does not say what the disk said
+            if isinstance(full, OSError):
+                raise OSError(full.errno, full.strerror, str(path)) from error
+            raise
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -189,6 +196,9 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
 
 
 def _not_there(path: Path) -> str:
+    if path.is_dir():
+        there = first_few(p for p in sorted(path.glob('*.pth')))
+        return f'{path} is a folder; expected a .pth file. In it: {there or "none"}.'
     files = [p for p in Path('checkpoints').rglob('*.pth') if not p.name.startswith('.')]
     files.sort(key=lambda p: p.stat().st_mtime)
     if not files:

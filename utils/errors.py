@@ -81,6 +81,12 @@ def explain(error: Exception) -> str | None:
         return f'{error.filename or "file"}: {error.strerror or text}; files written are whole'
     if 'does not have a deterministic implementation' in text:
         return f'{text.splitlines()[0]:.200} Leave --deterministic out.'
+    if text.startswith('DataLoader worker'):
+        return (
+            f'a process that loads images has died ({text.splitlines()[0].strip():.200}), for '
+            'lack of memory most often, in a container of shared memory. Try fewer --workers, or '
+            '--workers 0; files written are whole, and training goes on with --resume.'
+        )
     if 'out of memory' in text or "can't allocate memory" in text:
         return (
             f'out of memory: {text.splitlines()[0]} Try a smaller --scale or --batch-size, or '

@@ -11,6 +11,8 @@ from .errors import Problem, UserError, data_error, first_few
 # What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
 PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
 
+OWN_ENDINGS = ('_OUT', '_VIZ')  # what predict.py itself puts behind an input's name
+
 NO_DATA = (
     'Put your pictures into {images} and their masks into {masks}, name other folders with '
     '--images and --masks, or make a demo set: python scripts/make_demo_data.py'
@@ -61,6 +63,8 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
     suffix = _find_suffix(images, masks) if mask_suffix is None else mask_suffix
     if images_dir.resolve() == mask_dir.resolve() and suffix:
         images = {stem: files for stem, files in images.items() if not stem.endswith(suffix)}
+        if not images:
+            raise UserError(f'{images_dir} holds masks only: every name ends in {suffix}')
 
     missing = [stem for stem in images if stem + suffix not in masks]
     double = [files for stem, files in images.items() if len(files) > 1]
@@ -70,8 +74,12 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
         Problem(
             'without a mask',
             f'{images[stem][0]} has no mask {stem}{suffix}.*; the masks are called {there}. '
-            f'Expected the name of the image plus one suffix for all (--mask-suffix, here '
-            f'{suffix!r}).',
+            + (
+                'It seems to be an output of predict.py: move it elsewhere.'
+                if stem.endswith(OWN_ENDINGS) and stem[:-4] in images
+                else 'Expected the name of the image plus one suffix for all (--mask-suffix, here '
+                f'{suffix!r}).'
+            ),
             (stem,),
         )
         for stem in missing

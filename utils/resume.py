@@ -35,6 +35,8 @@ def read_last(
     """
     named = None if args.resume == 'auto' else args.resume
     path = Path(named or args.output / 'last.pth')
+    if path.is_dir():
+        path /= 'last.pth'
     if not path.is_file():
         there = first_few(sorted(Path('checkpoints').rglob('last.pth'))) or 'none'
         raise UserError(
@@ -50,7 +52,8 @@ def read_last(
     settings = source.training['args'] | {'output': str(path.parent)}
     args = parse(settings)
     changed = [
-        f'--{name.replace("_", "-")} is {getattr(args, name)}, was {value}'
+        f'--{name.replace("_", "-")} is {getattr(args, name)}, was '
+        f'{"the default" if value is None else value}'
         for name, value in settings.items()
         if name not in FREE and str(getattr(args, name)) != str(value)
     ]

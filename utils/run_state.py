@@ -40,3 +40,4 @@ def restore(run: 'Run', state: dict) -> None:
     run.last_saved = run.args.output / 'last.pth'
     for name in POSITION:
         setattr(run, name, state[name])
+    run.first_step = run.step

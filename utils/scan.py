@@ -104,6 +104,8 @@ def scan_pairs(
     Raises UserError with all files that cannot be read, whose image and mask differ in size, or
     whose masks are of different kinds.
     """
+    if not pairs:
+        raise data_error(others or [])
     facts, problems = read_pairs(pairs, cache_dir, masks, resize_masks)
     left_out = []
     if skip_bad:

@@ -47,8 +47,6 @@ class TrainingData:
         self.device, self.padding = device, padding
         batch_size = args.batch_size or recipe.batch_size
         tile = args.tile or recipe.tile
-        if tile and padding == 'valid':
-            check_tile(tile)
         asked = None if args.channels == 'auto' else args.channels
         if asked and channels and asked != channels:
             raise UserError(
@@ -70,6 +68,11 @@ class TrainingData:
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
             )
         self.training, self.validation = split_pairs(self.dataset.pairs, args)
+        if args.early_stop and not self.validation:
+            raise UserError(
+                '--early-stop counts validations without a better Dice, and there is no validation '
+                'set. Leave --early-stop out, or ask for a set with --validation (-v).'
+            )
         self.groups = describe_groups(self.dataset.pairs, self.training, args)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
@@ -80,6 +83,8 @@ class TrainingData:
             self.training, batch_size, args.seed, args.accumulate, process=(rank(), size())
         )
         self.dataset.check_sizes(self.batches.smallest_batch())
+        if tile:
+            check_tile(tile, padding, self.batches.smallest_batch())
         self.plain = in_tiles(Augmented(self.items, args.seed, 'none'), args.seed, tile, padding)
         augmented = Augmented(self.items, args.seed, args.augment or recipe.augment)
         augmented = in_tiles(augmented, args.seed, tile, padding)

@@ -64,6 +64,8 @@ class Run:
     epoch: int = 0  # whole epochs done
     batch: int = 0  # batches done of the next one
     step: int = 0  # optimizer steps done
+    first_step: int = 0  # how many of them before it was resumed
+    last_rate: float = 0.0  # the learning rate of the last one
     best: float | None = None  # highest validation Dice
     since_best: int = 0  # validations since it was reached
     scores: dict | None = None  # of the last validation
@@ -167,7 +169,7 @@ class Run:
         """The error that ends a training of which `what` has become of no use."""
         return DivergedError(
             f'{what} at epoch {self.epoch + 1}, step {self.step} (precision '
-            f'{self.precision.name}, learning rate {self.learning_rate:.2g}). Last good file: '
+            f'{self.precision.name}, learning rate {self.last_rate:.2g}). Last good file: '
             f'{self.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
         )
 
@@ -182,8 +184,8 @@ class Run:
         images, masks = to_device(batch, self.precision.device)
         if 'border' in batch:  # its weights are of full size: no coarse steps with them
             return images, masks, from_bytes(batch['border'].to(self.precision.device))
-        steps = self.args.epochs * len(self.data.batches)
-        return halved(images, masks) if self.step < self.recipe.coarse * steps else (images, masks)
+        coarse = self.step < self.recipe.coarse * self.total_steps
+        return halved(images, masks) if coarse else (images, masks)
 
     def seed_dropout(self) -> None:
         """Let the next step's chance depend on seed, step and process, whatever went before."""
@@ -194,6 +196,7 @@ class Run:
     def count_step(self, loss: Tensor) -> int:
         """Move on by one optimizer step, of which this was the loss; returns its images."""
         images = self.data.batches.images_in_step(self.batch)
+        self.last_rate = self.learning_rate
         self.schedule.after_step()
         self.meter.add(loss, images)
         self.step += 1
@@ -203,6 +206,11 @@ class Run:
     def saving_due(self) -> bool:
         """Whether last.pth is as old as --save-minutes."""
         return time.monotonic() - self.saved_at >= 60 * self.args.save_minutes
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run, those that are done among them."""
+        return self.args.epochs * len(self.data.batches)
 
     @property
     def learning_rate(self) -> float:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from .arrays import ARRAYS
 from .errors import UserError, first_few
-from .pairing import PICTURES
+from .pairing import OWN_ENDINGS, PICTURES
 
-OWN_ENDINGS = ('_OUT', '_VIZ')  # what predict.py itself puts behind an input's name
 REMEDY = 'Give a folder (-o NAME/), one name each, or leave -o out.'
 
 
