@@ -69,10 +69,9 @@ from tqdm import tqdm
 from unet import UNet
 from utils.batches import make_loader, same_size_batches
 from utils.checkpoint import load_checkpoint
-from utils.context import logits_of
 from utils.data_loading import BasicDataset, to_device
 from utils.device import Precision, default_workers
-from utils.dice_score import class_indices, class_probabilities
+from utils.dice_score import class_indices
 from utils.distributed import gather_shares, is_main, local_main_first, processes, share
 from utils.files import whole_file
 from utils.inference import Predictor
@@ -94,13 +93,11 @@ def evaluate(
     all. The model is left in the mode it was found in. K is 2 for a binary network.
     """
     training, counts = model.training, []
-    model.eval()
+    predictor = Predictor(model, 1.0, list(range(max(2, model.n_classes))), precision)
     try:
         for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
             images, masks = to_device(batch, precision.device)
-            with precision.autocast():
-                logits = logits_of(model, images)
-            predicted = class_indices(class_probabilities(logits), threshold)
+            predicted = class_indices(predictor.predict_fitting(images), threshold)
             counts.append(count_pixels(predicted, masks, max(2, model.n_classes)))
     finally:
         model.train(training)

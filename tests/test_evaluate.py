@@ -5,11 +5,19 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from drawing import data_set
 from PIL import Image
 from test_predict import brightness_network, save
 
 import evaluate
-from utils import inference
+from utils import caching, inference, tiling
+from utils.batches import make_loader
+from utils.data_loading import BasicDataset
+from utils.device import Precision
+from utils.tiling import Tiling
+
+CPU = torch.device('cpu')
 
 
 @pytest.fixture
@@ -125,16 +133,30 @@ def test_mistakes_come_before_the_work(folder, capsys):
 
 
 def test_the_model_is_left_in_the_mode_it_was_found(folder):
-    import torch
-
-    from utils.batches import make_loader
-    from utils.data_loading import BasicDataset
-    from utils.device import Precision
-
-    cpu = torch.device('cpu')
-    loader = make_loader(BasicDataset('imgs', 'masks'), [[0], [1, 2]], 0, cpu)
+    loader = make_loader(BasicDataset('imgs', 'masks'), [[0], [1, 2]], 0, CPU)
     for training in (True, False):
         model = brightness_network().train(training)
-        counts = evaluate.evaluate(model, loader, Precision(cpu, amp=False))
+        counts = evaluate.evaluate(model, loader, Precision(CPU, amp=False))
         assert counts.shape == (3, 2, 3)
         assert model.training == training
+
+
+@pytest.mark.parametrize('classes', [1, 2, 3])
+@pytest.mark.parametrize(
+    ('images', 'seen'), [(2, {(2, 64, 96)}), (1, {(1, 64, 96)}), (0.99, {(1, 64, 64)})]
+)
+def test_images_that_memory_would_not_hold_are_scored_one_by_one_or_by_tiles(
+    folder, monkeypatch, classes, images, seen
+):
+    data_set(folder, 2, size=(96, 64), values=(0, 1))
+    dataset = BasicDataset('imgs', 'masks', mask_values=list(range(max(2, classes))))
+    loader = make_loader(dataset, [[3, 4]], 0, CPU)
+    model, shapes = brightness_network(classes), []
+    expected = evaluate.evaluate(model, loader, Precision(CPU, amp=False))
+    monkeypatch.setattr(caching, 'memory_room', lambda _: int(images * 64 * 96 * 2 * 45))
+    monkeypatch.setattr(tiling, 'SIDES', (64,))
+    monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
+    model.register_forward_pre_hook(lambda _, x: shapes.append((len(x[0]), *x[0].shape[2:])))
+    found = evaluate.evaluate(model, loader, Precision(CPU, amp=False))
+    assert torch.equal(found, expected)
+    assert set(shapes) == seen

@@ -144,6 +144,15 @@ def device_room(device: torch.device) -> int:
     return memory_room(0)  # Apple's devices share the machine's
 
 
+def predicting_room(device: torch.device) -> int:
+    """Bytes that predicting may take; 0 where nobody can tell."""
+    if device.type != 'cuda':
+        return memory_room(0)
+    # What torch keeps for later counts as taken with the driver.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
 def disk_room(path: Path) -> int:
     """Bytes that caches may take of the disk: half of what would be free without them."""
     there = next(parent for parent in path.parents if parent.is_dir())

@@ -18,7 +18,7 @@ from unet import MIN_SIZE, UNet
 
 from .arrays import array_pixels, channels_error
 from .backends import Network, build_network
-from .caching import memory_room
+from .caching import predicting_room
 from .checkpoint import load_checkpoint
 from .context import logits_of
 from .data_loading import read_image, resize_image, to_unit_range
@@ -141,6 +141,16 @@ class Predictor:
                 total = found if total is None else total.add_(found)
         return total.div_(len(self.networks) * (1 + self.mirrored))
 
+    def predict_fitting(self, images: Tensor) -> Tensor:
+        """predict_batch; of images that memory would not hold together one by one, or by tiles.
+
+        Of two classes the second alone then.
+        """
+        height, width = images.shape[2:]
+        if self.tiling_for((height, width), len(images)) is None:
+            return self.predict_batch(images)
+        return torch.stack([self._probabilities(image, (width, height)) for image in images])
+
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Class indices (H, W) uint8 of an image, which is as for predict_probabilities.
 
@@ -231,7 +241,7 @@ class Predictor:
         """Tiles for `count` images (h, w) at training scale; None takes them whole."""
         if self.tiling:
             return self.tiling if max(size) > self.tiling.side else None
-        room = _room(self.precision.device) // count
+        room = predicting_room(self.precision.device) // count
         wide = self.precision.name == 'fp32'
         return fitting_tiling(size, self.model.base_channels, room, wide) if room else None
 
@@ -281,12 +291,3 @@ class Predictor:
             return full_size_strips(self._foreground(image[None])[0], size)
         bands = tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiling)
         return resized_strips(bands, image.shape[1], size)
-
-
-def _room(device: torch.device) -> int:
-    """Bytes that predicting may take; 0 where nobody can tell."""
-    if device.type != 'cuda':
-        return memory_room(0)
-    # What torch keeps for later counts as taken with the driver.
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept

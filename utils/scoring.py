@@ -80,7 +80,7 @@ def count_images(
     confusion = torch.zeros(k, k, dtype=torch.int64, device=device)
     parts = []
     for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
-        probabilities = predictor.predict_batch(batch['image'])
+        probabilities = predictor.predict_fitting(batch['image'])
         masks = batch['mask'].to(device)
         part = {'scaled': [count_pixels(class_indices(probabilities, threshold), masks, k)]}
         full = batch.get('full')
@@ -135,6 +135,6 @@ def predict_item(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An item's image (H, W, C), and truth and prediction (H, W) at the size scored at, to show."""
     truth = item.get('full', item['mask'])
-    probabilities = predictor.predict_batch(item['image'][None])
+    probabilities = predictor.predict_fitting(item['image'][None])
     predicted = class_indices(resized(probabilities, truth.shape), threshold)[0]
     return item['image'].permute(1, 2, 0).numpy(), truth.numpy(), predicted.cpu().numpy()
