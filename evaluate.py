@@ -67,7 +67,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from unet import UNet
-from utils.batches import make_loader, same_size_batches
+from utils.batches import end_workers, make_loader, same_size_batches
 from utils.checkpoint import load_checkpoint
 from utils.data_loading import BasicDataset, to_device
 from utils.device import Precision, default_workers
@@ -131,7 +131,10 @@ def score(args: argparse.Namespace) -> None:
         args.boundary_tolerance,
     )  # fmt: skip
     tolerance, sweep = args.boundary_tolerance, args.threshold_sweep
-    counts = count_images(predictor, loader, threshold, tolerance, sweep)
+    try:
+        counts = count_images(predictor, loader, threshold, tolerance, sweep)
+    finally:
+        end_workers(loader)
     if is_main():
         order = [position for batch in batches for position in batch]
         scores = report(args, conditions, dataset, counts, order)

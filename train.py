@@ -114,6 +114,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
                 stop.agree()
     finally:
         run.tracker.close()
+        run.data.close()
     if stop.received:
         print(f'stopped by {stop.received} at step {run.step}; go on with {run.how_to_resume()}')
         return stop.exit_code

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 from drawing import data_set
 from test_predict import save
@@ -18,6 +19,7 @@ def benchmark(folder, *arguments):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_every_variant_gets_a_line_of_minimum_median_and_maximum(tmp_path):
     data_set(tmp_path, 2)
     options = ['--size', '32x24', '--base-channels', '2', '--batch-size', '1', '3']
@@ -51,6 +53,7 @@ def test_a_size_that_is_none_is_refused(tmp_path):
     assert "argument --size: invalid size value: 'large'" in result.stderr
 
 
+@pytest.mark.slow
 def test_each_way_from_pictures_to_masks_is_timed_and_compared(tmp_path):
     data_set(tmp_path, 3)
     save(tmp_path / 'm.pth', UNet(3, 2, base_channels=2), mask_values=[0, 255])

@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_only_where_asked_for(tmp_pa
     assert 'cannot be written' in line
 
 
-@pytest.mark.parametrize('augment', ['flip', 'full'])
+@pytest.mark.parametrize('augment', [pytest.param('flip', marks=pytest.mark.slow), 'full'])
 def test_no_cache_changes_a_weight(folder, capsys, augment):
     data_set(folder, 6, image_suffix='.jpg', size=(70, 50))
     options = ['-e', '2', '-s', '0.5', '--augment', augment]

@@ -42,7 +42,13 @@ def test_each_kind_of_network_trains_scores_and_predicts(folder, options, values
     assert set(np.unique(mask)) <= set(values)
 
 
-@pytest.mark.parametrize('options', [[], ['--amp'], ['-c', '1'], ['-b', '1']])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    'options',
+    [[], pytest.param(['--amp'], marks=SLOW), ['-c', '1'], pytest.param(['-b', '1'], marks=SLOW)],
+)
 def test_training_learns(folder, options):
     data_set(folder, 12, size=(64, 48))
     settings = ['-e', '4', '-v', '20', '-l', '3e-3', '--base-channels', '8']

@@ -55,7 +55,7 @@ def stop_after(monkeypatch):
     [
         ('SIGINT', 130, 'fast', '0', 2),
         ('SIGTERM', 143, 'fast', '2', 5),
-        ('SIGUSR1', 0, 'classic', '1', 11),
+        pytest.param('SIGUSR1', 0, 'classic', '1', 11, marks=pytest.mark.slow),
         ('SIGINT', 130, 'classic', '0', 3),
     ],
 )

@@ -1,5 +1,6 @@
 """Mistakes are one message before anything is written; mishaps lose nothing."""
 
+import multiprocessing
 import os
 from types import SimpleNamespace
 
@@ -161,10 +162,12 @@ def test_a_file_broken_since_the_scan_is_named_by_a_worker_without_a_traceback(f
     stat = path.stat()
     path.write_bytes(b'x' * stat.st_size)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # so that the scan is not done again
+    before = set(multiprocessing.active_children())
     assert run_train('-e', '1', '--workers', '1', '-v', '0') == 2
     err = capsys.readouterr().err
     assert 'error: imgs/disc02.png cannot be read as a picture' in err
     assert 'Traceback' not in err
+    assert set(multiprocessing.active_children()) <= before  # no worker is left
 
 
 def test_speed_is_of_training_alone(folder, monkeypatch):

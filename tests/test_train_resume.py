@@ -54,7 +54,7 @@ def test_load_of_another_channel_count_is_refused(folder, capsys):
     assert load_checkpoint('checkpoints/last.pth').model['n_channels'] == 1
 
 
-@pytest.mark.parametrize('recipe', ['fast', 'classic'])
+@pytest.mark.parametrize('recipe', ['fast', pytest.param('classic', marks=pytest.mark.slow)])
 @pytest.mark.parametrize('workers', ['0', '1'])
 def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch, recipe, workers):
     data_set(folder, 6)

@@ -22,7 +22,7 @@ def all_threads():
 
 
 @pytest.mark.usefixtures('all_threads')
-@pytest.mark.parametrize('n_classes', [2, 1])
+@pytest.mark.parametrize('n_classes', [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
     recipe = RECIPES['classic']
     model = fill(UNet(3, n_classes)).double().train()

@@ -149,3 +149,14 @@ def make_loader(
         pin_memory=device.type == 'cuda',
         persistent_workers=workers > 0,
     )
+
+
+def end_workers(loader: DataLoader | None) -> None:
+    """End a loader's worker processes, if it has any.
+
+    When the garbage collector does it, after an error above all, they may miss the word: its queue
+    to them can be closed before; it then waits 5 seconds, and leaves them.
+    """
+    # A loader of no batches is false.
+    if loader is not None and loader.num_workers and loader._iterator is not None:
+        loader._iterator._shutdown_workers()

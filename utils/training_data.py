@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .batches import ShuffledBatches, make_loader, pad_batch, same_size_batches, training_loader
+from .batches import (
+    ShuffledBatches,
+    end_workers,
+    make_loader,
+    pad_batch,
+    same_size_batches,
+    training_loader,
+)
 from .caching import cached
 from .context import with_context
 from .data_loading import BasicDataset, to_device
@@ -135,6 +142,11 @@ class TrainingData:
         for batch in share(batches):
             items = pad_batch([self.plain[0, position] for position in batch])
             yield self._seen(*to_device(items, self.device))
+
+    def close(self) -> None:
+        """End all worker processes."""
+        end_workers(self.loader)
+        end_workers(self.validation_loader)
 
     def _seen(self, images: Tensor, masks: Tensor) -> Tensor:
         """Images as the network takes them, with context where it needs that and they have none."""
