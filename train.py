@@ -113,8 +113,8 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
                 train_epoch(run, stop)
                 stop.agree()
     finally:
-        run.tracker.close()
         run.data.close()
+        run.tracker.close()
     if stop.received:
         print(f'stopped by {stop.received} at step {run.step}; go on with {run.how_to_resume()}')
         return stop.exit_code

@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import os
 import random
 import signal
 import subprocess
@@ -181,12 +182,18 @@ time.sleep(60)
 
 
 @pytest.mark.slow
-def test_a_program_that_crashes_beside_its_workers_ends():
+def test_a_training_that_crashes_beside_its_workers_ends(tmp_path):
+    data_set(tmp_path, 4)
     program = """
-from utils import batches
-loader = batches.make_loader(range(9), [[0]], 1, batches.torch.device('cpu'), list)
-iterator = iter(loader)
-next(iterator)
-raise SystemExit(3)
+import sys
+import train
+train.step_or_recompute = lambda *_: 1 / 0
+train.main(sys.argv[1:])
 """
-    assert subprocess.run([sys.executable, '-c', program], cwd=ROOT, timeout=30).returncode == 3
+    run = subprocess.run(
+        [sys.executable, '-c', program, *OPTIONS, '--workers', '1'],
+        cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(ROOT)},
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert 'ZeroDivisionError' in run.stderr

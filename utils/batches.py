@@ -3,7 +3,6 @@
 Axis letters: B batch, C channels, H and W pixels.
 """
 
-import atexit
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .dice_score import IGNORE
-from .signals import kill_workers, prepare_worker
+from .signals import prepare_worker
 
 
 def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -136,10 +135,7 @@ def make_loader(
     device: torch.device,
     collate: Callable = pad_batch,
 ) -> DataLoader:
-    """A DataLoader of pad_batch batches; with workers they live from epoch to epoch."""
-    if workers:
-        atexit.unregister(kill_workers)  # once is enough
-        atexit.register(kill_workers)
+    """A DataLoader of pad_batch batches; with workers they live until `end_workers`."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -154,8 +150,9 @@ def make_loader(
 def end_workers(loader: DataLoader | None) -> None:
     """End a loader's worker processes, if it has any.
 
-    When the garbage collector does it, after an error above all, they may miss the word: its queue
-    to them can be closed before; it then waits 5 seconds, and leaves them.
+    To be called whatever happens. The garbage collector waits 5 seconds for each, where it closes
+    the queue to them first, and leaves them; a program that ends with them sends SIGTERM, which
+    they ignore, and waits for them for ever.
     """
     # A loader of no batches is false.
     if loader is not None and loader.num_workers and loader._iterator is not None:

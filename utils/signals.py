@@ -76,18 +76,6 @@ def prepare_worker(worker: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def kill_workers() -> None:
-    """For the end of a program whose error still holds its DataLoaders: their workers go first.
-
-    multiprocessing would send SIGTERM, which they ignore, and wait for them for ever.
-    """
-    if hasattr(signal, 'SIGCHLD'):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would report their end
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
-
-
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)  # no thread but the first can end a process otherwise
