@@ -152,8 +152,8 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
             f'cannot write {first_few(unknown)}; expected a name in {", ".join((*PICTURES, ARRAY))}'
         )
     inputs = [source.path for source in sources]
-    sheets = [path.with_name(f'{path.stem.removesuffix("_OUT")}_VIZ.png') for path in targets]
-    sheets = sheets if args.viz else []
+    shown = targets if args.viz else []
+    sheets = [path.with_name(f'{path.stem.removesuffix("_OUT")}_VIZ.png') for path in shown]
     written = kept + sheets + ([args.rle] if args.rle else [])
     check_places(inputs, written)
     names = Counter(path.name for path in inputs if args.rle)

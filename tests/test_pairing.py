@@ -5,7 +5,7 @@ from drawing import data_set
 from PIL import Image
 
 from utils.errors import UserError
-from utils.pairing import pair_files
+from utils.pairing import is_own_output, pair_files
 
 
 def touch(folder, *names):
@@ -107,3 +107,8 @@ def test_a_folder_of_masks_alone_is_refused(tmp_path):
     touch(tmp_path, 'a_mask.png')
     with pytest.raises(UserError, match='holds masks only: every name ends in _mask'):
         pair_files(tmp_path, tmp_path, '_mask')
+
+
+def test_a_name_is_predicts_own_only_beside_what_it_was_made_from():
+    stems = {'in/a', 'in/b_OUT', 'in/_OUT', 'in/c_OUT', 'in/c_VIZ', 'in/c'}
+    assert sorted(stem for stem in stems if is_own_output(stem, stems)) == ['in/c_OUT', 'in/c_VIZ']

@@ -116,15 +116,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     if checkpoint.training is not None:
         content['training'] = checkpoint.training
-    with whole_file(path) as part:
-        try:
-            with part.open('wb') as file:
-                torch.save(content, file)
-        except RuntimeError as error:
-            full = error.__context__  # torch's own error does not say what the disk said
-            if isinstance(full, OSError):
-                raise OSError(full.errno, full.strerror, str(path)) from error
-            raise
+    _write(content, path)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -225,8 +217,19 @@ def to_flat(source: Path, target: Path) -> None:
             'padded ones only. Use the file as it is.'
         )
     known = checkpoint.mask_values
-    with whole_file(target) as part:
-        torch.save(checkpoint.weights | ({'mask_values': known} if known else {}), part)
+    _write(checkpoint.weights | ({'mask_values': known} if known else {}), target)
+
+
+def _write(content: dict, path: Path) -> None:
+    with whole_file(path) as part:
+        try:
+            with part.open('wb') as file:
+                torch.save(content, file)
+        except RuntimeError as error:
+            full = error.__context__  # torch's own error does not say what the disk said
+            if isinstance(full, OSError):
+                raise OSError(full.errno, full.strerror, str(path)) from error
+            raise
 
 
 def _main(args: argparse.Namespace) -> None:

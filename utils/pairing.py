@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from .errors import Problem, UserError, data_error, first_few
 # What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
 PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
 
-OWN_ENDINGS = ('_OUT', '_VIZ')  # what predict.py itself puts behind an input's name
-
+OWN_OUTPUT = 'It seems to be an output of predict.py: move it elsewhere.'
 NO_DATA = (
     'Put your pictures into {images} and their masks into {masks}, name other folders with '
     '--images and --masks, or make a demo set: python scripts/make_demo_data.py'
@@ -70,16 +70,14 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
     double = [files for stem, files in images.items() if len(files) > 1]
     double += [masks[stem + suffix] for stem in images if len(masks.get(stem + suffix, ())) > 1]
     there = first_few(file.name for files in masks.values() for file in files)
+    expected = (
+        f'Expected the name of the image plus one suffix for all (--mask-suffix, here {suffix!r}).'
+    )
     problems = [
         Problem(
             'without a mask',
             f'{images[stem][0]} has no mask {stem}{suffix}.*; the masks are called {there}. '
-            + (
-                'It seems to be an output of predict.py: move it elsewhere.'
-                if stem.endswith(OWN_ENDINGS) and stem[:-4] in images
-                else 'Expected the name of the image plus one suffix for all (--mask-suffix, here '
-                f'{suffix!r}).'
-            ),
+            + (OWN_OUTPUT if is_own_output(stem, images) else expected),
             (stem,),
         )
         for stem in missing
@@ -125,6 +123,11 @@ def match_sets(
     held_out = match_files(*validation, mask_suffix)
     pairs = [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out.pairs]
     return Matched(matched.pairs + pairs, matched.problems + held_out.problems)
+
+
+def is_own_output(stem: str, stems: Container[str]) -> bool:
+    """Whether a file is what predict.py writes beside an input, which is one of `stems`."""
+    return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
 
 
 def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:

@@ -29,9 +29,9 @@ def read_last(
 ) -> tuple[argparse.Namespace, Checkpoint]:
     """The settings and the last.pth of the run to go on with, in its own folder.
 
-    args: --resume names the file; '' and 'auto' are last.pth in --output. parse: reads the command
-    line with the given defaults. Raises UserError where there is no such file, nothing left to do,
-    or the command line has other settings than the run.
+    args: --resume names the file or its folder; '' and 'auto' are last.pth in --output. parse:
+    reads the command line with the given defaults. Raises UserError where there is no such file,
+    nothing left to do (but for 'auto'), or the command line has other settings than the run.
     """
     named = None if args.resume == 'auto' else args.resume
     path = Path(named or args.output / 'last.pth')

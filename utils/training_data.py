@@ -27,7 +27,7 @@ from .mask_classes import wanted_of
 from .mask_values import MaskEncoding
 from .recipes import Recipe
 from .splits import describe_groups, split_pairs
-from .training_tiles import check_tile, in_tiles
+from .training_tiles import check_tile, check_variance, in_tiles
 from .transforms import Augmented
 
 STATISTICS_IMAGES = 16  # to re-estimate BatchNorm from; 12 were enough where it was measured
@@ -54,6 +54,8 @@ class TrainingData:
         self.device, self.padding = device, padding
         batch_size = args.batch_size or recipe.batch_size
         tile = args.tile or recipe.tile
+        if tile and padding == 'valid':
+            check_tile(tile)
         asked = None if args.channels == 'auto' else args.channels
         if asked and channels and asked != channels:
             raise UserError(
@@ -90,8 +92,8 @@ class TrainingData:
             self.training, batch_size, args.seed, args.accumulate, process=(rank(), size())
         )
         self.dataset.check_sizes(self.batches.smallest_batch())
-        if tile:
-            check_tile(tile, padding, self.batches.smallest_batch())
+        if tile and padding == 'same':
+            check_variance(tile, self.batches.smallest_batch())
         self.plain = in_tiles(Augmented(self.items, args.seed, 'none'), args.seed, tile, padding)
         augmented = Augmented(self.items, args.seed, args.augment or recipe.augment)
         augmented = in_tiles(augmented, args.seed, tile, padding)

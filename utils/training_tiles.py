@@ -40,15 +40,17 @@ def in_tiles(dataset: Dataset, seed: int, side: int | None, padding: str) -> Dat
     return Tiles(dataset, seed, side, padding) if side else dataset
 
 
-def check_tile(side: int, padding: str, smallest_batch: int) -> None:
-    """Raise UserError for a tile that the network does not give, or that has no variance."""
-    if padding == 'same':
-        if smallest_batch == 1 and side < 2 * MIN_SIZE:
-            raise UserError(
-                f'--tile {side}: a batch of one image needs {2 * MIN_SIZE} pixels, and the last of '
-                f'an epoch may be one. Use --tile {2 * MIN_SIZE} or more.'
-            )
-        return
+def check_variance(side: int, smallest_batch: int) -> None:
+    """Raise UserError for a tile whose deepest map is one value, in a batch of one image."""
+    if smallest_batch == 1 and side < 2 * MIN_SIZE:
+        raise UserError(
+            f'--tile {side}: a batch of one image needs {2 * MIN_SIZE} pixels, and the last of '
+            f'an epoch may be one. Use --tile {2 * MIN_SIZE} or more.'
+        )
+
+
+def check_tile(side: int) -> None:
+    """Raise UserError for a tile that a network without padding does not give."""
     seen = input_side(side)
     if output_side(seen) != side:
         near = [output_side(seen) - 16, output_side(seen)]

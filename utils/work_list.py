@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .arrays import ARRAYS
 from .errors import UserError, first_few
-from .pairing import OWN_ENDINGS, PICTURES
+from .pairing import PICTURES, is_own_output
 
 REMEDY = 'Give a folder (-o NAME/), one name each, or leave -o out.'
 
@@ -96,12 +96,8 @@ def _pictures(files: list[Path], base: Path) -> tuple[list[Source], list[str]]:
         if file.is_file() and not any(p.startswith('.') for p in file.relative_to(base).parts)
     ]
     pictures = [file for file in seen if file.suffix.lower() in suffixes]
-    stems = {file.with_suffix('') for file in pictures}
-    ours = {
-        file
-        for file in pictures
-        if file.stem.endswith(OWN_ENDINGS) and file.with_name(file.stem[:-4]) in stems
-    }
+    stems = {str(file.with_suffix('')) for file in pictures}
+    ours = {file for file in pictures if is_own_output(str(file.with_suffix('')), stems)}
     wanted = [file for file in pictures if file not in ours]
     others = [f.name for f in seen if f in ours or f.suffix.lower() not in suffixes]
     return [Source(file, file.relative_to(base), True) for file in wanted], others
