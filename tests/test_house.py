@@ -102,23 +102,24 @@ def test_help_and_wrong_arguments_answer_before_torch_is_imported(program, argum
         (
             'train.py',
             'Train the UNet on images and target masks',
-            '--epochs E, -e E|--batch-size B, -b B|--learning-rate LR, -l LR|--load LOAD, -f LOAD|'
-            '--scale SCALE, -s SCALE|--validation VAL, -v VAL|--amp|--bilinear|--classes C, -c C',
+            '--epochs, -e E|--batch-size, -b B|--learning-rate, -l LR|--load, -f LOAD|'
+            '--scale, -s SCALE|--validation, -v VAL|--amp|--bilinear|--classes, -c C',
         ),
         (
             'predict.py',
             'Predict masks from input images',
-            '--model FILE, -m FILE|--input INPUT [INPUT ...], -i INPUT [INPUT ...]|'
-            '--output OUTPUT [OUTPUT ...], -o OUTPUT [OUTPUT ...]|--viz, -v|--no-save, -n|'
-            '--mask-threshold T, -t T|--scale SCALE, -s SCALE|--bilinear|--classes C, -c C',
+            '--model, -m FILE|--input, -i INPUT [INPUT ...]|--output, -o OUTPUT [OUTPUT ...]|'
+            '--viz, -v|--no-save, -n|--mask-threshold, -t T|--scale, -s SCALE|--bilinear|'
+            '--classes, -c C',
         ),
     ],
 )
 def test_help_shows_the_contracts_flags_and_description(program, description, flags):
     text = run(program, '-h').stdout
     assert f'\n{description}\n' in text
+    known = as_any_python_prints_it(text)
     for flag in flags.split('|'):
-        assert re.search(rf'^  {re.escape(flag)}(\s|$)', text, re.MULTILINE), flag
+        assert flag.replace(' ', '') in known, flag
 
 
 @pytest.mark.parametrize(
@@ -142,10 +143,19 @@ def test_numbers_out_of_range_are_refused_with_what_is_expected(arguments, messa
     assert message in result.stderr
 
 
+def as_any_python_prints_it(help_text):
+    """Without spaces, and with '-s, --scale S' for the '-s S, --scale S' of before Python 3.13.
+
+    Versions of Python differ in this, and therefore in where they break lines.
+    """
+    joined = ' '.join(help_text.split())
+    return re.sub(r'(-[\w-]+) ([^,]+?), (-[\w-]+) \2(?= )', r'\1, \3 \2', joined).replace(' ', '')
+
+
 @pytest.mark.parametrize('program', [*PROGRAMS, 'scripts/make_demo_data.py'])
 def test_the_readme_shows_the_real_help(program):
-    help_text = run(program, '-h').stdout
-    assert f'```\n$ python {program} -h\n{help_text}```' in README
+    shown = re.search(rf'```\n\$ python {program} -h\n(.*?)```', README, re.DOTALL)[1]
+    assert as_any_python_prints_it(run(program, '-h').stdout) == as_any_python_prints_it(shown)
 
 
 def test_the_readmes_file_list_is_the_real_one():
