@@ -15,8 +15,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.errors import UserError, run_program
-from utils.options import add_data_options, add_debug_option, add_device_options, number_in
+from utils.runtime.cli import (
+    add_data_options,
+    add_debug_option,
+    add_device_options,
+    number_in,
+    run_program,
+)
+from utils.runtime.errors import UserError
 
 
 # fmt: off
@@ -61,50 +67,30 @@ if __name__ == '__main__':
 import json
 import shlex
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-
-from unet import UNet
-from utils.batches import end_workers, make_loader, same_size_batches
-from utils.checkpoint import load_checkpoint
-from utils.data_loading import BasicDataset, to_device
-from utils.device import Precision, default_workers
-from utils.dice_score import class_indices
-from utils.distributed import gather_shares, is_main, local_main_first, processes, share
-from utils.files import whole_file
-from utils.inference import Predictor
-from utils.metrics import count_pixels
-from utils.report import Shown, write_page
-from utils.score_summary import Conditions, csv_rows, format_scores, summarize_all
-from utils.scoring import Counts, FullSizeMasks, count_images, full_size_batch, predict_item
-from utils.tracking import append_csv
-
-
-@torch.inference_mode()
-def evaluate(
-    model: UNet, loader: DataLoader, precision: Precision, threshold: float = 0.5
-) -> Tensor:
-    """Pixel counts (N, K, 3) int64 of the loader's N images in its order, for utils.metrics.
-
-    At scale and nothing else: what training validates with, many times, and so must be fast.
-    Of several processes each has a loader of its `share` of the batches, and gets the counts of
-    all. The model is left in the mode it was found in. K is 2 for a binary network.
-    """
-    training, counts = model.training, []
-    predictor = Predictor(model, 1.0, list(range(max(2, model.n_classes))), precision)
-    try:
-        for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
-            images, masks = to_device(batch, precision.device)
-            predicted = class_indices(predictor.predict_fitting(images), threshold)
-            counts.append(count_pixels(predicted, masks, max(2, model.n_classes)))
-    finally:
-        model.train(training)
-    return torch.cat(gather_shares([part.cpu() for part in counts]))
+from utils.data.dataloader import make_dataloader, same_size_batches, shut_down_workers
+from utils.data.dataset import SegmentationDataset
+from utils.evaluation.report import Shown, write_page
+from utils.evaluation.scoring import (
+    Counts,
+    FullSizeMasks,
+    count_images,
+    full_size_batch,
+    predict_item,
+)
+from utils.evaluation.summary import Conditions, csv_rows, format_scores, summarize_all
+from utils.inference.checkpoint import load_checkpoint
+from utils.inference.predictor import Predictor
+from utils.runtime.devices import default_workers
+from utils.runtime.distributed import (
+    is_main_process,
+    local_main_process_first,
+    process_group,
+    shard,
+)
+from utils.runtime.files import append_csv, whole_file
 
 
-@processes()
+@process_group()
 def score(args: argparse.Namespace) -> None:
     """Evaluate as the command line says, each process its share; the main one reports on all."""
     check_outputs(args.json, args.csv, folder=args.report)
@@ -115,8 +101,8 @@ def score(args: argparse.Namespace) -> None:
             f'--threshold-sweep acts on 1 or 2 classes; the model has {model.n_classes}, of which '
             'the most probable is taken. Leave it out.'
         )
-    with local_main_first():
-        dataset = BasicDataset(
+    with local_main_process_first():
+        dataset = SegmentationDataset(
             args.images, args.masks, predictor.scale, args.mask_suffix,
             channels=model.n_channels, mask_values=predictor.masks, resize_masks=args.resize_masks,
         )  # fmt: skip
@@ -125,7 +111,7 @@ def score(args: argparse.Namespace) -> None:
     device = predictor.precision.device
     workers = default_workers(device) if args.workers is None else args.workers
     items = dataset if args.at_scale else FullSizeMasks(dataset)
-    loader = make_loader(items, share(batches), workers, device, full_size_batch)
+    loader = make_dataloader(items, shard(batches), workers, device, full_size_batch)
     conditions = Conditions(
         args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
         args.boundary_tolerance,
@@ -134,8 +120,8 @@ def score(args: argparse.Namespace) -> None:
     try:
         counts = count_images(predictor, loader, threshold, tolerance, sweep)
     finally:
-        end_workers(loader)
-    if is_main():
+        shut_down_workers(loader)
+    if is_main_process():
         order = [position for batch in batches for position in batch]
         scores = report(args, conditions, dataset, counts, order)
         if args.report:
@@ -145,7 +131,7 @@ def score(args: argparse.Namespace) -> None:
 def report(
     args: argparse.Namespace,
     conditions: Conditions,
-    dataset: BasicDataset,
+    dataset: SegmentationDataset,
     counts: Counts,
     order: list[int],
 ) -> dict:
@@ -173,8 +159,8 @@ def write_report(
     scores: dict,
     conditions: Conditions,
     predictor: Predictor,
-    items: BasicDataset | FullSizeMasks,
-    dataset: BasicDataset,
+    items: SegmentationDataset | FullSizeMasks,
+    dataset: SegmentationDataset,
 ) -> None:
     """Write the page of --report; its images, the worst and the median ones, are predicted anew."""
 

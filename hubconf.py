@@ -39,7 +39,7 @@ def unet_carvana(
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
     # Here, so that a network without weights loads even beside another package called utils.
-    from utils.checkpoint import load_checkpoint
+    from utils.inference.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:
         raise ValueError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')

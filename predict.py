@@ -14,9 +14,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.errors import UserError, first_few, run_program
-from utils.options import add_debug_option, add_device_options, number_in
-from utils.prediction_options import add_backend_options, add_input_options, add_network_options
+from utils.inference.options import add_backend_options, add_input_options, add_network_options
+from utils.runtime.cli import add_debug_option, add_device_options, number_in, run_program
+from utils.runtime.errors import UserError, first_few
 
 FORMS = ('values', 'index', 'color', 'probabilities', 'overlay')
 FEW = 3  # pictures that need no progress bar
@@ -60,31 +60,40 @@ from contextlib import nullcontext
 
 from tqdm import tqdm
 
-from utils.backends import check_int8, choose_backend
-from utils.data_loading import BasicDataset
-from utils.decoding import PictureFacts, pictures_of_any_size
-from utils.distributed import (
-    from_main,
-    gather_shares,
-    is_main,
-    local_main_first,
-    processes,
-    rank,
-    share,
-    size,
+from utils.data.dataset import SegmentationDataset
+from utils.data.input_checks import check_channels
+from utils.evaluation.scoring import pooled_dice
+from utils.images.decoding import pictures_of_any_size
+from utils.images.metadata import ImageMetadata
+from utils.inference.backends.selection import check_int8, choose_backend
+from utils.inference.ensemble import average
+from utils.inference.pipeline import Outcome, PredictionPipeline, shown
+from utils.inference.predictor import Predictor
+from utils.inference.tiling import Tiling
+from utils.inference.work_list import (
+    Job,
+    check_places,
+    find_pictures,
+    place_masks,
+    read_all_metadata,
+    without_existing,
 )
-from utils.ensemble import average
-from utils.inference import Predictor
-from utils.input_checks import check_channels, examine
-from utils.predicting import Outcome, Prediction, shown
-from utils.rle import join_submissions, write_submission
-from utils.tiling import Tiling
-from utils.visualize import show_or_save
-from utils.work_list import Job, check_places, find_pictures, place_masks, without_existing
-from utils.written_masks import ARRAY, PICTURES, check_form, default_suffix
+from utils.inference.writer import ARRAY, PICTURES, check_form, default_suffix
+from utils.masks.rle import join_submissions, write_submission
+from utils.masks.visualize import show_or_save
+from utils.runtime.distributed import (
+    broadcast_object,
+    gather_shards,
+    is_main_process,
+    local_main_process_first,
+    process_group,
+    rank,
+    shard,
+    world_size,
+)
 
 
-@processes()
+@process_group()
 def predict(args: argparse.Namespace) -> int:
     """Predict as the command line says; all names are checked before the model is loaded.
 
@@ -96,12 +105,12 @@ def predict(args: argparse.Namespace) -> int:
         print('all masks are there already: nothing to do')
         return 0
     with pictures_of_any_size() if args.tile else nullcontext():
-        facts = examine([job.source for job in jobs])
+        facts = read_all_metadata([job.source for job in jobs])
         prediction = prepare(args, jobs, facts)
         begun = time.perf_counter()
-        failures = gather_shares(run(args, prediction, share(jobs), facts))
-    if args.rle and is_main() and size() > 1:
-        join_submissions([own_part(args.rle, k) for k in range(size())], args.rle)
+        failures = gather_shards(run(args, prediction, shard(jobs), facts))
+    if args.rle and is_main_process() and world_size() > 1:
+        join_submissions([own_part(args.rle, k) for k in range(world_size())], args.rle)
     return report(jobs, failures, time.perf_counter() - begun)
 
 
@@ -130,12 +139,12 @@ def planned_by_main(args: argparse.Namespace) -> list[Job]:
     Else the others would wait for a plan that never comes.
     """
     plan: list[Job] | UserError | None = None
-    if is_main():
+    if is_main_process():
         try:
             plan = plan_jobs(args)
         except UserError as error:
             plan = error
-    plan = from_main(plan)
+    plan = broadcast_object(plan)
     if isinstance(plan, UserError):
         raise plan
     return plan
@@ -172,8 +181,8 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def prepare(
-    args: argparse.Namespace, jobs: list[Job], facts: list[PictureFacts | None]
-) -> Prediction:
+    args: argparse.Namespace, jobs: list[Job], facts: list[ImageMetadata | None]
+) -> PredictionPipeline:
     """The networks, loaded and ready; UserError for outputs and inputs that do not fit them."""
     predictors = [
         Predictor.load(path, args.scale, args.device, args.amp, args.classes, args.bilinear)
@@ -196,7 +205,7 @@ def prepare(
     if tiling:
         print(f'note: memory does not hold {width} x {height} pixels at once: taken by {tiling}')
     set_backend(args, predictor, sum(w * h for w, h in seen) * (1 + predictor.mirrored))
-    return Prediction(
+    return PredictionPipeline(
         predictor, threshold, args.format, args.batch_size, args.largest_component, bool(args.rle)
     )
 
@@ -208,30 +217,32 @@ def set_backend(args: argparse.Namespace, predictor: Predictor, pixels: int) -> 
         backend = choose_backend(args.backend, device, pixels, predictor.model)
         if backend != 'torch':
             print(f'note: computed by {backend}')
-        predictor.compute_by(backend)
+        predictor.use_backend(backend)
         return
     check_int8(predictor.precision.device, predictor.model)
-    with local_main_first():
-        dataset = BasicDataset(
+    with local_main_process_first():
+        dataset = SegmentationDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
         )  # fmt: skip
         dataset.check_sizes()
-        from utils.quantization import quantize  # which needs packages of its own
+        from utils.inference.backends.quantization import (
+            quantize,  # which needs packages of its own
+        )
 
-        print(quantize(predictor, dataset))
+        print(quantize(predictor, dataset, pooled_dice))
 
 
 def run(
     args: argparse.Namespace,
-    prediction: Prediction,
+    prediction: PredictionPipeline,
     jobs: list[Job],
-    facts: list[PictureFacts | None],
+    facts: list[ImageMetadata | None],
 ) -> list[str | None]:
     """Predict and write each image; returns, for each, why it could not be read, or None."""
     pixels = {
         job: fact.size[0] * fact.size[1]
-        for job, fact in zip(jobs, share(facts), strict=True)
+        for job, fact in zip(jobs, shard(facts), strict=True)
         if fact
     }
     outcomes = prediction.outcomes(jobs, lambda job: pixels.get(job, 0))
@@ -269,7 +280,7 @@ def tell(outcome: Outcome, predictor: Predictor) -> None:
 
 def own_part(path: Path, process: int) -> Path:
     """The submission that a process writes: the file itself where there is one process."""
-    return path if size() == 1 else path.with_name(f'{path.stem}.{process}{path.suffix}')
+    return path if world_size() == 1 else path.with_name(f'{path.stem}.{process}{path.suffix}')
 
 
 def report(jobs: list[Job], failures: list[str | None], seconds: float) -> int:

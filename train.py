@@ -15,9 +15,15 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from utils.errors import UserError, first_few, run_program
-from utils.options import add_data_options, add_debug_option, channel_count, number_in
-from utils.training_options import (
+from utils.runtime.cli import (
+    add_data_options,
+    add_debug_option,
+    channel_count,
+    number_in,
+    run_program,
+)
+from utils.runtime.errors import UserError, first_few
+from utils.training.options import (
     add_mask_options,
     add_model_options,
     add_optimization_options,
@@ -78,24 +84,30 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from evaluate import evaluate
-from utils.check import check
-from utils.context import logits_of
-from utils.device import Precision, make_deterministic
-from utils.dice_score import segmentation_loss
-from utils.distributed import OutOfMemoryTogether, out_of_memory_together, processes, size
-from utils.gradients import combine_processes
-from utils.guard import MOST_IN_A_ROW, StepGuard
-from utils.metrics import number, summarize
-from utils.recipes import MAX_GRADIENT_NORM
-from utils.resume import is_to_resume
-from utils.signals import StopRequest
-from utils.training_run import Run
+from utils.data.report.check import check
+from utils.evaluation.metrics import number, summarize
+from utils.evaluation.scoring import count_at_scale
+from utils.inference.logits import logits_of
+from utils.runtime.devices import make_deterministic
+from utils.runtime.distributed import (
+    OutOfMemoryOnAnyRank,
+    out_of_memory_on_all_ranks,
+    process_group,
+    world_size,
+)
+from utils.runtime.precision import Precision
+from utils.runtime.signals import StopRequest
+from utils.training.optimization.batchnorm import combine_processes
+from utils.training.optimization.guard import MOST_IN_A_ROW, StepGuard
+from utils.training.optimization.loss import segmentation_loss
+from utils.training.optimization.recipes import MAX_GRADIENT_NORM
+from utils.training.resume import is_to_resume
+from utils.training.run import Run
 
 SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 
 
-@processes()
+@process_group()
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     """Train, or check the data, as the command line says; returns the exit code."""
     if args.check:
@@ -176,7 +188,7 @@ def train_step(
     guard.before_step()
     optimizer.zero_grad(set_to_none=True)
     loss, share = 0.0, 0.0
-    with out_of_memory_together():
+    with out_of_memory_on_all_ranks():
         for images, masks, *border in batches:
             part = len(images) / whole
             with precision.autocast():
@@ -203,7 +215,7 @@ def step_or_recompute(run: Run, batches: list[dict[str, Tensor]]) -> Tensor:
         return train_step(run.network, on_device, whole, *parts)[0]
     except torch.OutOfMemoryError as error:
         failure = str(error).splitlines()[0]
-        alone = size() > 1 and not isinstance(error, OutOfMemoryTogether)
+        alone = world_size() > 1 and not isinstance(error, OutOfMemoryOnAnyRank)
     # Past the handler, whose traceback kept every activation alive.
     shapes = {f'{b["image"].shape[3]} x {b["image"].shape[2]}' for b in batches}
     tried = (
@@ -231,7 +243,7 @@ def validate(run: Run) -> None:
         run.reestimate_statistics()
     scores = None
     if run.data.validation_loader is not None:  # an empty share of it is false
-        counts = evaluate(run.model, run.data.validation_loader, run.precision)
+        counts = count_at_scale(run.model, run.data.validation_loader, run.precision)
         masks, batch_size = run.data.dataset.masks, run.data.batches.batch_size
         scores = summarize(counts, masks.values, batch_size, masks.names)
         warning = run.collapse.warning(counts)

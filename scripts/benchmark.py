@@ -18,8 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.errors import run_program
-from utils.options import add_data_options, add_debug_option, number_in
+from utils.runtime.cli import add_data_options, add_debug_option, number_in, run_program
 
 
 def size(text: str) -> tuple[int, int]:
@@ -61,20 +60,17 @@ from torch.utils.data import Dataset
 
 from train import train_step
 from unet import UNet
-from utils.batches import pad_batch
-from utils.data_loading import (
-    BasicDataset,
-    load_image,
-    load_mask,
-    scaled_size,
-    to_device,
-    to_unit_range,
-)
-from utils.device import Precision, choose_device, cpu_bf16_speedup
-from utils.guard import StepGuard
-from utils.item_store import FileStore, MemoryStore, StoredItems, record_ends
-from utils.pairing import Pair
-from utils.recipes import RECIPES
+from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
+from utils.data.dataloader import pad_batch, to_device
+from utils.data.dataset import SegmentationDataset
+from utils.data.pairing import Pair
+from utils.images.decoding import scaled_size
+from utils.images.resizing import load_image, to_unit_range
+from utils.masks.encoding import load_mask
+from utils.runtime.devices import choose_device
+from utils.runtime.precision import Precision, cpu_bf16_speedup
+from utils.training.optimization.guard import StepGuard
+from utils.training.optimization.recipes import RECIPES
 
 ORIGINAL = "pair to batch, the original's way"
 CARVANA_FILES = 5088
@@ -153,7 +149,7 @@ def data_variants(args: argparse.Namespace, folder: Path) -> tuple:
 
     folder: an empty one, for what is kept on the disk and for the names that the original searches.
     """
-    dataset = BasicDataset(args.images, args.masks, args.scale, args.mask_suffix, channels=3)
+    dataset = SegmentationDataset(args.images, args.masks, args.scale, args.mask_suffix, channels=3)
     pairs = dataset.pairs = dataset.pairs[:16]
     dataset.sizes = dataset.sizes[: len(pairs)]
     names = like_carvana(folder, pairs)

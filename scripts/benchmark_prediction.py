@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmark import compare, print_ratios
 
-from utils.errors import run_program
-from utils.options import add_debug_option, number_in
+from utils.runtime.cli import add_debug_option, number_in, run_program
 
 
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,10 +39,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from utils.data_loading import BasicDataset
-from utils.inference import Predictor
-from utils.predicting import Prediction
-from utils.work_list import Job, find_pictures
+from utils.data.dataset import SegmentationDataset
+from utils.evaluation.scoring import pooled_dice
+from utils.inference.pipeline import PredictionPipeline
+from utils.inference.predictor import Predictor
+from utils.inference.work_list import Job, find_pictures
 
 ORIGINAL = "file to mask, the original's way"
 
@@ -68,7 +68,7 @@ def original_masks(predictor: Predictor, sources: list[Path], folder: Path) -> N
 def our_masks(predictor: Predictor, sources: list[Path], folder: Path) -> None:
     """What predict.py does with a folder."""
     jobs = [Job(source, folder / f'{source.stem}.png', None) for source in sources]
-    for outcome in Prediction(predictor).outcomes(jobs, lambda job: 2**21):
+    for outcome in PredictionPipeline(predictor).outcomes(jobs, lambda job: 2**21):
         if outcome.failure:
             raise outcome.failure
 
@@ -95,12 +95,16 @@ def benchmark(args: argparse.Namespace) -> None:
         predictors[f'file to mask, {backend}'] = found = Predictor.load(
             args.model, args.scale, 'cpu'
         )
-        found.compute_by(backend)
+        found.use_backend(backend)
     if args.masks:
-        from utils.quantization import quantize
+        from utils.inference.backends.quantization import quantize
 
         predictors['file to mask, int8'] = found = Predictor.load(args.model, args.scale, 'cpu')
-        print(quantize(found, BasicDataset(args.images, args.masks, found.scale, None)))
+        print(
+            quantize(
+                found, SegmentationDataset(args.images, args.masks, found.scale, None), pooled_dice
+            )
+        )
     with tempfile.TemporaryDirectory() as place:
         folders = {name: Path(place) / str(k) for k, name in enumerate([ORIGINAL, *predictors])}
         for folder in folders.values():

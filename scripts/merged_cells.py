@@ -36,8 +36,8 @@ if __name__ == '__main__':
 import numpy as np
 from PIL import Image
 
-from utils.inference import Predictor
-from utils.merged_cells import count_merged
+from utils.evaluation.instances import count_merged
+from utils.inference.predictor import Predictor
 
 KINDS = ('--no-weight-map', '--weight-map')
 

@@ -10,8 +10,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import utils.device  # noqa: E402
-import utils.training_run  # noqa: E402
+import utils.runtime.precision  # noqa: E402
+import utils.training.run  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -21,10 +21,10 @@ def isolated(tmp_path, monkeypatch):
         if name.startswith('WANDB_'):  # what the user has set for real runs
             monkeypatch.delenv(name)
     monkeypatch.setenv('NETRC', str(tmp_path / 'no-netrc'))
-    # 0.2 s an epoch; tests/test_curves.py draws.
-    monkeypatch.setattr(utils.training_run, 'draw_curves', lambda *_: None)
+    # 0.2 s an epoch; tests/training/test_plots.py draws.
+    monkeypatch.setattr(utils.training.run, 'draw_curves', lambda *_: None)
     # --amp means bfloat16 in every test, also on a CPU that is slow in it.
-    monkeypatch.setattr(utils.device, 'cpu_bf16_speedup', lambda: 2.0)
+    monkeypatch.setattr(utils.runtime.precision, 'cpu_bf16_speedup', lambda: 2.0)
 
 
 def pytest_configure():

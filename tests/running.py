@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 import train
-from utils.checkpoint import load_checkpoint
+from utils.inference.checkpoint import load_checkpoint
 
 SMALL = ['--base-channels', '4', '-s', '1', '--wandb', 'disabled', '--device', 'cpu']
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 PROGRAMS = ['train.py', 'predict.py', 'evaluate.py']
 SOURCES = sorted(
     path
-    for path in [*ROOT.glob('*.py'), *(ROOT / 'unet').glob('*.py'), *(ROOT / 'utils').glob('*.py'),
+    for path in [*ROOT.glob('*.py'), *(ROOT / 'unet').glob('*.py'), *(ROOT / 'utils').rglob('*.py'),
                  *(ROOT / 'scripts').glob('*.py')]
 )  # fmt: skip
 BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try)
@@ -66,7 +66,7 @@ def test_arrows_go_from_programs_to_utils_to_unet(path):
         'utils': {'unet', 'utils'},
         'scripts': {'unet', 'utils', 'scripts', *(p.removesuffix('.py') for p in PROGRAMS)},
         '.': {'unet', 'utils', 'evaluate'},
-    }[str(path.parent.relative_to(ROOT))]
+    }[(*path.relative_to(ROOT).parts[:-1], '.')[0]]
     ours = {'unet', 'utils', 'scripts', 'train', 'predict', 'evaluate', 'hubconf'}
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         names = []

@@ -11,8 +11,8 @@ from running import rows, run_train
 
 import evaluate
 import predict
-from utils.checkpoint import load_checkpoint
-from utils.splits import split_ids
+from utils.data.splits import split_ids
+from utils.inference.checkpoint import load_checkpoint
 
 
 @pytest.mark.parametrize(

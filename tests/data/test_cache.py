@@ -1,0 +1,264 @@
+"""--cache: the same items whether decoded or kept, kept whole or not at all, and within bounds."""
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from drawing import data_set
+from PIL import Image
+from running import run_train, same_weights
+
+import train
+from utils.data import dataset as datasets
+from utils.data.augmentation import Augmented
+from utils.data.cache import placement
+from utils.data.cache.placement import cache_path, cached, choose
+from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
+from utils.data.dataloader import ShuffledBatchSampler, make_dataloader
+from utils.data.dataset import SegmentationDataset
+from utils.runtime import memory
+from utils.runtime.errors import UserError
+from utils.runtime.files import user_cache
+
+CPU = torch.device('cpu')
+META = torch.device('meta')  # a device that is not the CPU, on any machine
+GIB = 2**30
+
+
+def dataset_of(folder, **options):
+    return SegmentationDataset(*data_set(folder, 5, **options), scale=0.5)
+
+
+def same_items(a, b):
+    return all(torch.equal(a[i][name], b[i][name]) for i in range(len(b)) for name in b[i])
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the images that were decoded, in order."""
+    names, load = [], datasets.load_image
+    monkeypatch.setattr(
+        datasets,
+        'load_image',
+        lambda path, *a: (names.append(path), load(path, *a))[1],
+    )
+    return names
+
+
+@pytest.mark.parametrize('kind', ['ram', 'disk', 'device'])
+@pytest.mark.parametrize('colours', [1, 3])
+def test_items_are_decoded_once_and_the_same(tmp_path, decoded, kind, colours):
+    dataset = dataset_of(tmp_path, colours=colours, image_suffix='.jpg', size=(49, 35))
+    expected = [dataset[i] for i in range(5)]
+    decoded.clear()
+    items, line = cached(dataset, kind, 2, 0, CPU)
+    assert len(items) == 5
+    for _ in range(3):
+        assert same_items(items, expected)
+    assert len(decoded) == 5
+    assert line.startswith('images: decoded once, ')
+    assert expected[0]['image'].permute(1, 2, 0).is_contiguous()  # what follows is the same
+    assert items[0]['image'].permute(1, 2, 0).is_contiguous()  # arithmetic, to the bit
+
+
+def test_the_disks_are_there_for_the_next_run(tmp_path, decoded):
+    dataset = dataset_of(tmp_path)
+    expected = [dataset[i] for i in range(5)]
+    items, line = cached(dataset, 'disk', 1, 0, CPU)
+    assert f'decoded once, kept in {cache_path(dataset, user_cache("items"))}' in line
+    assert same_items(items, expected)
+    decoded.clear()
+    for kind in ('disk', 'auto'):
+        items, line = cached(dataset, kind, 1, 0, CPU)
+        assert line.startswith('images: read from ')
+        assert same_items(items, expected)
+    assert not decoded
+    assert {p.name for p in tmp_path.iterdir()} == {'imgs', 'masks', 'user-cache'}
+
+
+@pytest.mark.parametrize('damage', ['flip', 'zero', 'short', 'empty', 'noise'])
+def test_a_damaged_file_is_decoded_anew(tmp_path, decoded, damage):
+    dataset = dataset_of(tmp_path)
+    expected = [dataset[i] for i in range(5)]
+    assert same_items(cached(dataset, 'disk', 1, 0, CPU)[0], expected)
+    path, ends = cache_path(dataset, user_cache('items')), record_ends(dataset)
+    content = bytearray(path.read_bytes())
+    content = {
+        'flip': content[: ends[2] - 9] + bytes([content[ends[2] - 9] ^ 1]) + content[ends[2] - 8 :],
+        'zero': content[: ends[1] + 100] + bytes(50) + content[ends[1] + 150 :],
+        'short': content[:-100],
+        'empty': b'',
+        'noise': os.urandom(len(content)),
+    }[damage]
+    path.write_bytes(content)
+    decoded.clear()
+    for _ in range(2):
+        assert same_items(cached(dataset, 'disk', 1, 0, CPU)[0], expected)
+    assert len(decoded) == (1 if damage in ('flip', 'zero') else 5)
+
+
+def test_changed_files_and_settings_have_files_of_their_own(tmp_path):
+    dataset = dataset_of(tmp_path)
+    path = cache_path(dataset, tmp_path)
+    assert cache_path(dataset_of(tmp_path / 'elsewhere'), tmp_path) != path
+    for options in ({'scale': 0.4}, {'scale': 0.5, 'channels': 1}):
+        other = SegmentationDataset(tmp_path / 'imgs', tmp_path / 'masks', **options)
+        assert cache_path(other, tmp_path).name.split('-')[0] != path.name.split('-')[0]
+    dataset.masks = replace(dataset.masks, values=[0, 254])
+    changed = [cache_path(dataset, tmp_path)]
+    dataset.masks = replace(dataset.masks, values=[0, 255])
+    os.utime(tmp_path / 'masks/disc03.png', ns=(1, 1))
+    changed.append(cache_path(dataset, tmp_path))
+    assert len({path, *changed}) == 3
+    assert {p.name.split('-')[0] for p in changed} == {path.name.split('-')[0]}
+
+
+def test_what_a_change_leaves_behind_is_removed(tmp_path, decoded):
+    dataset = dataset_of(tmp_path)
+    old = [cached(dataset, 'disk', 1, 0, CPU)[0][i]['mask'].clone() for i in range(5)]
+    (tmp_path / 'masks/disc00.png').write_bytes((tmp_path / 'masks/disc01.png').read_bytes())
+    items = cached(dataset_of_folder(tmp_path), 'disk', 1, 0, CPU)[0]
+    assert torch.equal(items[0]['mask'], old[1])
+    assert len(list(user_cache('items').iterdir())) == 1
+
+
+def dataset_of_folder(folder):
+    return SegmentationDataset(folder / 'imgs', folder / 'masks', scale=0.5)
+
+
+def test_the_least_recently_used_goes_first(tmp_path, monkeypatch):
+    sets = [dataset_of(tmp_path / name) for name in 'abc']
+    paths = [cache_path(dataset, user_cache('items')) for dataset in sets]
+    size = record_ends(sets[0])[-1]
+    for dataset in (sets[0], sets[1]):
+        cached(dataset, 'disk', 1, 0, CPU)
+    os.utime(paths[1], (1, 1))
+    monkeypatch.setattr(placement, 'disk_room', lambda path: 2 * size + 10)
+    cached(sets[2], 'disk', 1, 0, CPU)
+    assert [path.is_file() for path in paths] == [True, False, True]
+
+
+def test_a_disk_that_fills_up_only_ends_the_keeping(tmp_path, capsys):
+    dataset = dataset_of(tmp_path)
+    store = FileStore(tmp_path / 'a.items', record_ends(dataset)[-1])
+    items = StoredItems(dataset, store)
+    first = items[0]['image'].clone()
+    store.path.unlink()  # as good as full: it can no longer be written
+    assert same_items(items, [dataset[i] for i in range(5)])
+    assert torch.equal(items[0]['image'], first)
+    assert capsys.readouterr().out.count('note: no more items are kept in') == 1
+
+
+def test_a_file_whose_size_changes_during_the_run_is_not_kept(tmp_path):
+    dataset = dataset_of(tmp_path)
+    items = StoredItems(dataset, MemoryStore(record_ends(dataset)[-1], shared=False))
+    data_set(tmp_path, 1, size=(30, 20))
+    assert items[0]['image'].shape == (3, 10, 15)
+    assert items[1]['image'].shape == (3, 16, 24)
+
+
+@pytest.mark.parametrize('kind', ['ram', 'disk'])
+def test_workers_fill_what_all_processes_read(tmp_path, decoded, kind):
+    dataset = dataset_of(tmp_path)
+    expected = [dataset[i] for i in range(5)]
+    items, _ = cached(dataset, kind, 2, 2, CPU)
+    augmented = Augmented(items, 0, 'none')
+    list(make_dataloader(augmented, ShuffledBatchSampler([0, 1, 2, 3, 4], 2, 0), 2, CPU))
+    decoded.clear()
+    assert same_items(items, expected)
+    if kind == 'disk':  # as spawned workers get it
+        assert same_items(pickle.loads(pickle.dumps(items)), expected)
+    assert not decoded
+
+
+def test_auto_takes_what_has_room():
+    rooms = {'ram': lambda: 5, 'disk': lambda: 9}
+    nowhere = Path('no-such-file')
+    assert choose(5, nowhere, 2, rooms) == ('ram', '')
+    assert choose(9, nowhere, 2, rooms) == ('disk', '')
+    assert choose(10, nowhere, 2, rooms)[0] == 'none'
+    assert choose(10, nowhere, 2, rooms)[1].startswith('no room for')
+    assert choose(5, nowhere, 1, rooms) == ('none', 'one epoch is to come')
+    assert choose(5, Path(__file__), 1, rooms) == ('disk', '')
+
+
+def test_memory_is_the_containers_and_with_workers_the_shared_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, 'CONTAINER', tmp_path)
+    free = memory.free_memory()  # no container
+    assert GIB / 16 < free < 2**50
+    (tmp_path / 'memory.current').write_text('1000\n')
+    (tmp_path / 'memory.max').write_text('5000\n')
+    assert memory.free_memory() == 4000
+    (tmp_path / 'memory.max').write_text('max\n')
+    assert memory.free_memory() > GIB / 16
+    monkeypatch.setattr(memory, 'free_memory', lambda: 1000)
+    monkeypatch.setattr(memory, 'SHARED_MEMORY', tmp_path)
+    monkeypatch.setattr(memory.shutil, 'disk_usage', lambda _: SimpleNamespace(free=64))
+    assert memory.memory_room(0) == 500
+    assert memory.memory_room(2) == 32
+    monkeypatch.setattr(memory, 'local_world_size', lambda: 4)
+    assert memory.memory_room(0) == 125  # each of four processes keeps images of its own
+
+
+@pytest.mark.parametrize('kind', ['ram', 'disk', 'device'])
+def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, kind):
+    for room in ('memory_room', 'disk_room', 'device_room'):
+        monkeypatch.setattr(placement, room, lambda _: 2**10)
+    with pytest.raises(
+        UserError,
+        match=rf'--cache {kind}: the decoded images take .*, and half of what is free',
+    ):
+        cached(dataset_of(tmp_path), kind, 2, 0, META)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_only_where_asked_for(tmp_path, monkeypatch):
+    dataset = dataset_of(tmp_path)
+    (tmp_path / 'file').write_text('in the way')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    with pytest.raises(UserError, match=r'--cache disk: .* cannot be written: .* XDG_CACHE_HOME'):
+        cached(dataset, 'disk', 2, 0, CPU)
+    monkeypatch.setattr(placement, 'memory_room', lambda workers: 0)
+    items, line = cached(dataset, 'auto', 2, 0, CPU)
+    assert items is dataset
+    assert 'decoded anew in each epoch (' in line
+    assert 'cannot be written' in line
+
+
+@pytest.mark.parametrize('augment', [pytest.param('flip', marks=pytest.mark.slow), 'full'])
+def test_no_cache_changes_a_weight(folder, capsys, augment):
+    data_set(folder, 6, image_suffix='.jpg', size=(70, 50))
+    options = ['-e', '2', '-s', '0.5', '--augment', augment]
+    assert run_train(*options, '--cache', 'none', '--output', 'none') == 0
+    assert 'images: decoded anew in each epoch (as asked)' in capsys.readouterr().out
+    for kind in ['ram', 'disk', 'device', 'auto'] if augment == 'flip' else ['disk']:
+        assert run_train(*options, '--cache', kind, '--output', kind) == 0
+        assert same_weights('none/last.pth', f'{kind}/last.pth')
+    if augment == 'flip':  # what --cache disk left is what auto finds
+        assert 'images: read from' in capsys.readouterr().out
+
+
+def test_a_resumed_run_may_keep_its_items_elsewhere(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '--cache', 'ram') == 0
+    assert train.main(['--resume', '-e', '2', '--cache', 'disk']) == 0
+    assert 'images: decoded once, kept in' in capsys.readouterr().out
+
+
+def test_images_of_more_than_8_bits_are_kept_as_floats(tmp_path):
+    data_set(tmp_path, 3)
+    for k, path in enumerate(sorted((tmp_path / 'imgs').iterdir())):
+        pixels = np.random.default_rng(k).integers(0, 65536, (32, 48)).astype(np.uint16)
+        Image.fromarray(pixels).save(path)
+    dataset = SegmentationDataset(tmp_path / 'imgs', tmp_path / 'masks')
+    stored = StoredItems(dataset, MemoryStore(record_ends(dataset)[-1], shared=False))
+    for _ in range(2):  # made, then read
+        for position in range(3):
+            item, plain = stored[position], dataset[position]
+            assert item['image'].dtype == torch.float32
+            assert torch.equal(item['image'], plain['image'])
+            assert torch.equal(item['mask'], plain['mask'])

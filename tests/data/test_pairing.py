@@ -1,0 +1,114 @@
+"""Images and masks pair up by name, and one report says all that is wrong."""
+
+import pytest
+from drawing import data_set
+from PIL import Image
+
+from utils.data.pairing import is_own_output, pair_files
+from utils.runtime.errors import UserError
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True, parents=True)
+    for name in names:
+        Image.new('L', (2, 2)).save(folder / name)
+    return folder
+
+
+def names_of(pairs):
+    return [(pair.id, pair.image.name, pair.mask.name) for pair in pairs]
+
+
+@pytest.mark.parametrize('suffix', ['', '_mask', '.seg', ' label'])
+def test_the_suffix_of_all_masks_is_found(tmp_path, suffix):
+    images, masks = data_set(tmp_path, 3, suffix=suffix)
+    assert names_of(pair_files(images, masks)) == [
+        (f'disc0{i}', f'disc0{i}.png', f'disc0{i}{suffix}.png') for i in range(3)
+    ]
+
+
+def test_a_suffix_said_is_the_one_used(tmp_path):
+    images = touch(tmp_path / 'imgs', 'a.png')
+    masks = touch(tmp_path / 'masks', 'a.png', 'a_mask.png')
+    assert names_of(pair_files(images, masks, '_mask')) == [('a', 'a.png', 'a_mask.png')]
+    assert names_of(pair_files(images, masks)) == [('a', 'a.png', 'a.png')]
+
+
+def test_odd_names_pair_literally(tmp_path):
+    odd = ['x[1].png', 'a b.png', 'v1.2.3.png', 'größe.png', '汽车.png', '*.png']
+    images, masks = touch(tmp_path / 'i', *odd), touch(tmp_path / 'm', *odd)
+    assert sorted(pair.image.name for pair in pair_files(images, masks)) == sorted(odd)
+    assert all(pair.image.name == pair.mask.name for pair in pair_files(images, masks))
+
+
+def test_files_that_are_no_pictures_are_not_looked_at(tmp_path):
+    images, masks = data_set(tmp_path, 2)
+    for name in ('Thumbs.db', '.DS_Store', 'notes.txt', '._disc00.png'):
+        (images / name).write_bytes(b'x')
+        (masks / name).write_bytes(b'x')
+    (images / 'more').mkdir()
+    assert len(pair_files(images, masks)) == 2
+
+
+def test_numbers_without_leading_zeros_pair_in_time(tmp_path, monkeypatch):
+    # 1 is the beginning of 10, 100 …: each of their masks suggests a suffix.
+    numbers = [str(n) for n in range(1, 20001)]
+    listing = {number: [tmp_path / f'{number}.png'] for number in numbers}
+    monkeypatch.setattr('utils.data.pairing._files_by_stem', lambda *folders: dict(listing))
+    assert len(pair_files(tmp_path, tmp_path / 'm')) == 20000
+
+
+def test_masks_and_images_may_share_a_folder(tmp_path):
+    folder = touch(tmp_path / 'all', 'a.png', 'b.png', 'a_mask.png', 'b_mask.png')
+    assert [pair.id for pair in pair_files(folder, folder, '_mask')] == ['a', 'b']
+
+
+def test_masks_without_an_image_are_left_alone(tmp_path):
+    images, masks = data_set(tmp_path, 2)
+    touch(masks, 'other.png')
+    assert len(pair_files(images, masks)) == 2
+
+
+def test_all_problems_come_in_one_report(tmp_path):
+    images = touch(tmp_path / 'i', 'a.png', 'b.png', 'c.png', 'c.jpg', 'd.png')
+    masks = touch(tmp_path / 'm', 'a_mask.png', 'c_mask.png', 'd_mask.png', 'd_mask.gif')
+    with pytest.raises(UserError) as caught:
+        pair_files(images, masks)
+    text = str(caught.value)
+    assert text.startswith('3 problems with the data:\n2 more than one file of a name:\n')
+    assert f'  {images}/c.jpg and {images}/c.png: expected one. Remove or rename' in text
+    assert f'  {masks}/d_mask.gif and {masks}/d_mask.png: expected one.' in text
+    assert (
+        f'1 without a mask:\n  {images}/b.png has no mask b_mask.*; the masks are called ' in text
+    )
+    assert 'a_mask.png, c_mask.png, d_mask.gif and 1 more. Expected the name of the image' in text
+    assert "--mask-suffix, here '_mask'" in text
+
+
+def test_missing_and_empty_folders_say_where_pictures_go(tmp_path):
+    images, masks = data_set(tmp_path, 1)
+    with pytest.raises(UserError, match=r'nowhere does not exist\. Put your pictures into'):
+        pair_files(tmp_path / 'nowhere', masks)
+    with pytest.raises(UserError, match=r'disc00\.png is not a folder'):
+        pair_files(images / 'disc00.png', masks)
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match=r'empty holds no pictures\. .*make_demo_data\.py'):
+        pair_files(images, tmp_path / 'empty')
+
+
+def test_an_output_of_predict_among_the_images_is_recognised(tmp_path):
+    touch(tmp_path / 'imgs', 'a.jpg', 'a_OUT.png')
+    touch(tmp_path / 'masks', 'a.png')
+    with pytest.raises(UserError, match=r'a_OUT\.png has no mask a_OUT\.\*.*output of predict\.py'):
+        pair_files(tmp_path / 'imgs', tmp_path / 'masks')
+
+
+def test_a_folder_of_masks_alone_is_refused(tmp_path):
+    touch(tmp_path, 'a_mask.png')
+    with pytest.raises(UserError, match='holds masks only: every name ends in _mask'):
+        pair_files(tmp_path, tmp_path, '_mask')
+
+
+def test_a_name_is_predicts_own_only_beside_what_it_was_made_from():
+    stems = {'in/a', 'in/b_OUT', 'in/_OUT', 'in/c_OUT', 'in/c_VIZ', 'in/c'}
+    assert sorted(stem for stem in stems if is_own_output(stem, stems)) == ['in/c_OUT', 'in/c_VIZ']

@@ -1,0 +1,295 @@
+"""Odd, broken and hostile files: each is one message that names it, and none is silently wrong."""
+
+import io
+import os
+import pickle
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from drawing import data_set
+from PIL import Image
+from running import run_train
+
+import predict
+from utils.data.dataset import SegmentationDataset
+from utils.data.pairing import pair_files
+from utils.data.scan import scan_pairs
+from utils.images.decoding import open_picture
+from utils.images.metadata import read_metadata
+from utils.masks.encoding import mask_array
+from utils.runtime.errors import UserError
+
+SIZE = (48, 32)
+
+
+class Bomb:
+    """Unpickling it would leave a file."""
+
+    def __reduce__(self):
+        return os.mkdir, ('exploded',)
+
+
+def encoded(extension, mode='RGB', size=SIZE, **options):
+    file = io.BytesIO()
+    formats = {'jpg': 'JPEG', 'tif': 'TIFF', 'pgm': 'PPM'}
+    Image.new(mode, size).save(file, formats.get(extension, extension.upper()), **options)
+    return file.getvalue()
+
+
+def saved(save, content):
+    file = io.BytesIO()
+    save(content, file)
+    return file.getvalue()
+
+
+def npy(array):
+    return saved(lambda content, file: np.save(file, content, allow_pickle=True), array)
+
+
+def tensor(content):
+    return saved(torch.save, content)
+
+
+def png_of(width, height):
+    """A PNG that says it is so large and holds one byte."""
+    header = b'IHDR' + struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    chunks = [header, b'IDAT' + zlib.compress(b'\0'), b'IEND']
+    body = [struct.pack('>I', len(c) - 4) + c + struct.pack('>I', zlib.crc32(c)) for c in chunks]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(body)
+
+
+def npy_header(text):
+    header = text.encode().ljust(118 - 10 + 9) + b'\n'
+    return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header
+
+
+def pages(extension, count=3):
+    frames = [Image.new('L', SIZE, 90 * k) for k in range(count)]
+    file = io.BytesIO()
+    form = {'tif': 'TIFF'}.get(extension, extension.upper())
+    frames[0].save(file, form, save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def bands(count):
+    """A TIFF header of so many 8-bit bands, which Pillow reads up to 4 of."""
+    tags = [
+        (256, 3, 1, SIZE[0]), (257, 3, 1, SIZE[1]), (258, 3, 1, 8), (259, 3, 1, 1),
+        (262, 3, 1, 1), (273, 4, 1, 200), (277, 3, 1, count), (278, 3, 1, SIZE[1]),
+        (279, 4, 1, count * SIZE[0] * SIZE[1]),
+    ]  # fmt: skip
+    entries = b''.join(struct.pack('<HHII', *tag) for tag in tags)
+    head = b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + b'\0' * 4
+    return head.ljust(200, b'\0') + bytes(count * SIZE[0] * SIZE[1])
+
+
+JPEG, PNG = encoded('jpg'), encoded('png')
+UNREADABLE = 'cannot be read as a picture'
+BROKEN = {
+    'empty.png': (b'', UNREADABLE),
+    'empty.jpg': (b'', UNREADABLE),
+    'empty.npy': (b'', UNREADABLE),
+    'empty.pt': (b'', UNREADABLE),
+    'text.png': (b'hello', UNREADABLE),
+    'page.jpg': (b'<!DOCTYPE html><html>404</html>', UNREADABLE),
+    'pointer.png': (b'version https://git-lfs.github.com/spec/v1\n', UNREADABLE),
+    'zeros.tif': (bytes(5000), UNREADABLE),
+    'noise.bmp': (bytes(range(256)) * 9, UNREADABLE),
+    'cut.jpg': (JPEG[:-20], UNREADABLE),
+    'cut head.jpg': (JPEG[:100], UNREADABLE),
+    'cut.png': (PNG[:-30], UNREADABLE),
+    'cut head.png': (PNG[:20], UNREADABLE),
+    'cut.gif': (encoded('gif', 'P')[:-20], UNREADABLE),
+    'cut.bmp': (encoded('bmp')[:500], UNREADABLE),
+    'cut.tif': (encoded('tif')[:300], UNREADABLE),
+    'cut.webp': (encoded('webp')[:25], UNREADABLE),
+    'cut.pgm': (encoded('pgm', 'L')[:40], UNREADABLE),
+    'cut.npy': (npy(np.zeros((32, 48), np.uint8))[:200], UNREADABLE),
+    'cut.pt': (tensor(torch.zeros(32, 48))[:200], UNREADABLE),
+    'flipped.png': (PNG[:45] + b'\xff\xff' + PNG[47:], UNREADABLE),
+    'huge.png': (png_of(100_000, 100_000), 'is too large: .*Expected at most 178,956,970 pixels'),
+    'huge.pgm': (b'P5 100000 100000 255\n0', 'is too large'),
+    'huge.npy': (
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}"),
+        UNREADABLE,
+    ),
+    'huge.pt': (tensor(torch.zeros(1).expand(100_000, 100_000)), '178,956,970 pixels'),
+    'negative.npy': (
+        npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-4, -4)}"),
+        UNREADABLE,
+    ),
+    'open bracket.npy': (npy_header("{'descr': '|u1', 'shape': (4,"), UNREADABLE),
+    'code.npy': (npy_header("__import__('os').mkdir('exploded')"), UNREADABLE),
+    'objects.npy': (npy(np.array([Bomb()], dtype=object)), UNREADABLE),
+    'pickle.npy': (pickle.dumps(Bomb()), UNREADABLE),
+    'pickle.pt': (pickle.dumps(Bomb()), 'not a file of torch.save'),
+    'object.pth': (tensor(Bomb()), 'not a file of torch.save'),
+    'dict.pt': (tensor({'mask': torch.zeros(32, 48)}), 'holds a dict, not a tensor'),
+    'list.pt': (tensor([1, 2]), 'holds a list, not a tensor'),
+    'bfloat16.pt': (tensor(torch.zeros(32, 48, dtype=torch.bfloat16)), 'no plain array'),
+    'sparse.pt': (tensor(torch.eye(32).to_sparse()), 'no plain array'),
+    'zip.npy': (saved(lambda a, f: np.savez(f, a=a), np.zeros((32, 48))), 'holds NpzFile'),
+    'scalar.npy': (npy(np.uint8(7)), r'array of shape \(\)'),
+    'line.npy': (npy(np.zeros(48, np.uint8)), r'array of shape \(48,\)'),
+    'nothing.npy': (npy(np.zeros((0, 48), np.uint8)), UNREADABLE),
+    'pages.tif': (pages('tif'), r'holds 3 pictures \(TIFF pages or frames\); expected one'),
+    'film.gif': (pages('gif'), r'holds 3 pictures \(GIF'),
+    'film.webp': (pages('webp'), r'holds 3 pictures \(WEBP'),
+    'film.png': (pages('png'), r'holds 3 pictures \(PNG'),
+    'five bands.tif': (bands(5), r'save others as \.npy \(H, W, C\)'),
+    'seven bands.tiff': (bands(7), r'save others as \.npy'),
+    'lab.tif': (encoded('tif', 'LAB'), 'of mode LAB; expected grey'),
+}
+AS_IMAGE = {
+    'complex.npy': (npy(np.zeros((32, 48), complex)), 'type complex128; expected uint8'),
+    'text.npy': (npy(np.full((32, 48), 'a')), 'expected uint8, uint16'),
+    'ids.npy': (npy(np.zeros((32, 48), np.int32)), 'type int32; expected uint8'),
+    'bright.npy': (npy(np.full((32, 48), 255.0)), 'from 255 to 255; expected 0 to 1'),
+    'nan.npy': (npy(np.full((32, 48), np.nan)), 'from nan to nan'),
+    'infinite.pt': (tensor(torch.full((32, 48), torch.inf)), 'from inf to inf'),
+    'first.pt': (tensor(torch.zeros(3, 32, 48, dtype=torch.uint8)), r'looks like \(C, H, W\)'),
+    'film.npy': (npy(np.zeros((2, 32, 48, 3), np.uint8)), 'expected one picture'),
+    'bright.tif': (encoded('tif', 'F', SIZE)[:-4] + struct.pack('<f', 9), 'expected 0 to 1'),
+}
+AS_MASK = {
+    'soft.npy': (npy(np.zeros((32, 48))), r'type float64; expected \(H, W\) integers'),
+    'scores.npy': (npy(np.zeros((32, 48, 9), np.uint8)), r'take argmax\(axis=2\)'),
+    'soft.tif': (encoded('tif', 'F'), 'mask of mode F; expected grey, palette'),
+    'print.jpg': (encoded('jpg', 'CMYK'), 'mask of mode CMYK; expected grey'),
+    'soft.pt': (tensor(torch.zeros(32, 48)), 'type float32; expected'),
+}
+CASES = [
+    *[(name, *case, where) for name, case in BROKEN.items() for where in ('imgs', 'masks')],
+    *[(name, *case, 'imgs') for name, case in AS_IMAGE.items()],
+    *[(name, *case, 'masks') for name, case in AS_MASK.items()],
+]
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message', 'where'), CASES, ids=[f'{c[-1]}: {c[0]}' for c in CASES]
+)
+def test_a_bad_file_is_one_message_that_names_it(folder, capsys, name, content, message, where):
+    data_set(folder, 1)
+    Image.new('RGB', SIZE).save(folder / 'imgs/bad.png')
+    Image.new('L', SIZE).save(folder / 'masks/bad.png')
+    (folder / where / 'bad.png').unlink()
+    path = folder / where / f'bad.{name.rpartition(".")[2]}'
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=f'1 problem with the data:\n1 .*:\n.*bad.*{message}'
+    ) as caught:
+        scan_pairs(pair_files(folder / 'imgs', folder / 'masks'))
+    text = str(caught.value)
+    assert '. ' in text.rpartition('bad')[2] or ';' in text  # what to do comes after what it is
+    assert not (folder / 'exploded').exists()
+    assert run_train() == 2
+    assert run_train() == 2  # nor is a bad file remembered as a good one
+    assert 'Traceback' not in capsys.readouterr().err
+    if where == 'imgs':
+        torch.save({'format': 'unet'}, 'MODEL.pth')  # never reached
+        assert predict.main(['-i', str(path)]) == 2
+        assert 'Traceback' not in (err := capsys.readouterr().err)
+        assert 'bad.' in err
+
+
+FINE = {
+    'jpeg named png.png': JPEG,
+    'png named jpg.jpg': PNG,
+    'bmp named tif.tif': encoded('bmp'),
+    'progressive.jpg': encoded('jpg', progressive=True),
+    'interlaced.gif': encoded('gif', 'P', interlace=1),
+    'lzw.tif': encoded('tif', compression='tiff_lzw'),
+    'UPPER.PNG': PNG,
+}
+
+
+@pytest.mark.parametrize('name', FINE)
+def test_a_file_under_another_formats_name_is_read_by_its_content(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(FINE[name])
+    assert read_metadata(path).size == SIZE
+    assert open_picture(path).size == SIZE
+
+
+def test_a_fortran_ordered_and_a_transposed_array_are_what_they_show(tmp_path):
+    array = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    np.save(tmp_path / 'a.npy', np.asfortranarray(array))
+    torch.save(torch.from_numpy(array).T, tmp_path / 'b.pt')
+    assert np.array_equal(mask_array(open_picture(tmp_path / 'a.npy'), tmp_path), array)
+    assert np.array_equal(open_picture(tmp_path / 'b.pt'), array.T)
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['x[1]', 'a b', 'v1.2.3', 'größe', '汽车', '*', '-v', "o'clock", 'a%d', 'e\u0301te', ' x', '?'],
+)
+def test_odd_names_are_read_literally(folder, name):
+    images, masks = data_set(folder, 2, names=[name, 'other'])
+    dataset = SegmentationDataset(images, masks)
+    assert len(dataset) == 2
+    assert dataset[0]['image'].shape == (3, 32, 48)
+    assert name in {path.stem for path in images.iterdir()}
+
+
+def test_names_of_one_sight_pair_whatever_their_unicode_form(tmp_path):
+    images, masks = data_set(tmp_path, 1, names=['e\u0301te'])  # e and an accent
+    (masks / 'e\u0301te.png').rename(masks / '\xe9te_mask.png')  # one letter
+    assert len(pair_files(images, masks)) == 1
+
+
+def test_folders_links_and_system_files_among_the_pictures(tmp_path):
+    images, masks = data_set(tmp_path, 3)
+    for folder in (images, masks):
+        for name in ('Thumbs.db', '.DS_Store', '._disc00.png', 'notes.txt', 'desktop.ini'):
+            (folder / name).write_bytes(b'x')
+        (folder / 'more').mkdir()
+        (folder / 'folder.png').mkdir()  # the name of a picture
+    (images / 'disc02.png').rename(tmp_path / 'elsewhere.png')
+    (images / 'disc02.png').symlink_to(tmp_path / 'elsewhere.png')
+    assert len(scan_pairs(pair_files(images, masks)).facts) == 3
+
+
+@pytest.mark.parametrize('target', ['nowhere.png', 'disc00.png'])
+def test_links_to_nothing_and_to_themselves_are_reported(tmp_path, target):
+    images, masks = data_set(tmp_path, 2)
+    (images / 'disc00.png').unlink()
+    (images / 'disc00.png').symlink_to(target)
+    with pytest.raises(UserError, match=r'disc00\.png cannot be read: .*Replace it, or leave'):
+        scan_pairs(pair_files(images, masks))
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes on this system')
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    images, masks = data_set(tmp_path, 2)
+    (images / 'disc00.png').unlink()
+    os.mkfifo(images / 'disc00.png')
+    with pytest.raises(UserError, match=r'disc00\.png is no file; expected a picture'):
+        scan_pairs(pair_files(images, masks))
+
+
+def test_a_file_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
+    images, masks = data_set(tmp_path, 2)
+    real = Image.open
+
+    def refusing(path):
+        if path == images / 'disc01.png':
+            raise PermissionError(13, 'Permission denied', str(path))
+        return real(path)
+
+    monkeypatch.setattr(Image, 'open', refusing)
+    with pytest.raises(UserError, match=r'disc01\.png cannot be read as a picture.*Permission'):
+        scan_pairs(pair_files(images, masks))
+
+
+def test_a_folder_of_folders_names_them(tmp_path):
+    images, masks = data_set(tmp_path / 'train', 1)
+    with pytest.raises(
+        UserError, match=r'train holds no pictures; there are imgs/, masks/, which are not looked'
+    ):
+        pair_files(tmp_path / 'train', masks)
+    (images / 'disc00.png').rename(images / 'disc00.heic')
+    with pytest.raises(UserError, match=r'holds no pictures; there are disc00\.heic'):
+        pair_files(images, masks)

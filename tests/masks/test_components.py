@@ -1,0 +1,60 @@
+"""The largest piece of each class: by hand, and against a flood fill."""
+
+import numpy as np
+import pytest
+
+from utils.masks.components import largest_components
+
+
+@pytest.mark.parametrize(
+    ('mask', 'kept'),
+    [
+        (['110', '000', '111'], ['000', '000', '111']),
+        (['110', '001', '000'], ['110', '000', '000']),  # corners do not touch
+        (['101', '101', '111'], ['101', '101', '111']),  # a bridge below
+        (['1011', '1000', '1022', '0002'], ['1000', '1000', '1022', '0002']),
+        (['12', '21'], ['12', '00']),  # of equal ones the topmost
+        (['000'], ['000']),
+        (['011', '100'], ['011', '000']),  # a row's end and the next one's start are far apart
+    ],
+)
+def test_only_the_largest_piece_of_each_class_stays(mask, kept):
+    mask, kept = (
+        np.array([list(map(int, row)) for row in rows], np.uint8) for rows in (mask, kept)
+    )
+    assert np.array_equal(largest_components(mask), kept)
+    assert largest_components(mask).dtype == np.uint8
+
+
+def flood(mask):
+    """Pieces of one class by walking from pixel to pixel."""
+    left = {tuple(place) for place in np.argwhere(mask > 0).tolist()}
+    pieces = []
+    while left:
+        piece, edge = set(), [min(left)]
+        while edge:
+            y, x = edge.pop()
+            if (y, x) in left:
+                left.remove((y, x))
+                piece.add((y, x))
+                near = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+                edge += [p for p in near if p in left and mask[p] == mask[y, x]]
+        pieces.append((mask[y, x], piece))
+    return pieces
+
+
+@pytest.mark.parametrize('density', [0.3, 0.6, 0.8])
+def test_random_masks_agree_with_a_flood_fill(density):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        mask = ((rng.random((25, 31)) < density) * rng.integers(1, 3, (25, 31))).astype(np.uint8)
+        expected = np.zeros_like(mask)
+        pieces = flood(mask)
+        for k in (1, 2):
+            best = max((piece for label, piece in pieces if label == k), key=len)
+            for place in best:
+                expected[place] = k
+        found = largest_components(mask)
+        assert [(found == k).sum() for k in (1, 2)] == [(expected == k).sum() for k in (1, 2)]
+        assert ((found == 0) | (found == mask)).all()
+        assert all(len(piece) == (found == k).sum() for k, piece in flood(found))

@@ -1,0 +1,72 @@
+"""Runs of masks as Carvana takes them: by hand, there and back, and as a file."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from utils.masks.rle import decode_rle, encode_rle, join_submissions, write_submission
+from utils.runtime.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ('mask', 'runs'),
+    [
+        ([[0, 1, 1], [0, 0, 0]], '2 2'),
+        ([[1, 0, 0], [0, 0, 1]], '1 1 6 1'),
+        ([[0, 0, 1], [1, 0, 0]], '3 2'),  # a run goes on in the next row
+        ([[1, 1, 1], [1, 1, 1]], '1 6'),
+        ([[0, 0, 0], [0, 0, 0]], ''),
+        ([[1]], '1 1'),
+        ([[0, 1, 0, 1, 0, 1]], '2 1 4 1 6 1'),
+        ([[1, 0, 1, 0, 1, 0]], '1 1 3 1 5 1'),
+    ],
+)
+def test_runs_count_pixels_from_one_row_by_row(mask, runs):
+    mask = np.array(mask)
+    assert encode_rle(mask) == runs
+    assert encode_rle(mask.astype(bool)) == runs
+    assert np.array_equal(decode_rle(runs, mask.shape[::-1]), mask.astype(bool))
+
+
+@pytest.mark.parametrize('share', [0, 0.01, 0.5, 0.99, 1])
+def test_decoding_gives_back_what_was_encoded(share):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        height, width = rng.integers(1, 70, 2)
+        mask = rng.random((height, width)) < share
+        assert np.array_equal(decode_rle(encode_rle(mask), (width, height)), mask)
+
+
+@pytest.mark.parametrize(
+    ('runs', 'message'),
+    [
+        ('1', 'expected pairs of whole numbers'),
+        ('1 x', 'expected pairs of whole numbers'),
+        ('1 -2', 'expected pairs of whole numbers'),
+        ('0 2', r'within 1 to 6 \(a picture of 3 x 2\)'),
+        ('6 2', 'within 1 to 6'),
+        ('1 0', 'at least one pixel'),
+        ('3 2 4 1', 'in order'),
+        ('4 1 1 1', 'in order'),
+        ('1 99999999999999999', 'within 1 to 6'),
+    ],
+)
+def test_runs_that_are_none_are_refused(runs, message):
+    with pytest.raises(UserError, match=message):
+        decode_rle(runs, (3, 2))
+
+
+def test_a_submission_is_a_csv_file_and_parts_make_one(tmp_path):
+    rows = [('a.jpg', '1 2'), ('b, c.jpg', ''), ('d.jpg', '3 4 9 1')]
+    write_submission(rows, tmp_path / 's.csv')
+    text = (tmp_path / 's.csv').read_bytes()
+    assert text == b'img,rle_mask\na.jpg,1 2\n"b, c.jpg",\nd.jpg,3 4 9 1\n'
+    with (tmp_path / 's.csv').open(newline='') as file:
+        assert [tuple(row) for row in csv.reader(file)][1:] == rows
+    parts = [tmp_path / name for name in ('0.csv', '1.csv', '2.csv')]
+    for part, some in zip(parts, (rows[:2], [], rows[2:]), strict=True):
+        write_submission(some, part)
+    join_submissions(parts, tmp_path / 'joined.csv')
+    assert (tmp_path / 'joined.csv').read_bytes() == text
+    assert not any(part.exists() for part in parts)

@@ -1,0 +1,96 @@
+"""The device is the best there is or the one asked for; precision follows the device."""
+
+import pytest
+import torch
+
+from utils.runtime import devices, precision
+from utils.runtime.devices import choose_device, default_workers
+from utils.runtime.errors import UserError
+from utils.runtime.precision import Precision, mixed_precision
+
+MEASURE = precision.cpu_bf16_speedup.__wrapped__  # past the cache
+CPU, CUDA, MPS = torch.device('cpu'), torch.device('cuda'), torch.device('mps')
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that this machine has what is named."""
+
+    def have(*devices, bf16=True):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: 'cuda' in devices)
+        monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: 'mps' in devices)
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: bf16)
+        monkeypatch.setattr(torch.backends.mps, 'is_macos_or_newer', lambda *version: bf16)
+        monkeypatch.setattr(precision, 'cpu_bf16_speedup', lambda: 2.0 if bf16 else 0.5)
+
+    return have
+
+
+def test_auto_is_the_best_there_is(machine):
+    machine('cuda', 'mps')
+    assert choose_device('auto') == CUDA
+    machine('mps')
+    assert choose_device('auto') == MPS
+    machine()
+    assert choose_device('auto') == CPU
+    with pytest.raises(UserError, match=r'--device cuda: torch .* finds only cpu here'):
+        choose_device('cuda')
+
+
+@pytest.mark.parametrize(
+    ('device', 'bf16', 'expected'),
+    [
+        (CUDA, True, 'bf16'),
+        (CUDA, False, 'fp16'),
+        (MPS, True, 'bf16'),
+        (MPS, False, 'fp32'),
+        (CPU, True, 'bf16'),
+        (CPU, False, 'fp32'),
+    ],
+)
+def test_mixed_precision_is_what_the_device_is_fast_in(machine, device, bf16, expected):
+    machine(bf16=bf16)
+    assert mixed_precision(device) == expected
+
+
+@pytest.mark.parametrize(('name', 'dtype'), [('bf16', torch.bfloat16), ('fp32', torch.float32)])
+def test_the_network_runs_in_the_precision_of_the_context(name, dtype):
+    precision = Precision(CPU, amp=True, name=name)
+    with precision.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+    assert not precision.scaler.is_enabled()
+
+
+@pytest.mark.filterwarnings('ignore:.*GradScaler is enabled, but CUDA is not available')
+def test_only_fp16_scales_gradients(machine):
+    machine(bf16=False)
+    assert Precision(CUDA, amp=True).name == 'fp16'
+    assert Precision(CUDA, amp=False).name == 'fp32'
+    assert not Precision(CUDA, amp=False).scaler.is_enabled()
+
+
+@pytest.mark.parametrize('slow', [torch.float32, torch.bfloat16])
+def test_the_speedup_of_bfloat16_is_measured(monkeypatch, slow):
+    clock = [0.0]
+    monkeypatch.setattr(precision.time, 'perf_counter', lambda: clock[0])
+    ones = torch.ones
+
+    class Matrix:
+        def __init__(self, *size, dtype):
+            self.dtype = dtype
+
+        def __matmul__(self, other):
+            clock[0] += 3.0 if self.dtype == slow else 1.5
+
+    monkeypatch.setattr(torch, 'ones', Matrix)
+    speedup = MEASURE()
+    monkeypatch.setattr(torch, 'ones', ones)
+    assert speedup == (2 if slow == torch.float32 else 0.5)
+
+
+def test_workers_are_for_gpus(monkeypatch):
+    monkeypatch.setattr(devices.os, 'cpu_count', lambda: 6)
+    assert default_workers(CPU) == 0
+    assert default_workers(CUDA) == 5
+    monkeypatch.setattr(devices.os, 'cpu_count', lambda: 64)
+    assert default_workers(CUDA) == 8

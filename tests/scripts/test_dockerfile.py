@@ -1,0 +1,212 @@
+"""Dockerfile, .dockerignore and the requirements, as far as they can be tried without Docker."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from utils.inference.backends.selection import PACKAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+BESIDE_PYTHON = Path(sys.executable).parent
+PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'hubconf.py', 'unet', 'utils', 'scripts']
+# Imported under another name than they are installed under.
+INSTALLED_AS = {'PIL': 'pillow'}
+
+
+def steps():
+    """The Dockerfile's instructions in order, as (NAME, rest), comments left out."""
+    lines = (ROOT / 'Dockerfile').read_text().splitlines()
+    text = '\n'.join(line for line in lines if not line.lstrip().startswith('#'))
+    joined = re.sub(r'\\\n\s*', '', text)
+    return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line.strip()]
+
+
+def step_index(words):
+    (found,) = [number for number, step in enumerate(steps()) if words in ' '.join(step)]
+    return found
+
+
+def requirements(name='requirements.txt'):
+    lines = [line.split('#')[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line and not line.startswith('-r')]
+
+
+def run_step(words, folder, change=lambda command: command):
+    """Run the RUN instruction that holds the words, its python being this one."""
+    (folder / 'bin').mkdir(exist_ok=True)
+    (folder / 'bin' / 'python').write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / 'bin' / 'python').chmod(0o755)
+    return subprocess.run(
+        ['sh', '-c', change(steps()[step_index(words)][1])],
+        env={'PATH': f'{folder / "bin"}:/usr/bin:/bin', 'HOME': str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_hadolint_finds_nothing():
+    hadolint = shutil.which('hadolint', path=BESIDE_PYTHON) or shutil.which('hadolint')
+    if not hadolint:
+        pytest.skip('hadolint is not installed (pip install -r requirements-dev.txt)')
+    command = [hadolint, '--no-color', ROOT / 'Dockerfile']
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_constraints_hold_the_installed_torch_and_the_folders_exist(tmp_path):
+    result = run_step('> constraints.txt', tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'constraints.txt').read_text() == f'torch=={version("torch")}\n'
+    for folder in ('data/imgs', 'data/masks', 'checkpoints'):
+        assert (tmp_path / folder).is_dir()
+
+
+def all_installed():
+    try:
+        return all(
+            requirement.specifier.contains(version(requirement.name), prereleases=True)
+            for requirement in requirements()
+            if requirement.marker is None or requirement.marker.evaluate()
+        )
+    except PackageNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('pins', 'accepted'), [(None, True), ('torch==2.6.0+other', False)])
+def test_the_install_step_keeps_the_torch_of_the_constraints(tmp_path, pins, accepted):
+    if not all_installed() or not shutil.which('pip', path=BESIDE_PYTHON):
+        pytest.skip('needs pip and every requirement installed')
+    shutil.copy(ROOT / 'requirements.txt', tmp_path)
+    run_step('> constraints.txt', tmp_path)
+    if pins:
+        (tmp_path / 'constraints.txt').write_text(pins)
+    dry = ' --dry-run --no-index --disable-pip-version-check'
+    result = run_step('pip install', tmp_path, lambda command: command + dry)
+    assert (result.returncode == 0) == accepted, result.stdout + result.stderr
+    assert 'Would install' not in result.stdout
+
+
+def test_changed_code_does_not_install_again():
+    assert step_index('COPY requirements.txt') < step_index('pip install')
+    assert step_index('pip install') < step_index('COPY . .')
+
+
+def test_pip_may_write_into_an_externally_managed_python():
+    assert step_index('PIP_BREAK_SYSTEM_PACKAGES=1') < step_index('pip install')
+
+
+def ignored(path, patterns):
+    """Docker's rules: a pattern takes a path or a folder above it; the last match decides."""
+    parts = path.split('/')
+    ancestors = ['/'.join(parts[:count]) for count in range(1, len(parts) + 1)]
+    verdict = False
+    for pattern in patterns:
+        body = re.escape(pattern.removeprefix('!').strip('/'))
+        body = body.replace(r'\*\*/', '(.*/)?').replace(r'\*\*', '.*').replace(r'\*', '[^/]*')
+        if any(re.fullmatch(body, ancestor) for ancestor in ancestors):
+            verdict = not pattern.startswith('!')
+    return verdict
+
+
+def docker_ignores(path):
+    lines = [line.strip() for line in (ROOT / '.dockerignore').read_text().splitlines()]
+    return ignored(path, [line for line in lines if line and not line.startswith('#')])
+
+
+def test_the_matcher_of_this_file_follows_dockers_rules():
+    assert ignored('a/b/c.txt', ['a/*'])
+    assert not ignored('x/a/b', ['a'])
+    assert ignored('x/y/z.pth', ['**/*.pth'])
+    assert ignored('z.pth', ['**/*.pth'])
+    assert not ignored('x/z.pth', ['*.pth'])
+    assert not ignored('a/keep', ['a/*', '!a/keep'])
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        *('data/imgs/1.jpg', 'data/train_hq.zip', 'data/masks/1_mask.gif', 'model.pth'),
+        *('checkpoints/checkpoint_epoch5.pth', '.git/config', '.venv/bin/python', 'wandb/run'),
+        *('__pycache__/train.pyc', 'unet/__pycache__/a.pyc', '.ruff_cache/x', '.pytest_cache/v'),
+        *('kaggle.json', 'scripts/.env'),
+    ],
+)
+def test_the_image_takes_no_data_secrets_or_caches(path):
+    assert docker_ignores(path)
+
+
+def test_the_image_takes_the_programs():
+    wanted = [*PROGRAMS[:4], 'requirements.txt', 'LICENSE', 'README.md']
+    wanted += [path.relative_to(ROOT).as_posix() for path in ROOT.glob('u*/*.py')]
+    wanted += ['scripts/download_data.sh', 'scripts/unpack_zip.py']
+    assert [path for path in wanted if docker_ignores(path)] == []
+
+
+@pytest.mark.parametrize('name', ['requirements.txt', 'requirements-dev.txt'])
+def test_every_requirement_parses_and_has_a_lower_bound(name):
+    assert requirements(name)
+    for requirement in requirements(name):
+        assert any(part.operator == '>=' for part in requirement.specifier), requirement
+
+
+def sources():
+    for name in PROGRAMS:
+        path = ROOT / name
+        yield from path.rglob('*.py') if path.is_dir() else [path] if path.exists() else []
+
+
+def third_party(source, own):
+    """The top-level packages that a source text imports, standard library and own left out."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split('.')[0])
+    return found - own - set(sys.stdlib_module_names)
+
+
+def test_third_party_imports_are_told_from_the_rest():
+    source = 'import os, scipy.io\nfrom PIL import Image\nfrom .x import y\nimport unet'
+    assert third_party(source, {'unet'}) == {'scipy', 'PIL'}
+
+
+def names_in(*files):
+    return {
+        canonicalize_name(requirement.name) for file in files for requirement in requirements(file)
+    }
+
+
+def test_requirements_name_every_package_that_the_programs_import():
+    own = {Path(name).stem for name in PROGRAMS} | {path.stem for path in sources()}
+    declared = names_in('requirements.txt')
+    extras = names_in('requirements-backends.txt')
+    optional = ('openvino', 'onnx', 'quantization')  # imported where asked for
+    for path in sources():
+        for module in third_party(path.read_text(encoding='utf-8'), own):
+            name = canonicalize_name(INSTALLED_AS.get(module, module))
+            allowed = declared | extras if path.stem in optional else declared
+            assert name in allowed, f'{path.relative_to(ROOT)} imports {module}'
+    assert {name for names in PACKAGES.values() for name in names} == extras
+
+
+def test_the_installed_kaggle_command_starts(tmp_path):
+    # The reason for six in the requirements: kaggle 2.2.5 imports it without declaring it.
+    kaggle = shutil.which('kaggle', path=BESIDE_PYTHON)
+    if not kaggle:
+        pytest.skip('the kaggle package is not installed beside this python')
+    clean = {'PATH': '/usr/bin:/bin', 'HOME': str(tmp_path)}
+    result = subprocess.run([kaggle, '--version'], env=clean, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert 'Kaggle' in result.stdout
+    assert 'six' in {requirement.name for requirement in requirements()}

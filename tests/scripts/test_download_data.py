@@ -1,0 +1,300 @@
+"""scripts/download_data.sh from end to end, against a stand-in for the kaggle command."""
+
+import contextlib
+import os
+import pty
+import shutil
+import subprocess
+import sys
+import termios
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
+STEMS = [f'{number:012x}_0{number}' for number in range(1, 4)]
+IMGS = {f'{stem}.jpg': f'picture {stem}'.encode() * 400 for stem in STEMS}
+MASKS = {f'{stem}_mask.gif': f'mask {stem}'.encode() * 50 for stem in STEMS}
+ZIPS = ['train_hq.zip', 'train_masks.zip']
+TOKEN = 'KGAT_0123456789abcdef'
+PAGE = 'https://www.kaggle.com/c/carvana-image-masking-challenge'
+
+# Called as: competitions download NAME -f ZIP -p FOLDER. Its words are those of kaggle 2.2.
+STAND_IN = r"""#!/bin/sh
+echo "$*" >>'{calls}'
+source='{remote}'/$5 target=$7/$5 marker='{calls}'.$5
+case ${{STAND_IN:-}} in
+  401) echo 'Authentication required to call the Kaggle API.' && exit 1 ;;
+  403) echo '403 Client Error: Forbidden for url: https://api.kaggle.com/v1' >&2 && exit 1 ;;
+  full) echo '[Errno 28] No space left on device' >&2 && exit 1 ;;
+  dies) head -c 300 "$source" >"$target" && touch "$marker" && kill -9 $$ ;;
+esac
+if [ -e "$marker" ]; then
+  echo 'Resuming from 300 bytes' && tail -c +301 "$source" >>"$target"
+elif [ "$(wc -c <"$target")" = "$(wc -c <"$source")" ] && [ "${{8:-}}" != --force ]; then
+  echo "$5: Skipping, found more recently modified local copy"
+else
+  cp "$source" "$target"
+fi
+"""
+# Python imports sitecustomize by itself: this one kills the run inside the second picture.
+KILLS = """
+import itertools, os, shutil
+count, whole = itertools.count(), shutil.copyfileobj
+def half(source, sink):
+    if next(count) == 0:
+        return whole(source, sink)
+    sink.write(source.read(10)), sink.flush(), os.kill(os.getpid(), 9)
+shutil.copyfileobj = half
+"""
+
+
+def make_zips(folder):
+    folder.mkdir(exist_ok=True)
+    for name, files in zip(ZIPS, (IMGS, MASKS), strict=True):
+        with zipfile.ZipFile(folder / name, 'w', zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f'{name[:-4]}/', '')
+            archive.writestr(f'__MACOSX/{name[:-4]}/._{next(iter(files))}', b'junk')
+            for file, content in files.items():
+                archive.writestr(f'{name[:-4]}/{file}', content)
+    return folder
+
+
+class Checkout:
+    def __init__(self, tmp_path):  # a copy of the scripts with a home and a kaggle of its own
+        self.data, self.home = tmp_path / 'repo with space' / 'data', tmp_path / 'home'
+        self.calls_file, self.bin = tmp_path / 'calls', tmp_path / 'bin'
+        self.remote = make_zips(tmp_path / 'remote')
+        self.script = self.data.parent / 'scripts' / 'download_data.sh'
+        shutil.copytree(SCRIPTS, self.script.parent)
+        for folder in (self.data / 'imgs', self.data / 'masks', self.home, self.bin):
+            folder.mkdir(parents=True)
+        stand_in = STAND_IN.format(calls=self.calls_file, remote=self.remote)
+        python = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+        for name, text in {'python3': python, 'kaggle': stand_in}.items():
+            (self.bin / name).write_text(text)
+            (self.bin / name).chmod(0o755)
+
+    def environment(self, **extra):
+        plain = {'PATH': f'{self.bin}:/usr/bin:/bin', 'HOME': str(self.home)}
+        return {**plain, 'CARVANA_EXPECTED': '3', 'KAGGLE_API_TOKEN': TOKEN, **extra}
+
+    def run(self, *args, **extra):
+        command = ['bash', str(self.script), *map(str, args)]
+        how = {'stdin': subprocess.DEVNULL, 'capture_output': True, 'text': True, 'timeout': 60}
+        return subprocess.run(command, env=self.environment(**extra), cwd=self.home, **how)
+
+    def run_whole(self, *args, **extra):
+        result = self.run(*args, **extra)
+        assert result.returncode == 0, result.stderr
+        assert self.files('imgs') == IMGS
+        assert self.files('masks') == MASKS
+        return result
+
+    def run_failing(self, code, *words, args=(), **extra):
+        result = self.run(*args, **extra)
+        assert result.returncode == code, result.stderr
+        assert all(word in result.stderr for word in words), result.stderr
+        return result
+
+    def calls(self):
+        return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+
+    def files(self, name):
+        return {path.name: path.read_bytes() for path in (self.data / name).iterdir()}
+
+    def zips(self):
+        return sorted(path.name for path in self.data.iterdir() if path.is_file())
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+def test_a_fresh_download_fills_both_folders_and_removes_the_zips(checkout):
+    assert '3 images and 3 masks' in checkout.run_whole().stdout
+    assert checkout.zips() == []
+    command = 'competitions download carvana-image-masking-challenge -f {} -p {}'
+    assert checkout.calls() == [command.format(name, checkout.data) for name in ZIPS]
+
+
+def test_a_second_run_says_so_and_downloads_nothing(checkout):
+    checkout.run_whole()
+    assert 'nothing to do' in checkout.run_whole(KAGGLE_API_TOKEN='').stdout
+    assert len(checkout.calls()) == 2
+
+
+def test_keep_zips_leaves_both_zips(checkout):
+    checkout.run_whole('--keep-zips')
+    assert checkout.zips() == ZIPS
+
+
+def test_files_that_are_there_are_never_overwritten(checkout):
+    mine = checkout.data / 'imgs' / f'{STEMS[0]}.jpg'
+    mine.write_bytes(b'my own')
+    (checkout.data / 'masks' / 'unrelated.png').write_bytes(b'mine too')
+    result = checkout.run()
+    assert result.returncode == 0, result.stderr
+    assert checkout.files('imgs') == {**IMGS, mine.name: b'my own'}
+    assert checkout.files('masks') == {**MASKS, 'unrelated.png': b'mine too'}
+    assert '1 already there and kept (warning: 1 of these differ in size' in result.stderr
+
+
+def test_ready_zips_need_neither_kaggle_nor_credentials_and_are_left(checkout, tmp_path):
+    ready = make_zips(tmp_path / 'ready made')
+    (checkout.bin / 'kaggle').unlink()
+    checkout.run_whole('--zips', ready, KAGGLE_API_TOKEN='')
+    assert sorted(path.name for path in ready.iterdir()) == ZIPS
+
+
+def test_whole_zips_lying_in_data_are_not_downloaded_again(checkout):
+    make_zips(checkout.data)
+    checkout.run_whole(KAGGLE_API_TOKEN='')
+    assert checkout.calls() == []
+
+
+@pytest.mark.parametrize(
+    ('args', 'code', 'words'),
+    [
+        (['--help'], 0, 'usage: bash scripts/download_data.sh'),
+        (['--zips'], 2, '--zips needs a folder'),
+        (['--zips', 'no/folder'], 2, 'no/folder'),
+        (['--zips', '.'], 2, 'holds no train_hq.zip'),
+        (['--wrong'], 2, 'unknown argument: --wrong'),
+    ],
+)
+def test_help_exits_0_and_a_wrong_argument_exits_2_and_is_named(checkout, args, code, words):
+    result = checkout.run(*args)
+    assert (result.returncode, words in result.stderr + result.stdout) == (code, True)
+    assert checkout.calls() == []
+
+
+def test_a_damaged_zip_of_the_users_exits_2(checkout, tmp_path):
+    ready = make_zips(tmp_path / 'ready')
+    (ready / ZIPS[1]).write_bytes((ready / ZIPS[1]).read_bytes()[:-40])
+    checkout.run_failing(2, f'{ZIPS[1]} is damaged', args=['--zips', ready])
+    assert checkout.files('imgs') == {}
+
+
+@pytest.mark.parametrize(
+    ('mode', 'code', 'words', 'never'),
+    [
+        ('403', 2, f'accept the rules at {PAGE}/rules first, then run again', 'credentials in'),
+        ('401', 2, 'did not accept the credentials in KAGGLE_API_TOKEN', 'the rules'),
+        ('full', 1, 'No space left on device', 'the rules'),
+    ],
+)
+def test_a_refused_download_says_what_to_do_about_it(checkout, mode, code, words, never):
+    result = checkout.run_failing(code, words, STAND_IN=mode)
+    assert never not in result.stderr
+    assert TOKEN not in result.stderr + result.stdout
+    assert len(checkout.calls()) == 1
+
+
+@pytest.mark.skipif(bool(shutil.which('kaggle', path='/usr/bin:/bin')), reason='system kaggle')
+def test_a_missing_kaggle_command_says_what_to_install(checkout):
+    (checkout.bin / 'kaggle').unlink()
+    checkout.run_failing(2, 'pip install -r requirements.txt', '--zips')
+
+
+def test_without_credentials_and_terminal_it_exits_2_before_kaggle_is_called(checkout):
+    # Neither of these counts: half a key pair, and a kaggle.json in ~/.config, where kaggle
+    # no longer looks once there is a ~/.kaggle.
+    (checkout.home / '.kaggle').mkdir()
+    (checkout.home / '.config' / 'kaggle').mkdir(parents=True)
+    (checkout.home / '.config' / 'kaggle' / 'kaggle.json').write_text(TOKEN)
+    words = ('KAGGLE_API_TOKEN', 'kaggle.json', 'remedy', '--zips')
+    checkout.run_failing(2, *words, KAGGLE_API_TOKEN='', KAGGLE_USERNAME='half')
+    assert checkout.calls() == []
+
+
+@pytest.mark.parametrize(
+    ('file', 'extra'),
+    [
+        (None, {'KAGGLE_API_TOKEN': TOKEN}),
+        (None, {'KAGGLE_USERNAME': 'u', 'KAGGLE_KEY': 'k'}),
+        ('.kaggle/access_token', {}),
+        ('.kaggle/access_token.txt', {}),
+        ('.kaggle/kaggle.json', {}),
+        ('.kaggle/credentials.json', {}),
+        ('other/kaggle.json', {'KAGGLE_CONFIG_DIR': 'other'}),
+        *([('.config/kaggle/kaggle.json', {})] if sys.platform == 'linux' else []),
+    ],
+)
+def test_every_place_kaggle_reads_credentials_from_is_accepted(checkout, file, extra):
+    if file:
+        (checkout.home / file).parent.mkdir(parents=True)
+        (checkout.home / file).write_text(TOKEN)
+    checkout.run_whole(**{'KAGGLE_API_TOKEN': '', **extra})
+
+
+def test_at_a_terminal_the_token_is_asked_hidden_and_stored_for_the_owner_only(checkout):
+    terminal, inner = pty.openpty()
+    environment = checkout.environment(KAGGLE_API_TOKEN='')
+    streams = {'stdin': inner, 'stdout': inner, 'stderr': inner}
+    process = subprocess.Popen(['bash', str(checkout.script)], env=environment, **streams)
+    deadline = time.monotonic() + 5
+    while termios.tcgetattr(terminal)[3] & termios.ECHO and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.write(terminal, f'{TOKEN}\n'.encode())
+    os.close(inner)
+    seen = b''
+    with contextlib.suppress(OSError):  # how Linux reports that the other side is closed
+        while chunk := os.read(terminal, 4096):
+            seen += chunk
+    os.close(terminal)
+    assert process.wait(timeout=30) == 0, seen
+    assert b'API token (not shown' in seen
+    assert TOKEN.encode() not in seen
+    stored = checkout.home / '.kaggle' / 'access_token'
+    assert stored.read_text().strip() == TOKEN
+    assert stored.stat().st_mode & 0o777 == 0o600
+    assert list(stored.parent.iterdir()) == [stored]
+    checkout.run_whole(KAGGLE_API_TOKEN='')
+
+
+def test_a_wrong_number_of_pictures_is_an_error_with_the_counts(checkout):
+    found = 'found: 3 images in train_hq.zip, 3 masks in train_masks.zip'
+    checkout.run_failing(1, 'expected: 5 images and 5 masks', found, CARVANA_EXPECTED='5')
+    assert checkout.zips() == ZIPS
+    checkout.run_failing(1, 'expected: 5088 images and 5088 masks', CARVANA_EXPECTED='')
+
+
+@pytest.mark.parametrize('damaged_inside', [False, True])
+def test_a_zip_that_is_not_whole_is_downloaded_again(checkout, damaged_inside):
+    whole = (checkout.remote / ZIPS[0]).read_bytes()
+    bad = whole.replace(whole[200:210], bytes(10)) if damaged_inside else whole[:300]
+    (checkout.data / ZIPS[0]).write_bytes(bad)
+    checkout.run_whole()
+    # A file of the right length is finished to kaggle, which then wants --force.
+    assert sum('--force' in call for call in checkout.calls()) == damaged_inside
+
+
+def test_a_download_killed_half_way_is_resumed(checkout):
+    checkout.run_failing(1, 'run again', STAND_IN='dies')
+    assert 'Resuming from' in checkout.run_whole().stderr
+
+
+def test_a_kill_while_unpacking_leaves_no_half_picture_and_a_new_run_completes(checkout, tmp_path):
+    (tmp_path / 'patch').mkdir()
+    (tmp_path / 'patch' / 'sitecustomize.py').write_text(KILLS)
+    make_zips(checkout.data)
+    assert checkout.run(PYTHONPATH=str(tmp_path / 'patch')).returncode not in (0, 2)
+    assert (checkout.data / 'imgs' / f'.{STEMS[1]}.jpg.part').exists()
+    pictures = {name: data for name, data in checkout.files('imgs').items() if name[0] != '.'}
+    assert pictures == {f'{STEMS[0]}.jpg': IMGS[f'{STEMS[0]}.jpg']}
+    checkout.run_whole()
+    assert checkout.calls() == []
+
+
+@pytest.mark.parametrize('name', ['../outside.jpg', '/tmp/outside.jpg', 'a\\..\\..\\outside.jpg'])
+def test_a_zip_whose_names_lead_outside_is_refused(checkout, tmp_path, name):
+    ready = make_zips(tmp_path / 'ready')
+    with zipfile.ZipFile(ready / ZIPS[0], 'a') as archive:
+        archive.writestr(name, b'evil')
+    checkout.run_failing(1, 'unsafe file name', args=['--zips', ready])
+    assert list(tmp_path.rglob('*outside.jpg*')) == []
+    assert checkout.files('imgs') == {}

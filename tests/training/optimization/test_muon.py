@@ -1,0 +1,81 @@
+"""Muon's updates are orthogonal, AdamW's equal torch's, and each parameter has the right one."""
+
+import pytest
+import torch
+
+from unet import UNet
+from utils.training.optimization.muon import Muon, orthogonalize
+
+
+@pytest.mark.parametrize('shape', [(8, 20), (20, 8), (64, 9 * 64)])
+def test_all_singular_values_become_about_one(shape):
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+    assert values.min() > 0.3 and values.max() < 1.3
+    assert values.median() == pytest.approx(1, abs=0.25)
+
+
+def test_directions_are_kept():
+    # A matrix of orthogonal rows of lengths 3 and 1: its nearest orthonormal one is the identity.
+    update = orthogonalize(torch.tensor([[3.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    torch.testing.assert_close(update.sign(), torch.eye(2, 3))
+
+
+def test_blocks_of_256_rows_are_each_orthogonal_by_themselves():
+    torch.manual_seed(0)
+    matrix = torch.randn(512, 600)
+    update = orthogonalize(matrix)
+    for block in (slice(0, 256), slice(256, 512)):
+        torch.testing.assert_close(update[block], orthogonalize(matrix[block]))
+
+
+def test_a_gradient_of_zeros_moves_no_filter():
+    assert orthogonalize(torch.zeros(4, 6)).abs().max() == 0
+
+
+def test_the_rest_moves_as_with_torchs_adamw():
+    torch.manual_seed(0)
+    model, twin = UNet(3, 2, base_channels=2), UNet(3, 2, base_channels=2)
+    twin.load_state_dict(model.state_dict())
+    ours = Muon(model, lr=0.01, weight_decay=0.1)
+    theirs = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.1)
+    for _ in range(3):
+        for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        ours.step()
+        theirs.step()
+    moved_alike = {
+        name
+        for (name, a), b in zip(model.named_parameters(), twin.parameters(), strict=True)
+        if torch.allclose(a, b, atol=1e-6)
+    }
+    inner = {name for name, p in model.named_parameters() if p.dim() == 4}
+    inner -= {'inc.double_conv.0.weight', 'outc.conv.weight'}
+    assert moved_alike == {name for name, _ in model.named_parameters()} - inner
+
+
+def test_a_filter_moves_by_the_rate_times_an_orthogonal_matrix():
+    torch.manual_seed(0)
+    model = UNet(1, 2, base_channels=4)
+    weight = model.down1.maxpool_conv[1].double_conv[0].weight  # (8, 4, 3, 3)
+    before = weight.detach().clone()
+    weight.grad = torch.randn_like(weight)
+    Muon(model, lr=0.001, ratio=20).step()
+    moved = (weight - before).flatten(1)
+    values = torch.linalg.svdvals(moved) / 0.02
+    assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_memory_format_does_not_change_the_step():
+    torch.manual_seed(0)
+    model = UNet(1, 2, base_channels=4)
+    twin = UNet(1, 2, base_channels=4).to(memory_format=torch.channels_last)
+    twin.load_state_dict(model.state_dict())
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        a.grad = torch.randn_like(a)
+        b.grad = torch.empty_like(b).copy_(a.grad)
+    Muon(model, lr=0.001).step()
+    Muon(twin, lr=0.001).step()
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)

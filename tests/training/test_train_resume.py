@@ -1,0 +1,221 @@
+"""Starting from weights, and going on with a run."""
+
+import pytest
+import torch
+from drawing import data_set
+from running import rows, run_train, same_weights, weights
+
+import train
+import utils.training.model
+from unet import UNet
+from utils.inference.checkpoint import load_checkpoint, to_flat
+
+
+def test_load_starts_from_the_weights_of_either_form(folder):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '--output', 'a', '--bilinear') == 0
+    to_flat(folder / 'a/last.pth', folder / 'flat.pth')
+    for name in ('a/last.pth', 'flat.pth'):
+        assert run_train('-e', '1', '-l', '1e-12', '-f', name, '--output', 'b') == 0
+        old, new = weights('a/last.pth'), weights('b/last.pth')
+        key = 'outc.conv.weight'
+        torch.testing.assert_close(old[key], new[key], atol=1e-6, rtol=0)
+        assert load_checkpoint('b/last.pth').model['bilinear']
+
+
+def test_load_with_other_classes_keeps_all_but_the_last_layer(folder, capsys):
+    data_set(folder / 'two', 4)
+    data_set(folder / 'three', 4, values=(0, 1, 2))
+    assert run_train('-e', '1', '--output', 'a', images='two/imgs', masks='two/masks') == 0
+    options = ['-e', '1', '-l', '1e-12', '-f', 'a/last.pth', '--output', 'b']
+    assert run_train(*options, images='three/imgs', masks='three/masks') == 0
+    assert 'the weights are for 2 classes and the masks have 3' in capsys.readouterr().out
+    old, new = weights('a/last.pth'), weights('b/last.pth')
+    torch.testing.assert_close(
+        old['inc.double_conv.0.weight'], new['inc.double_conv.0.weight'], atol=1e-6, rtol=0
+    )
+    assert new['outc.conv.weight'].shape[0] == 3
+
+
+def test_load_of_a_binary_network_stays_binary_unless_told(folder):
+    data_set(folder, 4)
+    torch.save(UNet(3, 1, base_channels=4).state_dict(), 'binary.pth')
+    for options, expected in [([], 1), (['-c', '1'], 1), (['-c', '2'], 2)]:
+        assert run_train('-f', 'binary.pth', '-e', '1', *options) == 0
+        assert load_checkpoint('checkpoints/last.pth').model['n_classes'] == expected
+
+
+def test_load_of_another_channel_count_is_refused(folder, capsys):
+    data_set(folder, 4)
+    torch.save(UNet(1, 2, base_channels=4).state_dict(), 'grey.pth')
+    assert run_train('-f', 'grey.pth', '--channels', '3') == 2
+    assert '--channels is 3 but the weights to start from take 1' in capsys.readouterr().err
+    assert run_train('-f', 'grey.pth', '-e', '1') == 0  # the images are converted
+    assert load_checkpoint('checkpoints/last.pth').model['n_channels'] == 1
+
+
+@pytest.mark.parametrize('recipe', ['fast', pytest.param('classic', marks=pytest.mark.slow)])
+@pytest.mark.parametrize('workers', ['0', '1'])
+def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch, recipe, workers):
+    data_set(folder, 6)
+    options = ['-e', '3', '--recipe', recipe, '--workers', workers]
+    assert run_train(*options, '--output', 'whole') == 0
+    end_epoch = train.Run.end_epoch
+
+    def interrupted(run):
+        end_epoch(run)
+        if run.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Run, 'end_epoch', interrupted)
+        assert run_train(*options, '--output', 'broken') == 130
+    assert train.main(['--resume', 'broken/last.pth']) == 0
+    assert same_weights('whole/last.pth', 'broken/last.pth')
+    assert [r['step'] for r in rows('whole/metrics.csv')] == [
+        r['step'] for r in rows('broken/metrics.csv')
+    ]
+    a, b = (load_checkpoint(f'{run}/last.pth').training['optimizer'] for run in ('whole', 'broken'))
+    for state, other in zip(a['state'].values(), b['state'].values(), strict=True):
+        assert all(torch.equal(torch.as_tensor(state[k]), torch.as_tensor(other[k])) for k in state)
+
+
+def test_resume_without_a_name_takes_the_outputs_last_and_can_ask_for_more_epochs(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-e', '1') == 0
+    assert train.main(['--resume']) == 2
+    assert 'checkpoints/last.pth has done 1 of 1 epochs. Ask for more' in capsys.readouterr().err
+    assert train.main(['--resume', '-b', '3']) == 2
+    assert '--batch-size is 3, was the default' in capsys.readouterr().err
+    assert train.main(['--resume', 'checkpoints', '-e', '2']) == 0  # a folder's last.pth
+    assert 'resuming after step 2, in epoch 2' in capsys.readouterr().out
+    assert load_checkpoint('checkpoints/last.pth').training['epoch'] == 2
+
+
+def test_resume_refuses_what_it_cannot_go_on_with(folder, capsys):
+    data_set(folder, 4)
+    assert train.main(['--resume']) == 2
+    assert 'last.pth does not exist. --resume takes the last.pth of a run; found: none' in (
+        capsys.readouterr().err
+    )
+    assert run_train('-e', '1') == 0
+    assert train.main(['--resume', 'checkpoints/best.pth', '-e', '2']) == 2
+    assert 'holds weights only; --resume takes a last.pth' in capsys.readouterr().err
+    for sub in ('imgs', 'masks'):
+        (folder / sub / 'disc03.png').unlink()
+    assert train.main(['--resume', '-e', '2']) == 2
+    assert 'the training images are not those of the run to resume' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['--recipe', 'classic'], ['-c', '1'], ['-l', '1e-2'], ['--amp'], ['--bilinear'],
+        ['--base-channels', '6'], ['-s', '0.5'], ['-b', '1'], ['--output', 'other'],
+    ],
+)  # fmt: skip
+def test_a_resumed_run_keeps_its_settings(folder, capsys, options):
+    data_set(folder, 4, size=(64, 64))
+    assert run_train('-e', '1') == 0
+    before = (folder / 'checkpoints/last.pth').read_bytes()
+    resume = ['--resume', 'checkpoints/last.pth', '-e', '2']
+    assert train.main([*resume, *options]) == 2
+    assert (
+        f'a resumed run keeps its settings, but {"--" if len(options[0]) == 2 else options[0]}'
+        in (capsys.readouterr().err)
+    )
+    assert (folder / 'checkpoints/last.pth').read_bytes() == before
+
+
+def test_a_longer_resumed_run_takes_up_the_longer_schedule(folder):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '-v', '0') == 0
+    assert train.main(['--resume', '-e', '2']) == 0
+    # 4 steps in all: after the 3rd and 4th the factor is 1/3 and 0; a rate of 0 would have stayed
+    assert float(rows()[-1]['learning_rate']) == 0
+    state = load_checkpoint('checkpoints/last.pth').training
+    assert state['schedule']['last_epoch'] == 4
+    moved = load_checkpoint('checkpoints/checkpoint_epoch1.pth').weights['outc.conv.weight']
+    assert not torch.equal(
+        moved, load_checkpoint('checkpoints/last.pth').weights['outc.conv.weight']
+    )
+
+
+def test_load_with_contradicting_options_is_refused(folder, capsys):
+    data_set(folder, 4)
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), 'w.pth')
+    assert run_train('-f', 'w.pth', '--bilinear') == 2
+    assert '--bilinear, but w.pth has transposed convolutions' in capsys.readouterr().err
+    assert run_train('-f', 'w.pth', '--base-channels', '8') == 2
+    assert '--base-channels is 8, but w.pth has 4' in capsys.readouterr().err
+    options = ['--images', 'imgs', '--masks', 'masks', '-s', '1', '--device', 'cpu', '-e', '1']
+    assert train.main([*options, '-f', 'w.pth']) == 0
+    assert load_checkpoint('checkpoints/last.pth').model['base_channels'] == 4
+
+
+def test_load_and_resume_exclude_each_other(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train.get_args(['--load', 'a.pth', '--resume'])
+    assert caught.value.code == 2
+    assert 'not allowed with argument' in capsys.readouterr().err
+
+
+def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-e', '1') == 0
+    before = (folder / 'checkpoints/best.pth').read_bytes()
+    (folder / 'checkpoints/pretrained.pth').write_bytes(b"the user's own")
+    (folder / 'checkpoints/.last.77.part.pth').write_bytes(b'left by a kill')
+    assert run_train('-e', '1', '--seed', '5') == 0
+    assert not list((folder / 'checkpoints').glob('.*'))
+    assert (
+        'note: the files of an earlier run are now in checkpoints/earlier-'
+        in capsys.readouterr().out
+    )
+    (earlier,) = (folder / 'checkpoints').glob('earlier-*')
+    assert (earlier / 'best.pth').read_bytes() == before
+    assert (folder / 'checkpoints/pretrained.pth').exists()
+    assert len(rows()) == 1
+
+
+def test_keep_leaves_the_newest_epochs(folder):
+    data_set(folder, 4)
+    assert run_train('-e', '4', '--keep', '2') == 0
+    names = {path.name for path in (folder / 'checkpoints').glob('checkpoint_epoch*')}
+    assert names == {'checkpoint_epoch3.pth', 'checkpoint_epoch4.pth'}
+
+
+def test_early_stop_ends_a_run_whose_dice_does_not_rise(folder, monkeypatch):
+    data_set(folder, 6)
+    scores = iter([0.5, 0.6, 0.6, 0.4, 0.9])
+    real = train.summarize
+    monkeypatch.setattr(train, 'summarize', lambda *a: real(*a) | {'dice_dataset': next(scores)})
+    assert run_train('-e', '5', '--early-stop', '2') == 0
+    assert [row['dice_dataset'] for row in rows()] == ['0.5', '0.6', '0.6', '0.4']
+    assert load_checkpoint('checkpoints/last.pth').training['since_best'] == 2
+
+
+def test_resume_auto_starts_a_run_and_then_goes_on_with_it(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '--resume', 'auto') == 0
+    assert 'resuming' not in capsys.readouterr().out
+    assert run_train('-e', '2', '--resume', 'auto') == 0
+    assert 'resuming after step' in capsys.readouterr().out
+    before = (folder / 'checkpoints/last.pth').read_bytes()
+    assert run_train('-e', '2', '--resume', 'auto') == 0
+    out = capsys.readouterr().out
+    assert 'resuming after step 4, nothing left to do' in out
+    assert 'Predict with: python predict.py -m checkpoints/best.pth' in out
+    assert (folder / 'checkpoints/last.pth').read_bytes() == before
+
+
+def test_a_resumed_run_that_diverges_names_the_file_it_began_from(folder, capsys, monkeypatch):
+    data_set(folder, 4)
+    assert run_train('-e', '1') == 0
+    nan = torch.tensor(float('nan'))
+    loss = utils.training.model.segmentation_loss
+    monkeypatch.setattr(
+        utils.training.model, 'segmentation_loss', lambda *a, **options: nan * loss(*a, **options)
+    )
+    assert train.main(['--resume', '-e', '2']) == 3
+    assert 'Last good file: checkpoints/last.pth' in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""The classic recipe's steps equal the reference; both recipes' learning rates are as said."""
+
+import os
+
+import pytest
+import torch
+from reference import fill, image, labels, load_json
+
+from train import train_step, validation_steps
+from unet import UNet
+from utils.runtime.precision import Precision
+from utils.training.optimization.guard import StepGuard
+from utils.training.optimization.recipes import RECIPES, warmup_decay
+
+
+@pytest.fixture
+def all_threads():
+    """For the one test of full width; the others run on one (conftest.py)."""
+    torch.set_num_threads(os.cpu_count())
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures('all_threads')
+@pytest.mark.parametrize('n_classes', [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
+    recipe = RECIPES['classic']
+    model = fill(UNet(3, n_classes)).double().train()
+    optimizer = recipe.optimizer(model, recipe.learning_rate)
+    precision, guard = Precision(torch.device('cpu'), amp=False), StepGuard(model)
+    for k, expected in enumerate(load_json('training_steps.json')[f'n_classes={n_classes}']):
+        images = image(f'train{k}', (2, 3, 48, 64)).double()
+        masks = labels(f'target{k}', (2, 48, 64), 2)
+        loss, norm = train_step(model, [(images, masks)], 2, optimizer, precision, guard)
+        assert loss.item() == pytest.approx(expected['loss'], abs=1e-6)
+        assert norm.item() == pytest.approx(expected['grad_norm_before_clipping'], rel=1e-4)
+
+
+def test_classic_lowers_the_rate_after_six_validations_without_progress():
+    model = UNet(1, 2, base_channels=2)
+    optimizer = RECIPES['classic'].optimizer(model, 1e-5)
+    schedule = RECIPES['classic'].schedule(optimizer, 100)
+    schedule.after_validation(0.5)
+    for _ in range(5):
+        schedule.after_validation(0.4)
+        schedule.after_step()
+        schedule.after_validation(None)  # nothing scored: nothing learned about progress
+    assert optimizer.param_groups[0]['lr'] == 1e-5
+    schedule.after_validation(0.4)
+    assert optimizer.param_groups[0]['lr'] == pytest.approx(1e-6)
+
+
+def test_fast_rises_over_a_twentieth_of_the_steps_and_falls_to_zero():
+    assert [warmup_decay(step, 40) for step in (0, 1, 2, 21, 39, 40)] == pytest.approx(
+        [0.5, 1.0, 1.0, 0.5, 1 / 38, 0.0]
+    )
+    assert warmup_decay(0, 1) == 1.0
+
+
+def test_fast_schedule_moves_the_rate_each_step():
+    optimizer = RECIPES['fast'].optimizer(UNet(1, 2, base_channels=2), 1e-3)
+    schedule = RECIPES['fast'].schedule(optimizer, 40)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        schedule.after_step()
+    assert rates[0] == pytest.approx(5e-4)
+    assert max(rates) == pytest.approx(1e-3)
+    assert optimizer.param_groups[0]['lr'] == 0
+
+
+@pytest.mark.parametrize('recipe', ['fast', 'classic'])
+def test_a_schedule_goes_on_from_its_state(recipe):
+    def make():
+        optimizer = RECIPES[recipe].optimizer(UNet(1, 2, base_channels=2), 1e-3)
+        return optimizer, RECIPES[recipe].schedule(optimizer, 20)
+
+    (whole, whole_schedule), (first, first_schedule), (second, second_schedule) = (
+        make() for _ in range(3)
+    )
+    for _ in range(14):
+        whole.step()
+        whole_schedule.after_step()
+        whole_schedule.after_validation(0.3)
+    for optimizer, schedule in ((first, first_schedule), (second, second_schedule)):
+        if optimizer is second:
+            second.load_state_dict(first.state_dict())
+            schedule.load_state_dict(first_schedule.state_dict())
+        for _ in range(7):
+            optimizer.step()
+            schedule.after_step()
+            schedule.after_validation(0.3)
+    assert second.param_groups[0]['lr'] == whole.param_groups[0]['lr'] != 1e-3
+
+
+def test_validations_are_spaced_evenly_and_end_with_the_epoch():
+    assert validation_steps(20, 5) == {4, 8, 12, 16, 20}
+    assert validation_steps(20, 1) == {20}
+    assert validation_steps(3, 5) == {1, 2, 3}
+    assert validation_steps(1, 5) == {1}

@@ -1,0 +1,1 @@
+"""Image-mask pairs to batches."""

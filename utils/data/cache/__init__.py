@@ -1,0 +1,1 @@
+"""Decoded items, kept in memory, on disk or on the device."""

@@ -1,0 +1,215 @@
+"""An evaluation as one HTML page: tables, a histogram, pictures. No script, nothing to load."""
+
+import base64
+import io
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from utils.masks.encoding import IGNORE
+from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
+
+from .metrics import RATIOS, number
+
+WIDTH = 360  # pixels of a picture on the page
+
+BINS = 20  # of the histogram
+
+MOST_CLASSES = 20  # whose confusion matrix is shown
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
+  color: #222; background: #fff }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: .5em 0 1.5em }
+th, td { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left }
+.numbers th, .numbers td { text-align: right }
+.numbers td { white-space: nowrap }
+.numbers th:first-child, .numbers td:first-child { text-align: left }
+.text td:last-child { overflow-wrap: anywhere } .text td:first-child { white-space: nowrap }
+.pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-bottom: 1.5em }
+figure { margin: 0 } img { width: 100%; height: auto } figcaption, .note { color: #555 }
+.key { display: inline-block; width: 1em; height: 1em;
+  vertical-align: -.15em; border: 1px solid #888 }
+""".strip()
+
+LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
+
+NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
+
+
+class Shown(NamedTuple):
+    """An image to show: (H, W, C), with its truth and prediction (H, W), of one size."""
+
+    title: str
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+
+
+def write_page(
+    scores: dict,
+    settings: dict[str, str],
+    titles: list[str],
+    shown: dict[str, Iterable[Shown]],
+) -> str:
+    """The page's HTML.
+
+    scores: of score_summary.summarize_all. settings: what else is to be said of the evaluation, as
+    name and value. titles: of the classes. shown: images to show under their headings.
+    """
+    heading = f'Scores of {scores["model"]}'
+    parts = [
+        f'<h1>{escape(heading)}</h1>',
+        '<h2>Scores</h2>',
+        _summary(scores),
+        _classes(scores, titles),
+        '<h2>Dice of the images</h2>',
+        histogram([row['dice'] for row in scores['ranking']]),
+        '<h2>Confusion matrix</h2>',
+        _confusion(scores['confusion'], titles),
+    ]
+    if 'threshold_sweep' in scores:
+        parts += ['<h2>Thresholds</h2>', _sweep(scores)]
+    for title, images in shown.items():
+        parts += [f'<h2>{escape(title)}</h2>', _legend(), *map(_pictures, images)]
+    parts += ['<h2>Settings</h2>', table([], [list(item) for item in settings.items()], text=True)]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f'<title>{escape(heading)}</title><style>{STYLE}</style></head>\n<body>\n'
+        + '\n'.join(parts)
+        + '\n</body></html>\n'
+    )
+
+
+def table(head: list[str], rows: list[list[object]], text: bool = False) -> str:
+    """An HTML table; floats with four digits, None as a dash. text: of words, not of numbers."""
+    lines = [''.join(f'<th>{escape(cell)}</th>' for cell in head)] if head else []
+    for row in rows:
+        cells = [escape(number(c) if c is None or isinstance(c, float) else str(c)) for c in row]
+        lines.append(''.join(f'<td>{cell}</td>' for cell in cells))
+    body = '\n'.join(f'<tr>{line}</tr>' for line in lines)
+    return f'<table class="{"text" if text else "numbers"}">\n{body}\n</table>'
+
+
+def histogram(values: list[float]) -> str:
+    """An SVG picture of how many values in [0, 1] lie in each of BINS parts up to 1.
+
+    It begins at the tenth below the lowest value: good networks differ in the last one.
+    """
+    if not values:
+        return '<p class="note">No image has a foreground to score.</p>'
+    low = min(0.9, math.floor(10 * min(values)) / 10)
+    counts, edges = np.histogram(values, bins=BINS, range=(low, 1))
+    bar, height, top = 30, 160, counts.max()
+    parts = []
+    for k, count in enumerate(counts.tolist()):
+        tall = height * count / top
+        parts.append(
+            f'<rect x="{20 + k * bar}" y="{20 + height - tall:.1f}" width="{bar - 2}" '
+            f'height="{tall:.1f}" fill="#0072b2"/>'
+        )
+        if count:
+            parts.append(
+                f'<text x="{19 + (k + 0.5) * bar}" y="{15 + height - tall:.1f}">{count}</text>'
+            )
+        if k % 2 == 0:
+            parts.append(f'<text x="{20 + k * bar}" y="{height + 36}">{edges[k]:.3g}</text>')
+    width = 40 + BINS * bar
+    parts.append(f'<text x="{20 + BINS * bar}" y="{height + 36}">1</text>')
+    label = f'Histogram of the Dice of {len(values)} images'
+    return (
+        f'<svg viewBox="0 0 {width} {height + 44}" width="{width}" height="{height + 44}" '
+        f'role="img" aria-label="{label}" font-size="12" text-anchor="middle">'
+        f'<title>{label}</title>{"".join(parts)}</svg>'
+    )
+
+
+def picture(image: Image.Image, caption: str, text: str) -> str:
+    """An image within the page, with its caption, and the text that stands in for it."""
+    file = io.BytesIO()
+    image.save(file, 'PNG')
+    data = base64.b64encode(file.getvalue()).decode('ascii')
+    return (
+        f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{data}">'
+        f'<figcaption>{escape(caption)}</figcaption></figure>'
+    )
+
+
+def _legend() -> str:
+    keys = ' '.join(
+        f'<span class="key" style="background: rgb{colour}"></span> {escape(name)}'
+        for name, colour in LEGEND.items()
+    )
+    return f'<p class="note">Errors: {keys}</p>'
+
+
+def _pictures(shown: Shown) -> str:
+    title, image, truth, predicted = shown
+    size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
+    base = displayable(image, image).resize(size)
+    # Ignored pixels are no class to be tinted.
+    masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}
+    tinted = {
+        name: overlay(base, _to_size(mask.astype(np.uint8), size)) for name, mask in masks.items()
+    }
+    # The mean of each box of pixels: the nearest one would lose what is thin.
+    errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
+    images = {'image': base} | tinted | {'errors': errors}
+    figures = '\n'.join(picture(drawn, name, f'{title}: {name}') for name, drawn in images.items())
+    return f'<h3>{escape(title)}</h3>\n<div class="pictures">\n{figures}\n</div>'
+
+
+def _to_size(indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))
+
+
+def _summary(scores: dict) -> str:
+    interval = scores['dice_interval']
+    rows = [
+        ['Dice, all pixels together', scores['dice_dataset'], ''],
+        ['Dice, mean over the images', scores['dice_per_image'],
+         f'95 % interval {interval[0]:.4f} to {interval[1]:.4f}' if interval else ''],
+        ['boundary F-score, mean over the images', scores['boundary_f_per_image'],
+         f'within {scores["boundary_tolerance"]} pixels'],
+    ]  # fmt: skip
+    if 'ceiling' in scores:
+        why = f'what scale {scores["scale"]:g} allows: the truth scaled down and up again'
+        rows.append(['ceiling, all pixels together', scores['ceiling']['dice_dataset'], why])
+        rows.append(['ceiling, mean over the images', scores['ceiling']['dice_per_image'], why])
+    return table(['figure', 'value', ''], rows, text=True)
+
+
+def _classes(scores: dict, titles: list[str]) -> str:
+    names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
+    names.append('boundary_f_per_image')
+    head = [' '.join(NAMES.get(word, word) for word in name.split('_')) for name in names]
+    rows = [
+        [title, f'{100 * (row["share"] or 0):.3g} %', *(row[name] for name in names)]
+        for title, row in zip(titles, scores['classes'], strict=True)
+    ]
+    return table(['class', 'share', *head], rows)
+
+
+def _confusion(confusion: list[list[int]], titles: list[str]) -> str:
+    if len(titles) > MOST_CLASSES:
+        return f'<p class="note">Of {len(titles)} classes: see the file of --json.</p>'
+    rows = [
+        [title, *(f'{n:,} ({n / max(1, sum(row)):.1%})' for n in row)]
+        for title, row in zip(titles, confusion, strict=True)
+    ]
+    note = '<p class="note">Pixels, and their part of the true class.</p>'
+    return note + table(['truth \\ prediction', *titles], rows)
+
+
+def _sweep(scores: dict) -> str:
+    rows = [
+        [f'{row["threshold"]:.2f}', row['dice_dataset'], row['dice_per_image'],
+         'best' if row['threshold'] == scores['best_threshold'] else '']
+        for row in scores['threshold_sweep']
+    ]  # fmt: skip
+    return table(['threshold', 'Dice, all pixels', 'Dice, mean over the images', ''], rows)

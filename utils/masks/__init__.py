@@ -1,0 +1,1 @@
+"""Mask files to class indices and back."""

@@ -1,0 +1,1 @@
+"""What every program stands on: errors, files, devices, processes. Imports no other room."""

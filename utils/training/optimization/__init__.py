@@ -1,0 +1,1 @@
+"""What changes the weights: recipes, optimizer, loss, BatchNorm statistics, guard."""

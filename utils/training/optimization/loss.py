@@ -1,0 +1,126 @@
+"""Dice and the training loss, for both kinds of network.
+
+Axis letters: B batch, C channels, H and W pixels, K classes. A network is
+
+- binary, K = 1: logits (B, 1, H, W), the foreground's logit; classes 0 (background) and 1;
+- multiclass, K >= 2: logits (B, K, H, W), one a class.
+
+Masks are (B, H, W) class indices of any integer type; pixels of value IGNORE count for nothing.
+The Dice functions give the numbers of the best-known PyTorch U-Net, because published scores and
+checkpoints depend on them; scores from exact counts are in metrics.py.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from utils.evaluation.dice import EPSILON, dice_loss
+from utils.masks.encoding import IGNORE
+from utils.runtime.errors import UserError
+
+
+def segmentation_loss(
+    logits: Tensor,
+    masks: Tensor,
+    class_weights: Tensor | None = None,
+    per_class: bool = False,
+    border: Tensor | None = None,
+    dice: bool = True,
+) -> Tensor:
+    """Cross entropy + Dice loss, a scalar, in float32 or wider whatever the logits' type.
+
+    logits: (B, K, H, W) float; masks: (B, H, W) class indices or IGNORE. Each term is the mean
+    over the pixels that count. Autocast is off inside: the sums over a picture's pixels pass
+    the 65,504 that half precision can hold.
+    class_weights: (K,) float, two for K = 1, on the logits' device: how much a pixel of each
+        class counts in the cross entropy, which is then the weighted mean.
+    per_class: average the Dice loss over the classes that the masks hold, the background among
+        them, so that a small class counts as much as a large one; else, as in the original,
+        K = 1 has the foreground's alone, and for more all classes share one ratio.
+    border: (B, H, W) float, added to the class weights as in weight_map. The cross entropy is then
+        the weighted sum over the number of pixels, not over that of weights: an image of many
+        borders counts more, as in the paper's energy.
+    dice: whether the Dice loss is added.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        counts = masks != IGNORE
+        labels = torch.where(counts, masks, 0).long()
+        terms = _binary_terms if logits.shape[1] == 1 else _multiclass_terms
+        entropy, dice_term = terms(logits, labels, counts, per_class)
+        weights = counts if class_weights is None else class_weights[labels] * counts
+        # A sum over a 0/1 map costs no synchronisation, unlike indexing with it.
+        total = weights.sum().clamp(min=1e-6)
+        if border is not None:
+            weights, total = weights + border * counts, counts.sum().clamp(min=1)
+        loss = (entropy * weights).sum() / total
+        return loss + dice_term if dice else loss
+
+
+def per_class_dice_loss(probabilities: Tensor, onehot: Tensor) -> Tensor:
+    """1 - the mean over classes of the batch's Dice, of classes that `onehot` holds only.
+
+    probabilities, onehot: (B, K, H, W) float in [0, 1], zero in pixels that do not count.
+    """
+    axes = (0, 2, 3)
+    truth = onehot.sum(dim=axes)
+    sizes = probabilities.sum(dim=axes) + truth
+    dice = 2 * (probabilities * onehot).sum(dim=axes) / sizes.clamp(min=EPSILON)  # (K,)
+    present = truth > 0
+    return 1 - (dice * present).sum() / present.sum().clamp(min=1)
+
+
+def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
+    """A weight for each class from --loss-weights: 'auto', 'W,W,…' or None.
+
+    shares: the part of all pixels that each class has, in [0, 1]. 'auto' is one over the square
+    root of the share, scaled so that the mean over all pixels is 1: a class of 1 % counts ten
+    times as much a pixel as it would beside one of 100 %, and still less in all. Raises UserError
+    for anything else.
+    """
+    if option is None:
+        return None
+    if option == 'auto':
+        roots = [share**0.5 for share in shares]
+        return [1 / (root * sum(roots)) if root else 0.0 for root in roots]
+    try:
+        weights = [float(word) for word in option.split(',')]
+    except ValueError:
+        weights = []
+    if len(weights) != len(shares) or not all(0 <= w < float('inf') for w in weights):
+        raise UserError(
+            f'--loss-weights {option}: expected auto, or {len(shares)} numbers of at least 0, one '
+            f'for each class, as in {",".join(["1"] * len(shares))}'
+        )
+    if not any(weights):
+        raise UserError(f'--loss-weights {option}: at least one must be over 0')
+    return weights
+
+
+def _binary_terms(
+    logits: Tensor, labels: Tensor, counts: Tensor, per_class: bool
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy (B, H, W) and Dice loss of foreground logits (B, 1, H, W)."""
+    logits, foreground = logits.squeeze(1), labels.to(logits.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits, foreground, reduction='none')
+    probability = logits.sigmoid()
+    if not per_class:
+        return entropy, dice_loss(probability * counts, foreground)
+    probabilities = torch.stack([1 - probability, probability], dim=1)
+    onehot = torch.stack([1 - foreground, foreground], dim=1)
+    counts = counts.unsqueeze(1)  # (B, 1, H, W)
+    return entropy, per_class_dice_loss(probabilities * counts, onehot * counts)
+
+
+def _multiclass_terms(
+    logits: Tensor, labels: Tensor, counts: Tensor, per_class: bool
+) -> tuple[Tensor, Tensor]:
+    """Cross entropy (B, H, W) and Dice loss of class logits (B, K, H, W)."""
+    entropy = F.cross_entropy(logits, labels, reduction='none')
+    onehot = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+    counts = counts.unsqueeze(1)  # (B, 1, H, W)
+    probabilities, onehot = logits.softmax(dim=1) * counts, onehot * counts
+    if per_class:
+        return entropy, per_class_dice_loss(probabilities, onehot)
+    return entropy, dice_loss(probabilities, onehot, multiclass=True)

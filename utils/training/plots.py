@@ -1,0 +1,67 @@
+"""curves.png: how loss, Dice and learning rate went, from the rows of metrics.csv.
+
+samples.png: what the network makes of a few images, for a person to look at.
+"""
+
+import csv
+from pathlib import Path
+
+from PIL import Image
+
+from unet import UNet
+from utils.inference.predictor import Predictor
+from utils.masks.visualize import sample_sheet
+from utils.runtime.files import whole_file
+from utils.runtime.precision import Precision
+
+from .data import TrainingData
+
+PANELS = {
+    'training loss': {'loss': ('loss', 'tab:red')},
+    'validation Dice': {
+        'all pixels': ('dice_dataset', 'tab:blue'),
+        'mean of the images': ('dice_per_image', 'tab:cyan'),
+    },
+    'learning rate': {'learning rate': ('learning_rate', 'tab:green')},
+}
+
+
+def draw_curves(metrics: Path, picture: Path) -> None:
+    """Draw metrics.csv into a PNG file, a panel for each kind of figure over the steps.
+
+    Empty cells, where there was nothing to score, are left out of the line.
+    """
+    from matplotlib.figure import Figure  # here: over a second to import
+
+    with metrics.open(newline='', encoding='utf-8') as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure((8, 8), layout='constrained')
+    axes = figure.subplots(len(PANELS), sharex=True)
+    for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
+        for label, (column, colour) in lines.items():
+            points = [(int(row['step']), float(row[column])) for row in rows if row[column]]
+            # Dots as well: a run's first validation alone is no line.
+            axis.plot(
+                [x for x, _ in points], [y for _, y in points], '.-', color=colour, label=label
+            )
+        axis.set_title(title, loc='left', fontsize='medium')
+        axis.grid(alpha=0.3)
+    axes[1].legend(loc='lower right')
+    axes[-1].set_xlabel('step')
+    with whole_file(picture) as part:
+        figure.savefig(part, format='png', dpi=100)
+
+
+def write_samples(path: Path, model: UNet, data: TrainingData, precision: Precision) -> Image.Image:
+    """Predict the data's samples and write a sheet of them; the model is left in training mode."""
+    predictor = Predictor(model, 1.0, data.dataset.masks, precision)
+    rows = []
+    for item in data.samples():
+        pixels = item['image'].permute(1, 2, 0).numpy()
+        predicted = predictor.predict_image(pixels)
+        rows.append((item['image'].numpy(), item['mask'].numpy(), predicted))
+    model.train()
+    sheet = sample_sheet(rows)
+    with whole_file(path) as part:
+        sheet.save(part)
+    return sheet

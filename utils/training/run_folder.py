@@ -1,0 +1,74 @@
+"""The folder that a training run writes into: opened, cleared of an earlier run, kept small."""
+
+import argparse
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from utils.runtime.distributed import is_main_process
+from utils.runtime.errors import Problem, UserError
+from utils.runtime.files import remove_parts, whole_file
+
+from .tracking import SilentTracker, Tracker
+
+
+def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
+    """The run's folder, cleared of an earlier run unless resumed, and what logs into it."""
+    if not is_main_process():
+        return SilentTracker()
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
+    args.output.mkdir(parents=True, exist_ok=True)
+    remove_parts(args.output)
+    aside = None if state else set_aside_earlier_run(args.output)
+    if aside:
+        print(f'note: the files of an earlier run are now in {aside}')
+    settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
+    step, run_id = (state['step'], state['wandb']) if state else (None, None)
+    return Tracker(args.output, settings, args.wandb, step, run_id)
+
+
+def _commit() -> str | None:
+    """The git commit of this checkout, None where git or the repository is missing."""
+    try:
+        return subprocess.run(
+            ['git', 'rev-parse', 'HEAD'],
+            capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def set_aside_earlier_run(output: Path) -> Path | None:
+    """Move what an earlier run left in `output` into output/earlier-DATE; nothing is overwritten.
+
+    Returns the new folder, or None where there was nothing.
+    """
+    names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb left_out.txt'
+    files = [output / name for name in names.split() if (output / name).exists()]
+    files += sorted(output.glob('checkpoint_epoch*.pth'))
+    if not files:
+        return None
+    folder = output / f'earlier-{datetime.now():%Y%m%d-%H%M%S-%f}'
+    folder.mkdir()
+    for file in files:
+        file.rename(folder / file.name)
+    return folder
+
+
+def write_left_out(problems: list[Problem], path: Path) -> None:
+    """Record what --skip-bad left out, a line a problem; no file where that is nothing."""
+    if problems:
+        with whole_file(path) as part:
+            part.write_text('\n'.join(p.text for p in problems) + '\n', encoding='utf-8')
+
+
+def keep_newest(output: Path, epoch: int, count: int) -> None:
+    """Remove checkpoint_epoch{N}.pth of all but the `count` epochs up to `epoch`."""
+    for path in output.glob('checkpoint_epoch*.pth'):
+        number = path.stem.removeprefix('checkpoint_epoch')
+        if number.isdigit() and int(number) <= epoch - count:
+            path.unlink()
