@@ -42,8 +42,8 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line, checked, size as (width, height), or the end."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description='Render cars in a studio, or cells, and their masks.'
     )
@@ -63,7 +63,12 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add('--seed', type=int, default=0, help='other seeds give other cars (default: 0)')
     add('--workers', type=int, default=cores, metavar='N', help='processes (default: the cores)')
-    args = parser.parse_args(argv)
+    return parser
+
+
+def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line, checked, size as (width, height), or the end."""
+    args = make_parser().parse_args(argv)
     args.size = args.size or ((256, 256) if args.kind == 'cells' else (1918, 1280))
     if args.kind == 'cells' and args.classes != 2:
         fail(f'--classes {args.classes}: cells have 2; leave it out')
