@@ -49,20 +49,49 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.error = lambda text: fail(f'{text}; see --help')
     add, cores = parser.add_argument, os.cpu_count() or 1
-    add('--kind', choices=['cars', 'cells'], default='cars', help='of pictures (default: cars)')
-    add('--images', type=Path, default=Path('data/imgs'), metavar='DIR', help='default: data/imgs')
-    add('--masks', type=Path, default=Path('data/masks'), metavar='DIR', help='default: data/masks')
-    add('--count', type=int, default=96, metavar='N', help='pictures, 16 a car (default: 96)')
-    add('--size', type=parse_size, metavar='WxH', help='default: 1918x1280, cells 256x256')
+    add('--kind', choices=['cars', 'cells'], default='cars', help='what to render (default: cars)')
+    add(
+        '--images',
+        type=Path,
+        default=Path('data/imgs'),
+        metavar='DIR',
+        help='folder to write the images into (default: data/imgs)',
+    )
+    add(
+        '--masks',
+        type=Path,
+        default=Path('data/masks'),
+        metavar='DIR',
+        help='folder to write their masks into (default: data/masks)',
+    )
+    add(
+        '--count',
+        type=int,
+        default=96,
+        metavar='N',
+        help='number of images, 16 per car (default: 96)',
+    )
+    add(
+        '--size',
+        type=parse_size,
+        metavar='WxH',
+        help='width and height in pixels (default: 1918x1280, cells 256x256)',
+    )
     add(
         '--classes',
         type=int,
         choices=[2, 4],
         default=2,
-        help='what masks tell apart: studio and car, or studio, body, windows, wheels (default: 2)',
+        help='classes of the cars: studio and car, or studio, body, windows, wheels (default: 2)',
     )
     add('--seed', type=int, default=0, help='other seeds give other cars (default: 0)')
-    add('--workers', type=int, default=cores, metavar='N', help='processes (default: the cores)')
+    add(
+        '--workers',
+        type=int,
+        default=cores,
+        metavar='N',
+        help='number of processes (default: one per core)',
+    )
     return parser
 
 
