@@ -21,7 +21,7 @@ PROGRAMS = ('train', 'predict', 'evaluate', 'scripts.make_demo_data')  # modules
 HEAD = """# Options
 
 All options of the programs, one table for each group of `-h`. This file is generated: change the
-help text in the program, then run `python scripts/write_options.py`.
+help text in the program, then run `python scripts/write_options.py`. Other scripts have `-h`.
 """
 DEFAULT = re.compile(r'\s*\(default: ((?:[^()]|\([^()]*\))*)\)|^default: (.*)')
 
