@@ -26,8 +26,8 @@ from utils.runtime.errors import UserError
 
 
 # fmt: off
-def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Score a trained U-Net on images and masks')
     add_data_options(parser.add_argument_group('Data'))
     add = parser.add_argument_group('Model').add_argument
@@ -57,8 +57,13 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--json', type=Path, metavar='FILE', help='write all scores')
     add('--csv', type=Path, metavar='FILE', help='write counts and scores of each image and class')
     add_debug_option(parser)
-    return parser.parse_args(argv)
+    return parser
 # fmt: on
+
+
+def get_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    return make_parser().parse_args(argv)
 
 
 if __name__ == '__main__':

@@ -23,8 +23,8 @@ FEW = 3  # pictures that need no progress bar
 
 
 # fmt: off
-def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Predict masks from input images')
     add_input_options(parser.add_argument_group('Data'))
     group = parser.add_argument_group('Model')
@@ -46,8 +46,13 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--viz', '-v', action='store_true', help='show the images as they are processed')
     add('--no-save', '-n', action='store_true', help='do not save the masks')
     add_debug_option(parser)
-    return parser.parse_args(argv)
+    return parser
 # fmt: on
+
+
+def get_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    return make_parser().parse_args(argv)
 
 
 if __name__ == '__main__':

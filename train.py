@@ -33,8 +33,8 @@ from utils.training.options import (
 
 
 # fmt: off
-def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> argparse.Namespace:
-    """The command line; `defaults` are a resumed run's, which the command line may override."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Train the UNet on images and target masks')
     group = parser.add_argument_group('Data')
     add = group.add_argument
@@ -67,6 +67,13 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
         help='log to Weights & Biases (default: auto, online where you are logged in)')
     add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
     add_debug_option(parser)
+    return parser
+# fmt: on
+
+
+def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> argparse.Namespace:
+    """The command line; `defaults` are a resumed run's, which the command line may override."""
+    parser = make_parser()
     parser.set_defaults(**(defaults or {}))
     args = parser.parse_args(argv)
     if args.json and not args.check:
@@ -74,7 +81,6 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     if defaults is None:  # a resumed run's settings have been through this
         settle_split(parser, args)
     return args
-# fmt: on
 
 
 if __name__ == '__main__':

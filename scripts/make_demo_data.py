@@ -42,28 +42,62 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
-def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line, checked, size as (width, height), or the end."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         description='Render cars in a studio, or cells, and their masks.'
     )
     parser.error = lambda text: fail(f'{text}; see --help')
     add, cores = parser.add_argument, os.cpu_count() or 1
-    add('--kind', choices=['cars', 'cells'], default='cars', help='of pictures (default: cars)')
-    add('--images', type=Path, default=Path('data/imgs'), metavar='DIR', help='default: data/imgs')
-    add('--masks', type=Path, default=Path('data/masks'), metavar='DIR', help='default: data/masks')
-    add('--count', type=int, default=96, metavar='N', help='pictures, 16 a car (default: 96)')
-    add('--size', type=parse_size, metavar='WxH', help='default: 1918x1280, cells 256x256')
+    add('--kind', choices=['cars', 'cells'], default='cars', help='what to render (default: cars)')
+    add(
+        '--images',
+        type=Path,
+        default=Path('data/imgs'),
+        metavar='DIR',
+        help='folder to write the images into (default: data/imgs)',
+    )
+    add(
+        '--masks',
+        type=Path,
+        default=Path('data/masks'),
+        metavar='DIR',
+        help='folder to write their masks into (default: data/masks)',
+    )
+    add(
+        '--count',
+        type=int,
+        default=96,
+        metavar='N',
+        help='number of images, 16 per car (default: 96)',
+    )
+    add(
+        '--size',
+        type=parse_size,
+        metavar='WxH',
+        help='width and height in pixels (default: 1918x1280, cells 256x256)',
+    )
     add(
         '--classes',
         type=int,
         choices=[2, 4],
         default=2,
-        help='what masks tell apart: studio and car, or studio, body, windows, wheels (default: 2)',
+        help='classes of the cars: studio and car, or studio, body, windows, wheels (default: 2)',
     )
     add('--seed', type=int, default=0, help='other seeds give other cars (default: 0)')
-    add('--workers', type=int, default=cores, metavar='N', help='processes (default: the cores)')
-    args = parser.parse_args(argv)
+    add(
+        '--workers',
+        type=int,
+        default=cores,
+        metavar='N',
+        help='number of processes (default: one per core)',
+    )
+    return parser
+
+
+def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line, checked, size as (width, height), or the end."""
+    args = make_parser().parse_args(argv)
     args.size = args.size or ((256, 256) if args.kind == 'cells' else (1918, 1280))
     if args.kind == 'cells' and args.classes != 2:
         fail(f'--classes {args.classes}: cells have 2; leave it out')
