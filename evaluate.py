@@ -89,13 +89,11 @@ from utils.runtime.devices import default_workers
 from utils.runtime.distributed import (
     is_main_process,
     local_main_process_first,
-    process_group,
     shard,
 )
 from utils.runtime.files import append_csv, whole_file
 
 
-@process_group()
 def score(args: argparse.Namespace) -> None:
     """Evaluate as the command line says, each process its share; the main one reports on all."""
     check_outputs(args.json, args.csv, folder=args.report)

@@ -91,14 +91,12 @@ from utils.runtime.distributed import (
     gather_shards,
     is_main_process,
     local_main_process_first,
-    process_group,
     rank,
     shard,
     world_size,
 )
 
 
-@process_group()
 def predict(args: argparse.Namespace) -> int:
     """Predict as the command line says; all names are checked before the model is loaded.
 

@@ -98,7 +98,6 @@ from utils.runtime.devices import make_deterministic
 from utils.runtime.distributed import (
     OutOfMemoryOnAnyRank,
     out_of_memory_on_all_ranks,
-    process_group,
     world_size,
 )
 from utils.runtime.precision import Precision
@@ -113,7 +112,6 @@ from utils.training.run import Run
 SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 
 
-@process_group()
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     """Train, or check the data, as the command line says; returns the exit code."""
     if args.check:

@@ -109,9 +109,15 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
 
 
 def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
-    """Run `work(args)` and return the exit code: its own (None is 0), or a UserError's, 2."""
+    """Run `work(args)` in the process group of torchrun, if there is one; return the exit code.
+
+    That is the one `work` returns (None is 0), or a UserError's, 2.
+    """
+    from .distributed import process_group  # late: it imports torch
+
     try:
-        return work(args) or 0
+        with process_group():
+            return work(args) or 0
     except KeyboardInterrupt:
         if args.debug:
             raise
