@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.skipif(os.name == 'nt', reason='the stand-ins are shell scripts')
+
 # Runs code in the real interpreter under another version; venv and the tools are imitated.
 STAND_IN = r"""#!/bin/sh
 case "$1 ${{2:-}}" in
