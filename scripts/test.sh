@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change is done: lint, format, tests.
+# Everything that must hold before a change is done: lint, format, import contracts, types, tests.
 #
-#     bash scripts/test.sh            the quick suite, under 90 seconds on two cores
-#     bash scripts/test.sh --slow     the slow tests too; more arguments go to pytest
+#     bash scripts/test.sh                    the quick suite, in one process a core
+#     bash scripts/test.sh --slow             the slow tests too; more arguments go to pytest
+#     bash scripts/test.sh -n 0 --pdb         one process
+#     PYTHON=python3.13 bash scripts/test.sh  another version of Python
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
@@ -13,6 +15,17 @@ if [ "${1:-}" = --slow ]; then
   marks='slow or not slow'
   shift
 fi
+"$python" - <<'PYTHON'
+import os
+import platform
+from importlib.metadata import version
+
+packages = ', '.join(f'{name} {version(name)}' for name in ('torch', 'numpy', 'pillow'))
+machine = f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores'
+print(f'Python {platform.python_version()}, {packages}; {machine}')
+PYTHON
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-"$python" -m pytest -m "$marks" "$@"
+"${python%/*}/lint-imports" --no-logo
+"$python" -m mypy
+"$python" -m pytest -n auto -m "$marks" "$@"

@@ -1,7 +1,6 @@
 """Checkpoints describe themselves, appear whole or not at all, and the flat form is read too."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -114,6 +113,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file_alone(tmp_path):
     model = UNet(1, 2, base_channels=2)
     save_checkpoint(make(model), tmp_path / 'a.pth')
     before = (tmp_path / 'a.pth').read_bytes()
+    resource = pytest.importorskip('resource')  # not on Windows
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # as if the disk ended there
     try:

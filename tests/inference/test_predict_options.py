@@ -1,7 +1,6 @@
 """predict.py's tiles, averages, largest pieces, runs and probabilities."""
 
 import csv
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -255,6 +254,7 @@ def test_pictures_over_the_limit_want_tiles(folder, monkeypatch, capsys):
 @pytest.mark.slow
 def test_a_large_picture_takes_little_more_than_its_decoding(folder):
     """256 MB in Pillow, 192 MB as an array; the whole picture's maps would take 2.9 GB."""
+    resource = pytest.importorskip('resource')  # not on Windows
     save('four.pth', UNet(3, 2, base_channels=4), mask_values=[0, 1])
     Image.new('RGB', (8_000, 8_000), (90, 120, 200)).save('huge.png', compress_level=1)
     command = [sys.executable, ROOT / 'predict.py', '-m', 'four.pth', '-i', 'huge.png', '-o',

@@ -2,16 +2,17 @@
 
 import contextlib
 import os
-import pty
 import shutil
 import subprocess
 import sys
-import termios
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
+
+pty = pytest.importorskip('pty')  # not on Windows
+termios = pytest.importorskip('termios')
 
 SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 STEMS = [f'{number:012x}_0{number}' for number in range(1, 4)]
