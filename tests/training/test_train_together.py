@@ -99,7 +99,7 @@ def test_a_signal_to_one_process_stops_all_and_the_resumed_run_is_the_unbroken_o
     assert load_checkpoint('broken/last.pth').training['step'] == 2
     assert train.main(['--resume', 'broken/last.pth']) == 2
     assert (
-        'the run to resume was had 2 processes, now there are 1. Continue with "torchrun --nproc'
+        'the run to resume had 2 processes, now there are 1. Continue with "torchrun --nproc'
         in (capsys.readouterr().err)
     )
     resume = ['--resume', 'broken/last.pth']
