@@ -23,13 +23,8 @@ from utils.runtime.cli import add_data_options, add_debug_option, number_in, run
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from unet import UNet
-    from utils.data.cache.stores import StoredItems
-    from utils.data.dataset import SegmentationDataset
     from utils.data.pairing import Pair
-    from utils.runtime.precision import Precision
 
 Variants = tuple[dict[str, Callable[[], object]], dict[str, int]]  # by name: work, images in it
 
@@ -84,9 +79,13 @@ def compare(
             if run:  # the first is the warm-up
                 times[name].append((clock() - started) / images[name] * 1e3)
     for name, taken in times.items():
-        low, high = min(taken), max(taken)
-        print(f'{name:44}{low:9.1f}{statistics.median(taken):9.1f}{high:9.1f}')
+        print_row(name, taken)
     return times
+
+
+def print_row(name: str, values: list[float]) -> None:
+    """Print the minimum, median and maximum of the values."""
+    print(f'{name:44}{min(values):9.1f}{statistics.median(values):9.1f}{max(values):9.1f}')
 
 
 def print_ratios(times: dict[str, list[float]], base: str, start: str = 'pair to batch') -> None:
@@ -94,60 +93,49 @@ def print_ratios(times: dict[str, list[float]], base: str, start: str = 'pair to
     print(f'\n{"times the rate of " + base:44}{"min":>9}{"median":>9}{"max":>9}')
     for name in times:
         if name != base and name.startswith(start):
-            ratios = [a / b for a, b in zip(times[base], times[name], strict=True)]
-            low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-            print(f'{name:44}{low:9.1f}{middle:9.1f}{high:9.1f}')
+            print_row(name, [a / b for a, b in zip(times[base], times[name], strict=True)])
 
 
 def network_variants(args: argparse.Namespace, device: 'torch.device', training: bool) -> Variants:
     """Return a step or a prediction for each batch size and precision."""
     import torch
 
-    from unet import UNet
-    from utils.runtime.precision import Precision
-
-    width, height = args.size
-    variants, images = {}, {}
-    for batch in args.batch_size:
-        for name in ('fp32', 'bf16'):
-            model = UNet(3, 2, base_channels=args.base_channels).to(device)
-            model = model.to(memory_format=torch.channels_last).train(training)
-            precision = Precision(device, amp=True, name=name)
-            pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
-            pictures = pictures.to(device, memory_format=torch.channels_last)
-            masks = torch.randint(0, 2, (batch, height, width), device=device)
-            title = f'{"step" if training else "predict"} {width}x{height} batch {batch} {name}'
-            variants[title] = _network_call(model, (pictures, masks), precision, training)
-            images[title] = batch
-    return variants, images
-
-
-def _network_call(
-    model: 'UNet', batch: 'tuple[Tensor, Tensor]', precision: 'Precision', training: bool
-) -> Callable[[], object]:
-    import torch
-
     from train import train_step
+    from unet import UNet
     from utils.images.resizing import to_unit_range
+    from utils.runtime.precision import Precision
     from utils.training.optimization.guard import StepGuard
     from utils.training.optimization.recipes import RECIPES
 
-    pictures, masks = batch
-    optimizer, guard = RECIPES['fast'].optimizer(model, 1e-4), StepGuard(model)
+    width, height = args.size
 
-    def step() -> float:
-        """Take one training step; reading the loss waits for the device."""
-        images = to_unit_range(pictures)
-        loss, _ = train_step(model, [(images, masks)], len(images), optimizer, precision, guard)
-        return loss.item()
+    def make_call(batch: int, name: str) -> Callable[[], object]:
+        model = UNet(3, 2, base_channels=args.base_channels).to(device)
+        model = model.to(memory_format=torch.channels_last).train(training)
+        precision = Precision(device, amp=True, name=name)
+        pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+        pictures = pictures.to(device, memory_format=torch.channels_last)
+        masks = torch.randint(0, 2, (batch, height, width), device=device)
+        optimizer, guard = RECIPES['fast'].optimizer(model, 1e-4), StepGuard(model)
 
-    @torch.inference_mode()
-    def predict() -> float:
-        """Do one forward pass; reading the sum waits for the device."""
-        with precision.autocast():
-            return model(to_unit_range(pictures)).sum().item()
+        def step() -> float:
+            images = to_unit_range(pictures)
+            loss, _ = train_step(model, [(images, masks)], batch, optimizer, precision, guard)
+            return loss.item()  # waits for the device
 
-    return step if training else predict
+        @torch.inference_mode()
+        def predict() -> float:
+            with precision.autocast():
+                return model(to_unit_range(pictures)).sum().item()  # waits for the device
+
+        return step if training else predict
+
+    variants, images = {}, {}
+    for batch in args.batch_size:
+        for name in ('fp32', 'bf16'):
+            title = f'{"step" if training else "predict"} {width}x{height} batch {batch} {name}'
+            variants[title], images[title] = make_call(batch, name), batch
+    return variants, images
 
 
 def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
@@ -156,7 +144,10 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
     Each reads one pair at a time in this thread. folder: an empty one, for items that are kept on
     the disk and for the names that the original searches.
     """
+    import torch
+
     from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
+    from utils.data.dataloader import pad_batch, to_device
     from utils.data.dataset import SegmentationDataset
     from utils.images.resizing import load_image
     from utils.masks.encoding import load_mask
@@ -168,6 +159,11 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
     size, values, scale = record_ends(dataset)[-1], dataset.mask_values, args.scale
     memory = StoredItems(dataset, MemoryStore(size, shared=False))
     disk = StoredItems(dataset, FileStore(folder / 'a.items', size))
+
+    def make_batches(items: SegmentationDataset | StoredItems) -> None:
+        for position in range(len(items)):
+            to_device(pad_batch([items[position]]), torch.device('cpu'))
+
     variants: dict[str, Callable[[], object]] = {
         ORIGINAL: lambda: [original_batch(p, names, values, scale) for p in pairs],
         'pair to batch, first epoch': lambda: make_batches(dataset),
@@ -177,16 +173,6 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
         f'mask to scale {scale:g}': lambda: [load_mask(p.mask, values, scale) for p in pairs],
     }
     return variants, dict.fromkeys(variants, len(pairs))
-
-
-def make_batches(items: 'SegmentationDataset | StoredItems') -> None:
-    """Make a batch of each item as training does, up to the floats that the network takes."""
-    import torch
-
-    from utils.data.dataloader import pad_batch, to_device
-
-    for position in range(len(items)):
-        to_device(pad_batch([items[position]]), torch.device('cpu'))
 
 
 def fill_like_carvana(folder: Path, pairs: 'list[Pair]') -> Path:

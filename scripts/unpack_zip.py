@@ -82,25 +82,18 @@ def count_pairs(imgs: Path, masks: Path) -> int:
 def main() -> int:
     """Run one of the three commands and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest='command', required=True)
-    for name, arguments in {
-        'check': ['zip'],
-        'unpack': ['zip', 'folder'],
-        'pairs': ['imgs', 'masks'],
-    }.items():
-        command = commands.add_parser(name)
-        for argument in arguments:
-            command.add_argument(argument, type=Path)
+    parser.add_argument('command', choices=['check', 'unpack', 'pairs'])
+    parser.add_argument('paths', type=Path, nargs='+', help='ZIP, ZIP FOLDER, or IMAGES MASKS')
     args = parser.parse_args()
     try:
         if args.command == 'check':
-            reason = find_damage(args.zip)
+            reason = find_damage(*args.paths)
             print(reason or 'intact')
             return 1 if reason else 0
         if args.command == 'unpack':
-            print(unpack(args.zip, args.folder))
+            print(unpack(*args.paths))
         else:
-            print(count_pairs(args.imgs, args.masks))
+            print(count_pairs(*args.paths))
     except (OSError, ValueError, RuntimeError, *DAMAGED) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

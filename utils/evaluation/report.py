@@ -9,19 +9,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from utils.inference.checkpoint import load_checkpoint
 from utils.inference.logits import class_indices
-from utils.masks.encoding import IGNORE
+from utils.masks.encoding import IGNORE, resize_mask
 from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
 from utils.runtime.files import whole_file
 
 from .metrics import RATIOS, number
-from .scoring import resize_probabilities, scored_items
+from .scoring import ScoredItems, resize_probabilities
 
 if TYPE_CHECKING:
     from utils.data.dataset import SegmentationDataset
@@ -52,19 +52,10 @@ LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
 NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 
 
-class Example(NamedTuple):
-    """An image (H, W, C) to show, with its truth and its prediction (H, W) of the same size."""
-
-    title: str
-    image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
-
-
 def write_report(
     folder: Path,
     scores: dict,
-    settings: dict[str, object],
+    settings: dict,
     predictor: 'Predictor',
     dataset: 'SegmentationDataset',
     conditions: 'Conditions',
@@ -75,16 +66,15 @@ def write_report(
     scores: of summary.summarize_evaluation. settings: to show besides the conditions and the
     checkpoint's own. The `worst` worst images and the median ones are predicted again, to be shown.
     """
-    items = scored_items(dataset, conditions.at_scale)
+    items = ScoredItems(dataset, conditions.at_scale)
 
-    def example(row: dict) -> Example:
+    def example(row: dict) -> str:
         item = items[dataset.ids.index(row['image'])]
-        truth = item.get('full', item['mask'])
-        probabilities = predictor.predict_fitting(item['image'][None])
-        full = resize_probabilities(probabilities, truth.shape)
-        predicted = class_indices(full, conditions.threshold)[0].cpu().numpy()
+        image, truth = item['image'], item['full']
+        probabilities = resize_probabilities(predictor.predict_fitting(image[None]), truth.shape)
+        predicted = class_indices(probabilities, conditions.threshold)[0].cpu()
         title = f'{row["image"]}: Dice {row["dice"]:.4f}'
-        return Example(title, item['image'].permute(1, 2, 0).numpy(), truth.numpy(), predicted)
+        return _pictures(title, image.permute(1, 2, 0).numpy(), truth.numpy(), predicted.numpy())
 
     ranking = scores['ranking']
     middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
@@ -101,12 +91,9 @@ def write_report(
 
 
 def report_html(
-    scores: dict,
-    settings: dict[str, object],
-    titles: list[str],
-    examples: Mapping[str, Iterable[Example]],
+    scores: dict, settings: dict, titles: list[str], examples: Mapping[str, Iterable[str]]
 ) -> str:
-    """Return the page's HTML; titles: of the classes. examples: by heading."""
+    """Return the page; titles: of the classes. examples: HTML of images, by heading."""
     heading = f'Scores of {scores["model"]}'
     parts = [
         f'<h1>{escape(heading)}</h1>',
@@ -121,7 +108,7 @@ def report_html(
     if 'threshold_sweep' in scores:
         parts += ['<h2>Thresholds</h2>', _sweep(scores)]
     for title, images in examples.items():
-        parts += [f'<h2>{escape(title)}</h2>', _legend(), *map(_pictures, images)]
+        parts += [f'<h2>{escape(title)}</h2>', _legend(), *images]
     parts += ['<h2>Settings</h2>', table([], list(settings.items()), text=True)]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -197,23 +184,20 @@ def _legend() -> str:
     return f'<p class="note">Errors: {keys}</p>'
 
 
-def _pictures(example: Example) -> str:
-    title, image, truth, predicted = example
+def _pictures(title: str, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> str:
+    """Return figures of an image (H, W, C), its truth and its prediction (H, W)."""
     size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
     base = displayable(image, image).resize(size)
     masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}  # untinted
     tinted = {
-        name: overlay(base, _to_size(mask.astype(np.uint8), size)) for name, mask in masks.items()
+        name: overlay(base, np.asarray(resize_mask(Image.fromarray(mask.astype(np.uint8)), size)))
+        for name, mask in masks.items()
     }
     # Box filter: nearest neighbour would lose thin errors.
     errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
     images = {'image': base} | tinted | {'errors': errors}
     figures = '\n'.join(picture(drawn, name, f'{title}: {name}') for name, drawn in images.items())
     return f'<h3>{escape(title)}</h3>\n<div class="pictures">\n{figures}\n</div>'
-
-
-def _to_size(indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))
 
 
 def _summary(scores: dict) -> str:

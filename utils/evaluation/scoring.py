@@ -53,19 +53,19 @@ class Conditions:
     sweep: bool = False
 
     @property
-    def scored_at(self) -> str:
-        """The resolution that is scored at, in words."""
+    def resolution(self) -> str:
+        """The resolution to score at, in words."""
         return 'that scale' if self.at_scale else "the masks' own size"
 
     def describe(self, images: int) -> str:
         """Return the first line of what is printed."""
-        return f'{self.model}: {images} images at scale {self.scale:g}, scored at {self.scored_at}'
+        return f'{self.model}: {images} images at scale {self.scale:g}, scored at {self.resolution}'
 
     def settings(self) -> dict[str, str]:
         """Return the settings as text, by name."""
         return {
             'scale': f'{self.scale:g}',
-            'scored at': self.scored_at,
+            'scored at': self.resolution,
             'threshold': f'{self.threshold:g}',
             'boundary tolerance': f'{self.tolerance} pixels',
         }
@@ -91,31 +91,28 @@ class Counts:
     sweep: Tensor | None = None
 
 
-class FullSizeMasks(Dataset):
-    """A data set's items with the mask at its file's own size too: 'full', (H, W) uint8."""
+class ScoredItems(Dataset):
+    """A data set's items with 'full': the mask at the resolution to score at, (H, W) uint8."""
 
-    def __init__(self, dataset: 'SegmentationDataset'):
-        self.dataset = dataset
+    def __init__(self, dataset: 'SegmentationDataset', at_scale: bool):
+        self.dataset, self.at_scale = dataset, at_scale
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         dataset = self.dataset
+        if self.at_scale:
+            item = dataset[index]
+            return item | {'full': item['mask']}
         full = load_mask(dataset.pairs[index].mask, dataset.masks, 1.0)
         mask = torch.from_numpy(resize_mask(full.numpy(), dataset.sizes[index]))
         return {'image': dataset.image(index), 'mask': mask, 'full': full}
 
 
-def scored_items(dataset: 'SegmentationDataset', at_scale: bool) -> Dataset:
-    """Return the data set, with masks at full resolution too unless `at_scale`."""
-    return dataset if at_scale else FullSizeMasks(dataset)
-
-
 def _collate(items: list[dict[str, Tensor]]) -> dict:
-    """Return pad_batch of the items, and 'full' masks, whose sizes may differ, as a list."""
-    batch = pad_batch(items)
-    return batch | {'full': [item['full'] for item in items]} if 'full' in items[0] else batch
+    """Return pad_batch of the items, with the 'full' masks, whose sizes may differ, as a list."""
+    return pad_batch(items) | {'full': [item['full'] for item in items]}
 
 
 @torch.inference_mode()
@@ -155,12 +152,12 @@ def count_dataset(
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, conditions.batch_size)
     device, k = predictor.precision.device, max(2, predictor.model.n_classes)
     workers = default_workers(device) if workers is None else workers
-    items = scored_items(dataset, conditions.at_scale)
+    items = ScoredItems(dataset, conditions.at_scale)
     loader = make_dataloader(items, list(shard(batches)), workers, device, _collate)
     confusion, parts = torch.zeros(k, k, dtype=torch.int64, device=device), []
     try:
         for batch, probabilities, masks in _predict_batches(predictor, loader):
-            images = zip(probabilities, masks, batch.get('full', masks), strict=True)
+            images = zip(probabilities, masks, batch['full'], strict=True)
             counts = [_count_image(*image, n_classes=k, conditions=conditions) for image in images]
             part = {name: torch.stack([found[name] for found in counts]) for name in counts[0]}
             confusion += part.pop('confusion').sum(dim=0)
