@@ -41,10 +41,7 @@ def render_cells(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarr
 
 
 def _centres(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Return centres (N, 2), row and column, on a jittered grid that extends over the borders.
-
-    About one place in seven is empty.
-    """
+    """Return centres (N, 2), row and column: a jittered grid across the borders, with gaps."""
     rows, columns = (np.arange(-SPACING / 2, side + SPACING, SPACING) for side in (height, width))
     grid = np.stack(np.meshgrid(rows, columns, indexing='ij'), axis=-1).reshape(-1, 2)
     grid = grid + rng.normal(0, SPACING / 6, grid.shape)

@@ -16,13 +16,8 @@ Array = np.ndarray
 SOLID = [0] + [255] * 255  # for Image.point: any part becomes 255
 VIEWS = 16  # angles from which a car is seen
 PALETTE = [0, 0, 0, 255, 255, 255, 31, 119, 180, 255, 127, 14]  # RGB of each class
-# Class of each part by --classes: 0 is the studio; OTHER (lamps, plates) belongs to the body.
-CLASS_OF_PART = {
-    2: np.array([0, 1, 1, 1, 1], np.uint8),
-    4: np.array(
-        [{0: 0, model.Part.WINDOW: 2, model.Part.WHEEL: 3}.get(k, 1) for k in range(5)], np.uint8
-    ),
-}
+# Classes of studio, body, window, wheel and other parts (lamps, plates), by --classes.
+CLASS_OF_PART = {2: [0, 1, 1, 1, 1], 4: [0, 1, 2, 3, 1]}
 ROOM = [(-0.8, 0.2), (-0.1, 0.7), (0.1, 0.44), (0.45, 0.58), (0.57, 1.15), (0.83, 1.2), (0.93, 0.7)]
 
 
@@ -213,6 +208,6 @@ def photograph(
     rng = np.random.default_rng([seed, index, view])
     pixels = np.asarray(picture, np.float32) * np.float32(rng.uniform(0.95, 1.04))
     pixels += 1.8 * rng.standard_normal(pixels.shape[:2], np.float32)[..., None]
-    mask = Image.fromarray(CLASS_OF_PART[classes][parts])
+    mask = Image.fromarray(np.array(CLASS_OF_PART[classes], np.uint8)[parts])
     mask.putpalette(PALETTE[: 3 * classes])
     return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)), mask

@@ -16,8 +16,7 @@ continues where it stopped.
   -h, --help     show this text
 
 Credentials: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or any file that the
-kaggle command reads (~/.kaggle/access_token, kaggle.json). Without any, you are asked for a
-token in the terminal.
+kaggle command reads (~/.kaggle/access_token, kaggle.json). Otherwise a terminal asks you.
 TEXT
 }
 

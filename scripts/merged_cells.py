@@ -77,9 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     for seed in range(args.seeds):
         for kind in KINDS:
             found, merged, cells = count(train(args, kind, seed), args.folder / 'test')
-            print(
-                f'seed {seed} {kind}: {merged} of {cells} cells merged, {found} found', flush=True
-            )
+            result = f'{merged} of {cells} cells merged, {found} found'
+            print(f'seed {seed} {kind}: {result}', flush=True)
 
 
 if __name__ == '__main__':

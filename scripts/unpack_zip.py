@@ -14,8 +14,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
 def picture_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Return the entry of each picture by its file name without folders.
 
-    Raises ValueError for names that would be written outside the folder, and for names that come
-    twice.
+    Raises ValueError for unsafe names and for names that occur twice.
     """
     found: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():

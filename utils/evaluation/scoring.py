@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions under which scores hold: model file, scale, batch size and settings.
+    """The conditions under which scores hold.
 
-    at_scale: score at `scale`, not at the masks' own size. threshold: probability above which a
-    pixel is foreground. tolerance: of the boundary F-score, in pixels. sweep: score at
-    metrics.THRESHOLDS too.
+    model: its file. at_scale: score at `scale`, not at the masks' own size. threshold: probability
+    above which a pixel is foreground. tolerance: of the boundary F-score, in pixels. sweep: score
+    at metrics.THRESHOLDS too.
     """
 
     model: str
