@@ -24,8 +24,7 @@ from unet import UNet
 from utils.data.dataloader import pad_batch, to_device
 from utils.data.dataset import SegmentationDataset
 from utils.images.resizing import to_unit_range
-from utils.inference.backends.selection import Network
-from utils.inference.logits import class_indices, class_probabilities
+from utils.inference.logits import LogitsFunction, class_indices, class_probabilities
 from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, load_mask, resize_mask
 from utils.runtime.distributed import all_reduce_sum, gather_shards
@@ -161,7 +160,9 @@ def at_best(mask: Tensor, size: tuple[int, int], n_classes: int) -> Tensor:
 
 
 @torch.inference_mode()
-def pooled_dice(network: Network, dataset: SegmentationDataset, positions: list[int]) -> float:
+def pooled_dice(
+    network: LogitsFunction, dataset: SegmentationDataset, positions: list[int]
+) -> float:
     """Return the Dice of all pixels of these images together, the mean over the classes.
 
     network: gives logits (1, K, H, W) of images (1, C, H, W) float in [0, 1] on the CPU.
