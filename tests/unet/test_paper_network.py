@@ -109,9 +109,9 @@ def test_scores_of_a_picture_are_those_of_its_mirrored_whole(network):
 def test_tiles_change_nothing(network, size, tile):
     image = (torch.rand(1, *size) * 255).byte()
     predictor = Predictor(network, 1.0, [0, 255])
-    whole = predictor._probabilities(image, size[::-1])
+    whole = predictor.resized_probabilities(image, size[::-1])
     predictor.tiling = Tiling(tile, 224)
-    tiled = predictor._probabilities(image, size[::-1])
+    tiled = predictor.resized_probabilities(image, size[::-1])
     assert (tiled - whole).abs().max() < 1e-5
     assert whole.std() > 0.01  # there is something to agree on
 
@@ -152,7 +152,7 @@ def test_a_run_of_the_papers_network_predicts_and_has_no_flat_form(folder):
     model = load_checkpoint('a/last.pth').model
     assert (model['padding'], model['norm'], model['dropout']) == ('valid', 'none', 0.5)
     assert predict.main(['-m', 'a/last.pth', '-i', 'imgs/disc00.png', '-o', 'out.png']) == 0
-    with pytest.raises(UserError, match='the flat form is of padded ones only'):
+    with pytest.raises(UserError, match='--padding valid'):
         to_flat(folder / 'a/last.pth', folder / 'flat.pth')
 
 

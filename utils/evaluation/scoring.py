@@ -31,7 +31,7 @@ from .metrics import class_counts, confusion_matrix, count_pixels, count_thresho
 if TYPE_CHECKING:
     from unet import UNet
     from utils.data.dataset import SegmentationDataset
-    from utils.inference.backends.selection import Network
+    from utils.inference.logits import LogitsFunction
     from utils.runtime.precision import Precision
 
 
@@ -232,7 +232,9 @@ def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tenso
 
 
 @torch.inference_mode()
-def pooled_dice(network: 'Network', dataset: 'SegmentationDataset', positions: list[int]) -> float:
+def pooled_dice(
+    network: 'LogitsFunction', dataset: 'SegmentationDataset', positions: list[int]
+) -> float:
     """Return the Dice over all pixels of these images, at scale, the mean over the classes.
 
     network: gives logits (1, K, h, w) for images (1, C, h, w), float in [0, 1] on the CPU.
