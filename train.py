@@ -100,7 +100,7 @@ from utils.runtime.distributed import (
     out_of_memory_on_all_ranks,
     world_size,
 )
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 from utils.runtime.signals import StopRequest
 from utils.training.optimization.batchnorm import combine_processes
 from utils.training.optimization.guard import MOST_IN_A_ROW, StepGuard
@@ -178,7 +178,7 @@ def train_step(
     batches: Iterable[tuple[Tensor, ...]],
     whole: int,
     optimizer: torch.optim.Optimizer,
-    precision: Precision,
+    precision: MixedPrecision,
     guard: StepGuard,
     criterion: Callable[..., Tensor] = segmentation_loss,
 ) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ from utils.images.decoding import scaled_size
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.encoding import load_mask
 from utils.runtime.devices import choose_device
-from utils.runtime.precision import Precision, cpu_bf16_speedup
+from utils.runtime.precision import MixedPrecision, cpu_bf16_speedup
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.recipes import RECIPES
 
@@ -114,7 +114,7 @@ def network_variants(args: argparse.Namespace, device: torch.device, training: b
         for name in ('fp32', 'bf16'):
             model = UNet(3, 2, base_channels=args.base_channels).to(device)
             model = model.to(memory_format=torch.channels_last).train(training)
-            precision = Precision(device, amp=True, name=name)
+            precision = MixedPrecision(device, amp=True, name=name)
             pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
             pictures = pictures.to(device, memory_format=torch.channels_last)
             masks = torch.randint(0, 2, (batch, height, width), device=device)
@@ -125,7 +125,11 @@ def network_variants(args: argparse.Namespace, device: torch.device, training: b
 
 
 def _work(
-    model: UNet, pictures: torch.Tensor, masks: torch.Tensor, precision: Precision, training: bool
+    model: UNet,
+    pictures: torch.Tensor,
+    masks: torch.Tensor,
+    precision: MixedPrecision,
+    training: bool,
 ) -> Callable[[], object]:
     optimizer, guard = RECIPES['fast'].optimizer(model, 1e-4), StepGuard(model)
 

@@ -29,7 +29,7 @@ from utils.inference.logits import class_indices, class_probabilities
 from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, load_mask, resize_mask
 from utils.runtime.distributed import all_reduce_sum, gather_shards
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 from .boundary import count_boundary
 from .metrics import class_counts, confusion_matrix, count_pixels, image_dice, ratios, summarize
@@ -77,7 +77,7 @@ class Counts:
 
 @torch.inference_mode()
 def count_at_scale(
-    model: UNet, loader: DataLoader, precision: Precision, threshold: float = 0.5
+    model: UNet, loader: DataLoader, precision: MixedPrecision, threshold: float = 0.5
 ) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images in its order, for metrics.
 

@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unet import MIN_SIZE, UNet
+from unet import UNet
+from utils.data.input_checks import network_size
 from utils.images.arrays import array_pixels, channels_error
-from utils.images.decoding import scaled_size
 from utils.images.resizing import read_image, resize_image, to_unit_range
 from utils.inference.backends.selection import Network, build_network
 from utils.masks.encoding import MaskEncoding, Value, encoding_of
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError
-from utils.runtime.memory import predicting_room
-from utils.runtime.precision import Precision
+from utils.runtime.memory import available_prediction_memory
+from utils.runtime.precision import MixedPrecision
 
 from .checkpoint import load_checkpoint
 from .logits import class_indices, class_probabilities, logits_of
@@ -55,9 +55,9 @@ class Predictor:
         model: UNet,
         scale: float,
         masks: MaskEncoding | list[Value],
-        precision: Precision | None = None,
+        precision: MixedPrecision | None = None,
     ):
-        self.precision = precision or Precision(torch.device('cpu'), amp=False)
+        self.precision = precision or MixedPrecision(torch.device('cpu'), amp=False)
         device = self.precision.device
         self.model = model.to(device, memory_format=torch.channels_last).eval()
         self.models = [self.model]  # whose probabilities are averaged
@@ -106,7 +106,7 @@ class Predictor:
             print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
         masks = checkpoint.masks or MaskEncoding(list(range(max(2, model['n_classes']))))
         scale = scale or trained or DEFAULT_SCALE
-        precision = Precision(choose_device(device), amp)
+        precision = MixedPrecision(choose_device(device), amp)
         return cls(checkpoint.build_model(), scale, masks, precision)
 
     def threshold(self, asked: float | None) -> float:
@@ -204,14 +204,7 @@ class Predictor:
 
     def size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
         """(width, height) in which the network sees an image of `size`; UserError if too small."""
-        seen = scaled_size(size, self.scale)
-        if min(seen) < MIN_SIZE:
-            raise UserError(
-                f'{what} of {size[0]} x {size[1]} at scale {self.scale:g} is {seen[0]} x '
-                f'{seen[1]}; the network needs {MIN_SIZE} x {MIN_SIZE}. Use a larger --scale, as '
-                'in training.'
-            )
-        return seen
+        return network_size(size, self.scale, what)
 
     def _probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Probabilities, at (width, height) `size`, of an image (C, H, W) at training scale."""
@@ -241,7 +234,7 @@ class Predictor:
         """Tiles for `count` images (h, w) at training scale; None takes them whole."""
         if self.tiling:
             return self.tiling if max(size) > self.tiling.side else None
-        room = predicting_room(self.precision.device) // count
+        room = available_prediction_memory(self.precision.device) // count
         wide = self.precision.name == 'fp32'
         return fitting_tiling(size, self.model.base_channels, room, wide) if room else None
 

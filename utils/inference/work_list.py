@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data.pairing import PICTURES, is_own_output
-from utils.images.arrays import ARRAYS
+from utils.data.pairing import is_own_output
+from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
 from utils.runtime.distributed import gather_shards, shard
 from utils.runtime.errors import UserError, first_few
@@ -95,7 +95,7 @@ def _files_of(folder: Path, recursive: bool, own: Path | None) -> list[Path]:
 
 def _pictures(files: list[Path], base: Path) -> tuple[list[Source], list[str]]:
     """Those of the files that are pictures, and the names of others that one might miss."""
-    suffixes = PICTURES | ARRAYS
+    suffixes = IMAGE_SUFFIXES
     seen = [
         file
         for file in files

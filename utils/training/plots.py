@@ -12,7 +12,7 @@ from unet import UNet
 from utils.inference.predictor import Predictor
 from utils.masks.visualize import sample_sheet
 from utils.runtime.files import whole_file
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData
 
@@ -52,7 +52,9 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         figure.savefig(part, format='png', dpi=100)
 
 
-def write_samples(path: Path, model: UNet, data: TrainingData, precision: Precision) -> Image.Image:
+def write_samples(
+    path: Path, model: UNet, data: TrainingData, precision: MixedPrecision
+) -> Image.Image:
     """Predict the data's samples and write a sheet of them; the model is left in training mode."""
     predictor = Predictor(model, 1.0, data.dataset.masks, precision)
     rows = []

@@ -27,7 +27,7 @@ from utils.masks.weight_map import from_bytes
 from utils.runtime.devices import choose_device
 from utils.runtime.distributed import broadcast_tensors, is_main_process, rank, world_size
 from utils.runtime.errors import DivergedError, UserError
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 from utils.training.optimization.batchnorm import reestimate_statistics
 from utils.training.optimization.coarse import halved
 from utils.training.optimization.guard import CollapseWatch, StepGuard
@@ -48,7 +48,7 @@ class Run:
 
     args: argparse.Namespace
     recipe: Recipe
-    precision: Precision
+    precision: MixedPrecision
     data: TrainingData
     model: UNet
     optimizer: Optimizer
@@ -113,7 +113,7 @@ class Run:
         tracker = open_output(args, state)
         write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
         # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
-        precision = Precision(device, args.amp, state and state['precision'])
+        precision = MixedPrecision(device, args.amp, state and state['precision'])
         parts = (recipe, precision, data, model, optimizer, schedule, tracker, guard, network)
         run = cls(args, *parts, criterion, collapse)
         if state:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 # Sizes of image for which the network is kept compiled; each takes its weights' memory once more.
 KEPT = 4
@@ -36,7 +36,7 @@ class OpenVinoNetwork:
     width 64).
     """
 
-    def __init__(self, model: openvino.Model | Path, precision: Precision):
+    def __init__(self, model: openvino.Model | Path, precision: MixedPrecision):
         self.core = openvino.Core()
         self.model = self.core.read_model(model) if isinstance(model, Path) else model
         self.options = {

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unet import UNet
 from utils.runtime.errors import UserError
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 # Logits (B, K, H, W) of images (B, C, H, W), float in [0, 1].
 Network = Callable[[Tensor], Tensor]
@@ -82,7 +82,7 @@ def missing_packages(backend: str) -> list[str]:
     return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
-def build_network(model: UNet, backend: str, precision: Precision) -> Network:
+def build_network(model: UNet, backend: str, precision: MixedPrecision) -> Network:
     """The network as a back end, not 'auto', computes it; the model stays as it is."""
     network = folded(model)
     if backend == 'openvino':  # imported where wanted, since they need packages of their own
