@@ -9,10 +9,9 @@ from drawing import data_set
 
 from utils.data.augmentation import (
     Augmented,
+    color_jitter,
     elastic_deformation,
     random_affine,
-    random_contrast_brightness,
-    random_saturation,
 )
 from utils.data.dataset import SegmentationDataset
 
@@ -95,34 +94,32 @@ def test_full_jitters_the_colours_of_every_rgb_and_grey_image(color):
     assert len({*colors, color}) == 9
 
 
+def jitter(saturation, contrast=1.0, brightness=1.0):
+    return Drawn(saturation, np.array([contrast, brightness]))
+
+
 @pytest.mark.parametrize(
-    ('strength', 'expected'), [(0.0, [82, 82, 82]), (1.0, [100, 50, 200]), (1.5, [109, 34, 255])]
+    ('saturation', 'expected'), [(0.0, [82, 82, 82]), (1.0, [100, 50, 200]), (1.5, [109, 34, 255])]
 )
-def test_saturation_scales_the_difference_from_grey(strength, expected):
+def test_saturation_scales_the_difference_from_grey(saturation, expected):
     image = torch.tensor([100, 50, 200], dtype=torch.uint8).view(3, 1, 1)
-    found = random_saturation(image, Drawn(strength))
+    found = color_jitter(image, jitter(saturation))
     assert (found.dtype, found.flatten().tolist()) == (torch.uint8, expected)
-    as_float = random_saturation(image.float() / 255, Drawn(strength))
+    as_float = color_jitter(image.float() / 255, jitter(saturation))
     assert (255 * as_float).flatten().tolist() == pytest.approx(expected, abs=0.5)
 
 
-def test_saturation_leaves_grey_images_alone():
-    image = torch.arange(4, dtype=torch.uint8).view(1, 2, 2)
-    assert random_saturation(image, Drawn()) is image
-
-
-def test_brightness_and_contrast_change_about_the_mean():
+def test_grey_images_have_no_saturation_but_contrast_and_brightness_about_the_mean():
     image = torch.tensor([[[0, 100, 200]]], dtype=torch.uint8)
-    found = random_contrast_brightness(image, Drawn(np.array([0.5, 1.5])))
+    found = color_jitter(image, Drawn(np.array([0.5, 1.5])))
     assert found.tolist() == [[[75, 150, 225]]]  # 1.5 (100 + 0.5 (x - 100))
 
 
-def test_contrast_of_float_images_changes_as_that_of_uint8_images():
+def test_float_images_change_as_uint8_images():
     image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
     for seed in range(8):
         integers, floats = (
-            random_contrast_brightness(pixels, np.random.default_rng(seed))
-            for pixels in (image, image / 255)
+            color_jitter(pixels, np.random.default_rng(seed)) for pixels in (image, image / 255)
         )
         assert (integers - 255 * floats).abs().max() <= 0.51
         assert torch.equal(integers[0], integers[2])

@@ -73,7 +73,12 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with Image.open(path) as picture:
-            _check_single(picture, path)
+            if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
+                raise UserError(
+                    f'{path} holds {getattr(picture, "n_frames", "several")} pictures '
+                    f'({picture.format} pages or frames); expected one. Save each as a file, or '
+                    'all as the channels of one .npy (H, W, C).'
+                )
             yield picture
     except UNREADABLE as error:
         raise _unreadable_error(path, error) from error
@@ -131,16 +136,6 @@ def pictures_of_any_size() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-def _check_single(picture: Image.Image, path: Path) -> None:
-    """Raise UserError, naming `path`, for a file of several pictures: only one would be used."""
-    if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
-        frames = getattr(picture, 'n_frames', 'several')
-        raise UserError(
-            f'{path} holds {frames} pictures ({picture.format} pages or frames); expected one. '
-            'Save each as a file, or all as the channels of one .npy (H, W, C).'
-        )
 
 
 def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
