@@ -10,7 +10,6 @@ from launching import run_together
 from torch.distributed import TCPStore
 
 import evaluate
-import train
 from unet import UNet
 from utils.inference.checkpoint import Checkpoint, model_config, save_checkpoint
 from utils.runtime import devices, distributed
@@ -19,6 +18,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 from utils.training.optimization.batchnorm import reestimate_statistics
 from utils.training.optimization.guard import StepGuard
+from utils.training.step import TrainStep
 
 CPU = torch.device('cpu')
 
@@ -38,9 +38,8 @@ def gradients_of_a_step(batches, whole, training=False):
     """Return the clipped gradients of a step of SGD at rate 0; then loss, norm and statistics."""
     model = small_model().train(training)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    loss, norm = train.train_step(
-        model, batches, whole, optimizer, MixedPrecision(CPU, amp=False), StepGuard(model)
-    )
+    step = TrainStep(model, optimizer, MixedPrecision(CPU, amp=False), StepGuard(model))
+    loss, norm = step(batches, whole)
     statistics = [b for b in model.buffers() if b.is_floating_point()]
     return [p.grad for p in model.parameters()], [loss, norm, *statistics]
 
