@@ -26,6 +26,7 @@ from utils.runtime.cli import (
     run_program,
 )
 from utils.runtime.errors import UserError
+from utils.runtime.files import append_csv, check_output_file, check_output_folder, whole_file
 
 if TYPE_CHECKING:
     from utils.evaluation.scoring import Counts
@@ -85,7 +86,10 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     from utils.inference.predictor import Predictor
     from utils.runtime.distributed import is_main_process, local_main_process_first
 
-    check_outputs(args.json, args.csv, folder=args.report)
+    for file in filter(None, (args.json, args.csv)):
+        check_output_file(file)
+    if args.report:
+        check_output_folder(args.report)
     predictor = Predictor.load(args.model, args.scale, args.device, args.amp)
     threshold, classes = predictor.threshold(args.mask_threshold), predictor.model.n_classes
     if args.threshold_sweep and classes > 2:
@@ -123,7 +127,6 @@ def write_files(
 ) -> None:
     """Write the files of --json and --csv; names: of the classes."""
     from utils.evaluation.summary import csv_rows
-    from utils.runtime.files import append_csv, whole_file
 
     if args.json:
         with whole_file(args.json) as part:
@@ -131,20 +134,6 @@ def write_files(
     if args.csv:
         with whole_file(args.csv) as part:
             append_csv(part, csv_rows(counts, names))
-
-
-def check_outputs(*files: Path | None, folder: Path | None = None) -> None:
-    """Raise UserError, before anything is computed, for what could not be written.
-
-    Files whose folder is not there, and a folder that is a file or in none.
-    """
-    for path in (*files, folder):
-        if path and not path.parent.is_dir():
-            raise UserError(f'{path} cannot be written: no folder {path.parent}. Make it first.')
-        if path and path != folder and path.is_dir():
-            raise UserError(f'{path} is a folder; name a file to write')
-    if folder and folder.exists() and not folder.is_dir():
-        raise UserError(f'{folder} is a file; name a folder to write the report into')
 
 
 def main(argv: list[str] | None = None) -> int:

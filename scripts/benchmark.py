@@ -102,7 +102,7 @@ def network_variants(args: argparse.Namespace, device: 'torch.device', training:
 
     from unet import UNet
     from utils.images.resizing import to_unit_range
-    from utils.runtime.precision import Precision
+    from utils.runtime.precision import MixedPrecision
     from utils.training.optimization.guard import StepGuard
     from utils.training.optimization.recipes import RECIPES
     from utils.training.step import TrainStep
@@ -112,7 +112,7 @@ def network_variants(args: argparse.Namespace, device: 'torch.device', training:
     def make_call(batch: int, name: str) -> Callable[[], object]:
         model = UNet(3, 2, base_channels=args.base_channels).to(device)
         model = model.to(memory_format=torch.channels_last).train(training)
-        precision = Precision(device, amp=True, name=name)
+        precision = MixedPrecision(device, amp=True, name=name)
         pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
         pictures = pictures.to(device, memory_format=torch.channels_last)
         masks = torch.randint(0, 2, (batch, height, width), device=device)

@@ -22,7 +22,7 @@ from utils.inference import tensor_predictor as predictors
 from utils.inference import tiling
 from utils.inference.tiling import Tiling
 from utils.runtime import memory
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 CPU = torch.device('cpu')
 
@@ -132,7 +132,7 @@ def test_the_model_is_left_in_the_mode_it_was_found(folder):
     loader = make_dataloader(SegmentationDataset('imgs', 'masks'), [[0], [1, 2]], 0, CPU)
     for training in (True, False):
         model = brightness_network().train(training)
-        counts = count_at_scale(model, loader, Precision(CPU, amp=False))
+        counts = count_at_scale(model, loader, MixedPrecision(CPU, amp=False))
         assert counts.shape == (3, 2, 3)
         assert model.training == training
 
@@ -148,11 +148,11 @@ def test_images_that_memory_would_not_hold_are_scored_one_by_one_or_by_tiles(
     dataset = SegmentationDataset('imgs', 'masks', mask_values=list(range(max(2, classes))))
     loader = make_dataloader(dataset, [[3, 4]], 0, CPU)
     model, shapes = brightness_network(classes), []
-    expected = count_at_scale(model, loader, Precision(CPU, amp=False))
-    monkeypatch.setattr(memory, 'memory_room', lambda _: int(images * 64 * 96 * 2 * 45))
+    expected = count_at_scale(model, loader, MixedPrecision(CPU, amp=False))
+    monkeypatch.setattr(memory, 'available_memory', lambda *_: int(images * 64 * 96 * 2 * 45))
     monkeypatch.setattr(tiling, 'SIDES', (64,))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
     model.register_forward_pre_hook(lambda _, x: shapes.append((len(x[0]), *x[0].shape[2:])))
-    found = count_at_scale(model, loader, Precision(CPU, amp=False))
+    found = count_at_scale(model, loader, MixedPrecision(CPU, amp=False))
     assert torch.equal(found, expected)
     assert set(shapes) == seen

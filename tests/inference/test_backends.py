@@ -25,10 +25,10 @@ from utils.inference.backends.selection import (
 )
 from utils.inference.predictor import Predictor
 from utils.runtime.errors import UserError
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 CPU = torch.device('cpu')
-FLOAT = Precision(CPU, amp=False)
+FLOAT = MixedPrecision(CPU, amp=False)
 
 
 def trained_like(n_classes=2, base_channels=4):
@@ -108,7 +108,9 @@ def test_compile_without_a_compiler_is_said(monkeypatch):
 def test_bfloat16_is_passed_on_to_openvino():
     model = trained_like()
     exact = logits(model, 1, 3, 32, 32)
-    found = logits(build_network(model, 'openvino', Precision(CPU, True, 'bf16')), 1, 3, 32, 32)
+    found = logits(
+        build_network(model, 'openvino', MixedPrecision(CPU, True, 'bf16')), 1, 3, 32, 32
+    )
     assert 1e-4 < (found - exact).abs().max() < 0.1
 
 

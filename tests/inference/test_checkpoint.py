@@ -121,7 +121,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file_alone(tmp_path):
             save_checkpoint(make(model), tmp_path / 'a.pth')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert explain(caught.value) == f'{tmp_path}/a.pth: File too large; files written are whole'
+    assert f'{tmp_path}/a.pth: File too large' in explain(caught.value)
     assert (tmp_path / 'a.pth').read_bytes() == before
     assert [p.name for p in tmp_path.glob('*')] == ['a.pth']
 

@@ -80,7 +80,7 @@ def test_tiles_agree_with_the_whole_at_any_scale_and_size(folder, monkeypatch):
 
 def test_an_image_that_memory_does_not_hold_is_predicted_by_tiles(folder, monkeypatch, capsys):
     whole = probabilities()
-    monkeypatch.setattr(memory, 'memory_room', lambda _: 100 * 200 * 2 * 45 - 1)
+    monkeypatch.setattr(memory, 'available_memory', lambda *_: 100 * 200 * 2 * 45 - 1)
     monkeypatch.setattr(tiling, 'SIDES', (128, 32))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
     shapes = spied(monkeypatch)

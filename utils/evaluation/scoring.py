@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from unet import UNet
     from utils.data.dataset import SegmentationDataset
     from utils.inference.logits import LogitsFunction
-    from utils.runtime.precision import Precision
+    from utils.runtime.precision import MixedPrecision
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _collate(items: list[dict[str, Tensor]]) -> dict:
 
 @torch.inference_mode()
 def count_at_scale(
-    model: 'UNet', loader: DataLoader, precision: 'Precision', threshold: float = 0.5
+    model: 'UNet', loader: DataLoader, precision: 'MixedPrecision', threshold: float = 0.5
 ) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images in its order, for metrics.
 

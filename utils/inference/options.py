@@ -5,6 +5,7 @@ from pathlib import Path
 
 from utils.runtime.cli import add_device_options, number_in
 from utils.runtime.errors import UserError
+from utils.runtime.files import check_output_file
 
 BACKENDS = ('auto', 'torch', 'compile', 'onnx', 'openvino')
 OUTPUT_FORMATS = ('values', 'index', 'color', 'probabilities', 'overlay')
@@ -99,5 +100,5 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f'--quantize needs openvino. Leave --backend {args.backend} out.')
     if args.quantize != 'none' and len(args.model) > 1:
         raise UserError(f'--quantize takes one network, not {len(args.model)}. Give one -m.')
-    if args.rle and not args.rle.parent.is_dir():
-        raise UserError(f'no folder {args.rle.parent} to write into; make it first')
+    if args.rle:
+        check_output_file(args.rle)

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unet import MIN_SIZE, UNet
+from unet import UNet
 from utils.images.arrays import array_pixels, channels_error
-from utils.images.decoding import scaled_size
 from utils.images.resizing import read_image, resize_image
 from utils.masks.encoding import MaskEncoding, Value, encoding_of
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 from .checkpoint import load_checkpoint
 from .logits import class_indices
@@ -41,7 +40,7 @@ class Predictor(TensorPredictor):
         model: UNet,
         scale: float,
         masks: MaskEncoding | list[Value],
-        precision: Precision | None = None,
+        precision: MixedPrecision | None = None,
     ):
         super().__init__(model, precision)
         self.scale, self.masks = scale, encoding_of(masks)
@@ -77,7 +76,7 @@ class Predictor(TensorPredictor):
             print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
         masks = checkpoint.masks or MaskEncoding(list(range(max(2, model['n_classes']))))
         scale = scale or trained or DEFAULT_SCALE
-        precision = Precision(choose_device(device), amp)
+        precision = MixedPrecision(choose_device(device), amp)
         return cls(checkpoint.build_model(), scale, masks, precision)
 
     def threshold(self, asked: float | None) -> float:
@@ -145,14 +144,7 @@ class Predictor(TensorPredictor):
 
         Raises UserError, naming the image as `what`, if that is too small for the network.
         """
-        seen = scaled_size(size, self.scale)
-        if min(seen) < MIN_SIZE:
-            raise UserError(
-                f'{what} of {size[0]} x {size[1]} at scale {self.scale:g} is {seen[0]} x '
-                f'{seen[1]}; the network needs {MIN_SIZE} x {MIN_SIZE}. Use a larger --scale, as '
-                'in training.'
-            )
-        return seen
+        return network_size(size, self.scale, what)
 
 
 def average_predictors(predictors: Sequence[Predictor], names: Sequence[object]) -> Predictor:

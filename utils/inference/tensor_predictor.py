@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unet import UNet
 from utils.images.resizing import to_unit_range
-from utils.runtime.memory import predicting_room
-from utils.runtime.precision import Precision
+from utils.runtime.memory import available_prediction_memory
+from utils.runtime.precision import MixedPrecision
 
 from .backends.selection import build_network
 from .logits import LogitsFunction, class_probabilities, logits_of
@@ -37,8 +37,8 @@ class TensorPredictor:
     mirrored: whether to average with the prediction for the mirror image.
     """
 
-    def __init__(self, model: UNet, precision: Precision | None = None):
-        self.precision = precision or Precision(torch.device('cpu'), amp=False)
+    def __init__(self, model: UNet, precision: MixedPrecision | None = None):
+        self.precision = precision or MixedPrecision(torch.device('cpu'), amp=False)
         model = model.to(self.precision.device)
         self.model = model.to(memory_format=torch.channels_last).eval()
         self.models = [self.model]
@@ -111,7 +111,7 @@ class TensorPredictor:
         """Return the tiles for `count` images of `size` (h, w), None to predict them whole."""
         if self.tiling:
             return self.tiling if max(size) > self.tiling.side else None
-        room = predicting_room(self.precision.device) // count
+        room = available_prediction_memory(self.precision.device) // count
         float32 = self.precision.name == 'fp32'
         return fitting_tiling(size, self.model.base_channels, room, float32) if room else None
 

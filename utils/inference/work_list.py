@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data.pairing import PICTURES, is_own_output
-from utils.images.arrays import ARRAYS
+from utils.data.pairing import is_own_output
+from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
 from utils.runtime.distributed import broadcast_object, gather_shards, is_main_process, shard
 from utils.runtime.errors import UserError, first_few
+from utils.runtime.files import check_output_file
 
 from .writer import OUTPUT_SUFFIXES, default_suffix
 
@@ -142,13 +143,12 @@ def _files_of(folder: Path, recursive: bool, own: Path | None) -> list[Path]:
 
 def _images(files: list[Path], base: Path) -> tuple[list[Path], list[str]]:
     """Return the images among the files, and the names of the others that are not hidden."""
-    suffixes = PICTURES | ARRAYS
     seen = [
         file
         for file in files
         if file.is_file() and not any(p.startswith('.') for p in file.relative_to(base).parts)
     ]
-    images = [file for file in seen if file.suffix.lower() in suffixes]
+    images = [file for file in seen if file.suffix.lower() in IMAGE_SUFFIXES]
     stems = {str(file.with_suffix('')) for file in images}
     wanted = [file for file in images if not is_own_output(str(file.with_suffix('')), stems)]
     others = set(seen) - set(wanted)
@@ -190,8 +190,7 @@ def place_masks(sources: list[Source], outputs: list[str] | None, suffix: str) -
         )
     targets = [Path(name) for name in outputs]
     for target in targets:
-        if not target.parent.is_dir():
-            raise UserError(f'no folder {target.parent} to write into; make it first')
+        check_output_file(target)
     return targets
 
 

@@ -17,13 +17,13 @@ from utils.images.metadata import ImageMetadata
 from utils.masks.classes import asked_encoding, wanted_of
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import Problem, UserError, by_kind, data_error
-from utils.runtime.files import whole_file
+from utils.runtime.files import check_output_file, whole_file
 
 
 def check(args: argparse.Namespace) -> int:
     """Print the report of the data that train.py's options name; 2 where something is wrong."""
-    if args.json and not args.json.parent.is_dir():
-        raise UserError(f'{args.json} cannot be written: no folder {args.json.parent}. Make it.')
+    if args.json:
+        check_output_file(args.json)
     report = inspect_data(args)
     print(format_report(report))
     if args.json:

@@ -15,7 +15,7 @@ import torch
 from unet import UNet
 from utils.inference.checkpoint import Checkpoint, load_checkpoint
 from utils.runtime.errors import UserError
-from utils.runtime.files import whole_file
+from utils.runtime.files import check_output_file, whole_file
 
 from .selection import PACKAGES, check_padded, fold_batchnorm, missing_packages
 
@@ -54,8 +54,7 @@ def export(args: argparse.Namespace) -> None:
         raise UserError(f'ONNX export needs {" and ".join(missing)}: pip install {needed}')
     if args.target.suffix != '.onnx':
         raise UserError(f'cannot write {args.target}; expected a name that ends in .onnx')
-    if not args.target.parent.is_dir():
-        raise UserError(f'{args.target} cannot be written: no folder {args.target.parent}')
+    check_output_file(args.target)
     checkpoint = load_checkpoint(args.source)
     model = checkpoint.build_model()
     check_padded(model, 'ONNX export')

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 # Image shapes whose compiled network is kept; each needs the memory of the weights once more.
 MAX_COMPILED = 4
@@ -36,7 +36,7 @@ class OpenVinoNetwork:
     image of 959 x 640 at width 64).
     """
 
-    def __init__(self, model: openvino.Model | Path, precision: Precision):
+    def __init__(self, model: openvino.Model | Path, precision: MixedPrecision):
         self.core = openvino.Core()
         self.model = self.core.read_model(model) if isinstance(model, Path) else model
         self.options = {

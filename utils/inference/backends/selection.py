@@ -17,7 +17,7 @@ from utils.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from utils.inference.logits import LogitsFunction
-    from utils.runtime.precision import Precision
+    from utils.runtime.precision import MixedPrecision
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
@@ -69,7 +69,7 @@ def missing_packages(backend: str) -> list[str]:
     return [name for name in PACKAGES[backend] if importlib.util.find_spec(name) is None]
 
 
-def build_network(model: UNet, backend: str, precision: 'Precision') -> 'LogitsFunction':
+def build_network(model: UNet, backend: str, precision: 'MixedPrecision') -> 'LogitsFunction':
     """Return a copy of the network, BatchNorm folded, on a backend other than 'auto'."""
     network = fold_batchnorm(model)
     if backend == 'openvino':  # imported here, because these backends need their own packages
