@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
+from utils.data.input_checks import network_size
 from utils.images.arrays import array_pixels, channels_error
 from utils.images.resizing import read_image, resize_image
 from utils.masks.encoding import MaskEncoding, Value, encoding_of
