@@ -106,7 +106,7 @@ def test_an_output_folder_inside_the_input_folder_is_not_looked_into(folder):
         (['-i', 'in', '-o', 'notes'], '-o notes is a file; expected a folder'),
         (['-i', 'in/a.png', 'twin/a.png', '-o', 'o/'], 'two inputs would be written to o/a.png'),
         (['-i', 'in', '-o', 'in'], 'the output in/a.png is an input and would be lost'),
-        (['-i', 'in', '-o', 'x.png', 'twin.png'], 'the output twin.png is a folder'),
+        (['-i', 'in', '-o', 'x.png', 'twin.png'], 'twin.png is a folder'),
         (['-i', 'in', '-o', 'old'], '1 of 2 masks exist already: old/b.png. Use --skip-existing'),
         (['-i', 'in', '--skip-existing', '--overwrite'], 'contradict each other'),
         (['-i', 'in', '--overlap', '32'], '--overlap needs --tile'),

@@ -93,7 +93,7 @@ def test_compile_without_a_compiler_is_one_message_before_anything_is_written(
 
     monkeypatch.setattr(torch, 'compile', missing)
     assert run_train('--compile') == 2
-    assert '--compile: no compiler works here (InvalidCxxCompiler: No' in capsys.readouterr().err
+    assert 'InvalidCxxCompiler: No working C++ compiler' in capsys.readouterr().err
     assert not (folder / 'checkpoints').exists()
 
 
