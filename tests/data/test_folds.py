@@ -81,27 +81,28 @@ def test_a_validation_set_of_which_no_pair_is_left_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ('options', 'message'),
+    ('options', 'words'),
     [
         ('--fold 0/5', "--fold: '0/5': expected K/N"),
         ('--fold 6/5', "--fold: '6/5': expected K/N"),
-        ('--fold 1/1', 'with N of 2 or more'),
+        ('--fold 1/1', "--fold: '1/1': expected K/N"),
         ('--fold half', "--fold: 'half': expected K/N"),
-        ('--group-regex (', "--group-regex: '(' is not a regular expression: "),
-        ('--fold 1/5 -v 10', '--fold says how much is to validate on; leave --validation out'),
-        ('--group-regex a --split random', '--split random takes single images; leave it or'),
-        ('--val-images a', '--val-images and --val-masks belong together; give both'),
-        ('--val-masks a', '--val-images and --val-masks belong together; give both'),
-        ('--val-images a --val-masks b -v 10', 'all there is to validate on; leave --validation'),
-        ('--val-images a --val-masks b --fold 1/2', 'to validate on; leave --fold out'),
-        ('--val-images a --val-masks b --group-regex a', 'leave --group-regex out'),
-        ('--val-images a --val-masks b --split random', 'leave --split random out'),
+        ('--group-regex (', "--group-regex: '('"),
+        ('--fold 1/5 -v 10', '--fold|--validation'),
+        ('--group-regex a --split random', '--split random|--group-regex'),
+        ('--val-images a', '--val-images|--val-masks'),
+        ('--val-masks a', '--val-images|--val-masks'),
+        ('--val-images a --val-masks b -v 10', '--val-images|leave --validation out'),
+        ('--val-images a --val-masks b --fold 1/2', '--val-images|leave --fold out'),
+        ('--val-images a --val-masks b --group-regex a', '--val-images|leave --group-regex out'),
+        ('--val-images a --val-masks b --split random', '--val-images|leave --split random out'),
     ],
 )
-def test_wrong_and_contradicting_options_are_errors_at_once(capsys, options, message):
+def test_wrong_and_contradicting_options_are_errors_at_once(capsys, options, words):
     with pytest.raises(SystemExit):
         train.get_args(options.split())
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err.rpartition('error: ')[2]
+    assert all(word in error for word in words.split('|'))
 
 
 def counts(capsys, *options, code=0):
