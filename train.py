@@ -90,7 +90,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from utils.data.report.check import check
+from utils.data.report.check import check_data
 from utils.evaluation.metrics import number, summarize
 from utils.evaluation.scoring import count_at_scale
 from utils.inference.logits import logits_of
@@ -115,7 +115,7 @@ SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     """Train, or check the data, as the command line says; returns the exit code."""
     if args.check:
-        return check(args)
+        return check_data(args)
     if args.deterministic:
         make_deterministic()
     if is_to_resume(args):

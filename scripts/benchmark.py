@@ -162,7 +162,9 @@ def data_variants(args: argparse.Namespace, folder: Path) -> tuple:
         'pair to batch, kept on the disk': lambda: batches(disk),
         'pair to batch, kept in memory': lambda: batches(memory),
         f'image to scale {scale:g}': lambda: [load_image(p.image, 3, scale) for p in pairs],
-        f'mask to scale {scale:g}': lambda: [load_mask(p.mask, values, scale) for p in pairs],
+        f'mask to scale {scale:g}': lambda: [
+            load_mask(p.mask, dataset.masks, scale) for p in pairs
+        ],
     }
     return variants, dict.fromkeys(variants, len(pairs))
 

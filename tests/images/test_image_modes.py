@@ -249,11 +249,13 @@ def test_masks_of_another_size_are_a_mistake_unless_said(folder, capsys):
 
 
 def test_an_array_mask_is_resized_as_a_picture_is(tmp_path):
-    from utils.masks.encoding import load_mask
+    from utils.masks.encoding import MaskEncoding, load_mask
 
     _, mask = disc(3, (47, 33))
     Image.fromarray(mask.astype(np.uint8)).save(tmp_path / 'm.png')
     np.save(tmp_path / 'm.npy', mask)
     for scale in (0.5, 0.3):
-        arrays = [load_mask(tmp_path / f'm.{k}', [0, 255], scale) for k in ('png', 'npy')]
+        arrays = [
+            load_mask(tmp_path / f'm.{k}', MaskEncoding([0, 255]), scale) for k in ('png', 'npy')
+        ]
         assert torch.equal(*arrays)

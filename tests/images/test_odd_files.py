@@ -19,7 +19,7 @@ from utils.data.pairing import pair_files
 from utils.data.scan import scan_pairs
 from utils.images.decoding import open_picture
 from utils.images.metadata import read_metadata
-from utils.masks.encoding import mask_array
+from utils.masks.values import mask_array
 from utils.runtime.errors import UserError
 
 SIZE = (48, 32)
@@ -249,7 +249,7 @@ def test_folders_links_and_system_files_among_the_pictures(tmp_path):
         (folder / 'folder.png').mkdir()  # the name of a picture
     (images / 'disc02.png').rename(tmp_path / 'elsewhere.png')
     (images / 'disc02.png').symlink_to(tmp_path / 'elsewhere.png')
-    assert len(scan_pairs(pair_files(images, masks)).facts) == 3
+    assert len(scan_pairs(pair_files(images, masks)).metadata) == 3
 
 
 @pytest.mark.parametrize('target', ['nowhere.png', 'disc00.png'])
@@ -266,7 +266,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     images, masks = data_set(tmp_path, 2)
     (images / 'disc00.png').unlink()
     os.mkfifo(images / 'disc00.png')
-    with pytest.raises(UserError, match=r'disc00\.png is no file; expected a picture'):
+    with pytest.raises(UserError, match=r'disc00\.png is not a file'):
         scan_pairs(pair_files(images, masks))
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from utils.data.cache.stores import MemoryStore, StoredItems, record_ends
 from utils.data.dataset import SegmentationDataset
 from utils.evaluation.instances import count_merged
-from utils.masks.classes import Wanted
+from utils.masks.classes import MaskOptions
 from utils.masks.components import label_components
 from utils.masks.weight_map import border_weights, from_bytes, to_bytes, touching
 from utils.training.optimization.loss import segmentation_loss
@@ -122,7 +122,7 @@ def test_items_have_the_map_of_their_cells_and_a_store_keeps_it(cells):
 
 
 def test_numbers_of_cells_that_touch_are_set_apart_under_binarize(cells):
-    wanted = Wanted(binarize=0)
+    wanted = MaskOptions(binarize=0)
     plain = SegmentationDataset('imgs', 'numbers', wanted=wanted)[0]['mask']
     item = SegmentationDataset('imgs', 'numbers', wanted=wanted, weight_map=True)[0]
     assert label_components(plain.numpy()).max() == 1

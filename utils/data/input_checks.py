@@ -12,7 +12,7 @@ from utils.images.metadata import ImageMetadata
 from utils.runtime.errors import UserError, first_few
 
 from .pairing import Pair
-from .scan import Scan
+from .scan import DatasetScan
 
 
 def check_sizes(
@@ -38,14 +38,14 @@ def check_sizes(
         )
 
 
-def channels_of(scan: Scan, asked: int | None) -> int:
+def channels_of(scan: DatasetScan, asked: int | None) -> int:
     """The channels to train with: as asked, or what the images have, RGB where some are grey.
 
     Raises UserError, naming files, where images have channels that cannot be converted.
     """
-    channels = asked or max(fact.image.channels for fact in scan.facts)
+    channels = asked or max(fact.image.channels for fact in scan.metadata)
     files: dict[int, list[str]] = {}
-    for pair, fact in zip(scan.pairs, scan.facts, strict=True):
+    for pair, fact in zip(scan.pairs, scan.metadata, strict=True):
         files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
     odd = [n for n in files if n != channels and {n, channels} != {1, 3}]
     if odd:

@@ -9,7 +9,8 @@ Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary netwo
 import torch
 from torch import Tensor
 
-from utils.masks.encoding import IGNORE, Value
+from utils.masks.encoding import IGNORE
+from utils.masks.values import MaskValue
 
 from .dice import dice_reference
 
@@ -64,7 +65,7 @@ def image_dice(counts: Tensor) -> Tensor:
 
 
 def summarize(
-    counts: Tensor, values: list[Value], batch_size: int = 1, names: list[str] | None = None
+    counts: Tensor, values: list[MaskValue], batch_size: int = 1, names: list[str] | None = None
 ) -> dict:
     """All scores of a data set as plain numbers, None where there is nothing to score.
 

@@ -19,7 +19,8 @@ from utils.images.arrays import array_pixels, channels_error
 from utils.images.decoding import scaled_size
 from utils.images.resizing import read_image, resize_image, to_unit_range
 from utils.inference.backends.selection import Network, build_network
-from utils.masks.encoding import MaskEncoding, Value, encoding_of
+from utils.masks.encoding import MaskEncoding, encoding_of
+from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError
 from utils.runtime.memory import predicting_room
@@ -54,7 +55,7 @@ class Predictor:
         self,
         model: UNet,
         scale: float,
-        masks: MaskEncoding | list[Value],
+        masks: MaskEncoding | list[MaskValue],
         precision: Precision | None = None,
     ):
         self.precision = precision or Precision(torch.device('cpu'), amp=False)
@@ -71,7 +72,7 @@ class Predictor:
         self.networks = [build_network(model, backend, self.precision) for model in self.models]
 
     @property
-    def mask_values(self) -> list[Value]:
+    def mask_values(self) -> list[MaskValue]:
         """The mask value of each class."""
         return self.masks.values
 

@@ -79,7 +79,7 @@ def in_form(
 
 def in_colour(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
     """(H, W) class indices as RGB: the masks' own colours, or else ours."""
-    if isinstance(masks.values[0], list) or masks.mode == 'P':
+    if masks.in_colour or masks.mode == 'P':
         return to_image(indices, masks).convert('RGB')
     table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
     return Image.fromarray(table[indices])

@@ -76,8 +76,8 @@ def build_loss(
 ) -> Callable[..., Tensor]:
     """The loss of logits, masks and, with a weight map, border weights, as asked for."""
     counts = data.dataset.scan.counts
-    values = [tuple(v) if isinstance(v, list) else v for v in data.dataset.mask_values]
-    pixels = [counts.get(value, 0) for value in values]  # ignored ones are in no class
+    # Ignored values are in no class.
+    pixels = [counts.get(value, 0) for value in data.dataset.mask_values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
     kind = args.dice_loss or recipe.dice_loss
     options = {

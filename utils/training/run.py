@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from unet import UNet
 from utils.data.dataloader import to_device
-from utils.data.report.check import with_all_else
+from utils.data.report.check import add_data_problems
 from utils.evaluation.metrics import RATIOS
 from utils.inference.backends.selection import compiled
 from utils.inference.checkpoint import (
@@ -92,7 +92,7 @@ class Run:
         try:
             data = TrainingData(args, recipe, config['padding'], device, channels, masks)
         except UserError as error:
-            raise with_all_else(error, args) from error
+            raise add_data_problems(error, args) from error
         if state:
             check_processes(state.get('processes', 1))
         if state and state['data'] != data.fingerprint():
@@ -278,12 +278,10 @@ class Run:
         self._save('last.pth', run_state(self))
 
     def _save(self, name: str, training: dict | None = None) -> None:
-        masks = self.data.dataset.masks
         checkpoint = Checkpoint(
             model=model_config(self.model),
             weights=self.model.state_dict(),
-            mask_values=masks.values,
-            mask_encoding={k: v for k, v in vars(masks).items() if k != 'values'},
+            **self.data.dataset.masks.to_checkpoint(),
             scale=self.data.dataset.scale,
             metrics=self.scores,
             training=training,
