@@ -58,7 +58,6 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from train import train_step
 from unet import UNet
 from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
 from utils.data.dataloader import pad_batch, to_device
@@ -71,6 +70,7 @@ from utils.runtime.devices import choose_device
 from utils.runtime.precision import Precision, cpu_bf16_speedup
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.recipes import RECIPES
+from utils.training.step import TrainStep
 
 ORIGINAL = "pair to batch, the original's way"
 CARVANA_FILES = 5088
@@ -127,12 +127,13 @@ def network_variants(args: argparse.Namespace, device: torch.device, training: b
 def _work(
     model: UNet, pictures: torch.Tensor, masks: torch.Tensor, precision: Precision, training: bool
 ) -> Callable[[], object]:
-    optimizer, guard = RECIPES['fast'].optimizer(model, 1e-4), StepGuard(model)
+    optimizer = RECIPES['fast'].optimizer(model, 1e-4)
+    compute = TrainStep(model, optimizer, precision, StepGuard(model))
 
     def step() -> float:
         """One training step; reading the loss waits for the device."""
         images = to_unit_range(pictures)
-        loss, _ = train_step(model, [(images, masks)], len(images), optimizer, precision, guard)
+        loss, _ = compute([(images, masks)], len(images))
         return loss.item()
 
     @torch.inference_mode()

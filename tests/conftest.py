@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import utils.runtime.precision  # noqa: E402
-import utils.training.run  # noqa: E402
+import utils.training.recorder  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def isolated(tmp_path, monkeypatch):
             monkeypatch.delenv(name)
     monkeypatch.setenv('NETRC', str(tmp_path / 'no-netrc'))
     # 0.2 s an epoch; tests/training/test_plots.py draws.
-    monkeypatch.setattr(utils.training.run, 'draw_curves', lambda *_: None)
+    monkeypatch.setattr(utils.training.recorder, 'draw_curves', lambda *_: None)
     # --amp means bfloat16 in every test, also on a CPU that is slow in it.
     monkeypatch.setattr(utils.runtime.precision, 'cpu_bf16_speedup', lambda: 2.0)
 

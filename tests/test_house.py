@@ -1,10 +1,11 @@
-"""The house's rules: small modules, short functions, arrows one way, light start."""
+"""Rules of the code: small modules, short functions, short import chains, light start."""
 
 import ast
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from conftest import ROOT
@@ -58,22 +59,50 @@ def test_public_functions_are_documented_and_typed(path):
         assert ast.get_docstring(function), function.name
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_arrows_go_from_programs_to_utils_to_unet(path):
-    allowed = {
-        'unet': set(),
-        'utils': {'unet', 'utils'},
-        'scripts': {'unet', 'utils', 'scripts', *(p.removesuffix('.py') for p in PROGRAMS)},
-        '.': {'unet', 'utils', 'evaluate'},
-    }[(*path.relative_to(ROOT).parts[:-1], '.')[0]]
-    ours = {'unet', 'utils', 'scripts', 'train', 'predict', 'evaluate', 'hubconf'}
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-        names = []
+def imported_modules(path, modules):
+    """Names in `modules` that a file imports, late imports included, types for checking not."""
+    package = '.'.join(path.relative_to(ROOT).with_suffix('').parts[:-1])
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and 'TYPE_CHECKING' in ast.unparse(node.test):
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module]
-        assert {name.split('.')[0] for name in names} & ours <= allowed
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            home = package.split('.')[: len(package.split('.')) - node.level + 1]
+            base = '.'.join(
+                [*(home if node.level else []), *([node.module] if node.module else [])]
+            )
+            found |= {base, *(f'{base}.{alias.name}' for alias in node.names)}
+    return found & set(modules)
+
+
+def test_no_chain_of_imports_is_longer_than_twelve_files_and_none_is_a_circle():
+    modules = {}
+    for path in SOURCES:
+        name = '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
+        modules[name] = path
+    graph = {name: imported_modules(path, modules) for name, path in modules.items()}
+
+    def longest(name, above=()):
+        """The longest chain of imports that begins with a module."""
+        assert name not in above, f'circle: {" -> ".join([*above, name])}'
+        return [name, *max((longest(n, (*above, name)) for n in graph[name]), key=len, default=[])]
+
+    for program in ('train', 'predict', 'evaluate', 'hubconf'):
+        assert len(longest(program)) <= 12, ' -> '.join(longest(program))
+
+
+def test_folders_have_at_most_twelve_files():
+    folders = Counter(path.parent for path in SOURCES if path.name != '__init__.py')
+    assert folders[ROOT / 'utils/training'] > 5  # the folders are really seen
+    assert {
+        str(folder.relative_to(ROOT)): count
+        for folder, count in folders.items()
+        if count > 12 and folder != ROOT
+    } == {}
 
 
 def run(*command):

@@ -11,7 +11,6 @@ from launching import run_together
 from torch.distributed import TCPStore
 
 import evaluate
-import train
 from unet import UNet
 from utils.data.dataloader import ShuffledBatchSampler
 from utils.inference.checkpoint import Checkpoint, model_config, save_checkpoint
@@ -21,6 +20,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.precision import Precision
 from utils.training.optimization.batchnorm import reestimate_statistics
 from utils.training.optimization.guard import StepGuard
+from utils.training.step import TrainStep
 
 CPU = torch.device('cpu')
 
@@ -70,9 +70,8 @@ def gradients_of_a_step(batches, whole, training=False):
     """After one step of SGD at rate 0: gradients as clipped, loss, norm, running statistics."""
     model = small_model().train(training)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    loss, norm = train.train_step(
-        model, batches, whole, optimizer, Precision(CPU, amp=False), StepGuard(model)
-    )
+    step = TrainStep(model, optimizer, Precision(CPU, amp=False), StepGuard(model))
+    loss, norm = step(batches, whole)
     statistics = [b for b in model.buffers() if b.is_floating_point()]
     return [p.grad for p in model.parameters()], [loss, norm, *statistics]
 

@@ -6,7 +6,7 @@ from drawing import data_set
 from PIL import Image
 from running import run_train
 
-import utils.training.run
+from utils.training import recorder
 from utils.training.plots import draw_curves
 
 HEADER = 'epoch,step,learning_rate,loss,dice_dataset,dice_per_image\n'
@@ -42,6 +42,6 @@ def test_without_a_validation_set_the_dice_panel_stays_empty(draw):
 
 def test_training_leaves_a_picture_of_its_curves(folder, monkeypatch):
     data_set(folder, 4)
-    monkeypatch.setattr(utils.training.run, 'draw_curves', draw_curves)  # see conftest.py
+    monkeypatch.setattr(recorder, 'draw_curves', draw_curves)  # see conftest.py
     assert run_train('-e', '1') == 0
     assert Image.open(folder / 'checkpoints/curves.png').size == (800, 800)

@@ -17,6 +17,8 @@ from running import same_weights
 
 import train
 from utils.inference.checkpoint import load_checkpoint
+from utils.training.recorder import Recorder
+from utils.training.step import TrainStep
 
 OPTIONS = [
     '--images', 'imgs', '--masks', 'masks', '--base-channels', '4', '-s', '1',
@@ -34,7 +36,7 @@ def rows(run):
 @pytest.fixture
 def stop_after(monkeypatch):
     """Let a signal come during the n-th optimizer step."""
-    step = train.train_step
+    step = TrainStep.__call__
     gc.collect()  # or Python may be finalizing an earlier test's workers when the signal comes
 
     def arrange(count, number):
@@ -46,7 +48,7 @@ def stop_after(monkeypatch):
                 signal.raise_signal(number)
             return step(*arguments)
 
-        monkeypatch.setattr(train, 'train_step', signalling)
+        monkeypatch.setattr(TrainStep, '__call__', signalling)
 
     return arrange
 
@@ -73,7 +75,7 @@ def test_a_signal_ends_the_step_saves_and_the_resumed_run_is_the_unbroken_one(
     assert handlers == [
         signal.getsignal(getattr(signal, n)) for n in ('SIGINT', 'SIGTERM', 'SIGUSR1')
     ]
-    assert f'stopped by {name} at step {step}; go on with python train.py --resume' in (
+    assert f'stopped by {name} at step {step}; continue with python train.py --resume' in (
         capsys.readouterr().out
     )
     assert load_checkpoint('broken/last.pth').training['step'] == step
@@ -88,7 +90,7 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
     gc.collect()  # or Python may be finalizing an earlier test's workers when the signal comes
     # In the background of a script, shells let programs ignore it from the start.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    step, calls = train.train_step, []
+    step, calls = TrainStep.__call__, []
 
     def signalling(*arguments):
         calls.append(1)
@@ -97,7 +99,7 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)  # may arrive as one
         return step(*arguments)
 
-    monkeypatch.setattr(train, 'train_step', signalling)
+    monkeypatch.setattr(TrainStep, '__call__', signalling)
     try:
         assert train.main([*OPTIONS, '-e', '1']) == 130
     finally:
@@ -109,10 +111,8 @@ def test_last_is_written_within_an_epoch_as_often_as_asked(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 9)
     saved = []
-    save_last = train.Run.save_last
-    monkeypatch.setattr(
-        train.Run, 'save_last', lambda run: saved.append(run.step) or save_last(run)
-    )
+    save_last = Recorder.save_last
+    monkeypatch.setattr(Recorder, 'save_last', lambda r: saved.append(r.state.step) or save_last(r))
     assert train.main([*OPTIONS, '-e', '1', '--save-minutes', '0']) == 0
     assert saved == [1, 2, 3, 4]
     saved.clear()
@@ -188,7 +188,8 @@ def test_a_training_that_crashes_beside_its_workers_ends(tmp_path):
     program = """
 import sys
 import train
-train.step_or_recompute = lambda *_: 1 / 0
+from utils.training.step import StepRunner
+StepRunner.run = lambda *_: 1 / 0
 train.main(sys.argv[1:])
 """
     run = subprocess.run(

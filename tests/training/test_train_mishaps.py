@@ -9,15 +9,16 @@ import torch
 from drawing import data_set
 from running import rows, run_train, same_weights
 
-import train
-import utils.training.model
 from unet import UNet
 from unet.unet_parts import OutConv
 from utils.data.dataset import SegmentationDataset
 from utils.inference.checkpoint import load_checkpoint
 from utils.runtime.errors import UserError
-from utils.training import progress
+from utils.training import builder, progress
 from utils.training.optimization.muon import Muon
+from utils.training.recorder import Recorder
+from utils.training.step import TrainStep
+from utils.training.validation import Validator
 
 
 def test_a_mistake_is_one_message_and_exit_code_2_before_anything_is_written(folder, capsys):
@@ -52,9 +53,9 @@ def test_a_loss_that_is_no_number_stops_with_exit_code_3_and_saves_nothing(
     folder, capsys, monkeypatch
 ):
     data_set(folder, 4)
-    loss = utils.training.model.segmentation_loss
+    loss = builder.segmentation_loss
     monkeypatch.setattr(
-        utils.training.model,
+        builder,
         'segmentation_loss',
         lambda *a, **options: loss(*a, **options) * float('nan'),
     )
@@ -72,9 +73,9 @@ def test_statistics_that_are_no_number_are_not_saved_and_stop_with_exit_code_3(
     data_set(folder, 4)
 
     def poison(run):
-        run.model.inc.double_conv[1].running_var[0] = float('inf')
+        run.state.model.inc.double_conv[1].running_var[0] = float('inf')
 
-    monkeypatch.setattr(train.Run, 'reestimate_statistics', poison)
+    monkeypatch.setattr(Validator, 'reestimate_statistics', poison)
     assert run_train('-e', '1') == 3
     err = capsys.readouterr().err
     assert 'weights with NaN or infinity are not saved: inc.' in err
@@ -182,8 +183,8 @@ def test_speed_is_of_training_alone(folder, monkeypatch):
 
         return timed
 
-    monkeypatch.setattr(train, 'train_step', taking(1, train.train_step))
-    monkeypatch.setattr(train.Run, 'record_validation', taking(50, train.Run.record_validation))
+    monkeypatch.setattr(TrainStep, '__call__', taking(1, TrainStep.__call__))
+    monkeypatch.setattr(Recorder, 'log_validation', taking(50, Recorder.log_validation))
     assert run_train('-e', '1', '--recipe', 'classic') == 0
     assert [row['seconds'] for row in rows()] == ['2.0', '4.0', '6.0', '8.0', '10.0']
     assert {row['images_per_second'] for row in rows()} == {'1.0'}
@@ -194,7 +195,7 @@ def test_out_of_memory_twice_says_what_was_tried_and_what_to_try(folder, capsys,
     fail_at(3, monkeypatch, times=2)
     assert run_train('-e', '2') == 2
     err = capsys.readouterr().err
-    assert 'even when computing activations twice: CUDA out of memory' in err
+    assert 'even with activation checkpointing: CUDA out of memory' in err
     assert '-b 1' in err
     assert '-s 0.5' in err
     assert '--amp' in err
@@ -211,13 +212,13 @@ def test_a_data_worker_that_dies_is_explained(folder, capsys, monkeypatch):
 
 def test_one_bad_step_in_an_epoch_of_one_is_skipped(folder, monkeypatch):
     data_set(folder, 5)
-    loss, calls = utils.training.model.segmentation_loss, []
+    loss, calls = builder.segmentation_loss, []
 
     def bad_once(*arguments, **options):
         calls.append(1)
         return loss(*arguments, **options) * (float('nan') if len(calls) == 2 else 1)
 
-    monkeypatch.setattr(utils.training.model, 'segmentation_loss', bad_once)
+    monkeypatch.setattr(builder, 'segmentation_loss', bad_once)
     assert run_train('-e', '3', '-b', '4') == 0
     assert [row['loss'] == 'nan' for row in rows()] == [False, True, False]
 

@@ -6,9 +6,10 @@ from drawing import data_set
 from running import rows, run_train, same_weights, weights
 
 import train
-import utils.training.model
 from unet import UNet
 from utils.inference.checkpoint import load_checkpoint, to_flat
+from utils.training import builder, validation
+from utils.training.recorder import Recorder
 
 
 def test_load_starts_from_the_weights_of_either_form(folder):
@@ -60,15 +61,15 @@ def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch,
     data_set(folder, 6)
     options = ['-e', '3', '--recipe', recipe, '--workers', workers]
     assert run_train(*options, '--output', 'whole') == 0
-    end_epoch = train.Run.end_epoch
+    end_epoch = Recorder.end_epoch
 
     def interrupted(run):
         end_epoch(run)
-        if run.epoch == 2:
+        if run.state.epoch == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Run, 'end_epoch', interrupted)
+        patch.setattr(Recorder, 'end_epoch', interrupted)
         assert run_train(*options, '--output', 'broken') == 130
     assert train.main(['--resume', 'broken/last.pth']) == 0
     assert same_weights('whole/last.pth', 'broken/last.pth')
@@ -188,8 +189,10 @@ def test_keep_leaves_the_newest_epochs(folder):
 def test_early_stop_ends_a_run_whose_dice_does_not_rise(folder, monkeypatch):
     data_set(folder, 6)
     scores = iter([0.5, 0.6, 0.6, 0.4, 0.9])
-    real = train.summarize
-    monkeypatch.setattr(train, 'summarize', lambda *a: real(*a) | {'dice_dataset': next(scores)})
+    real = validation.summarize
+    monkeypatch.setattr(
+        validation, 'summarize', lambda *a: real(*a) | {'dice_dataset': next(scores)}
+    )
     assert run_train('-e', '5', '--early-stop', '2') == 0
     assert [row['dice_dataset'] for row in rows()] == ['0.5', '0.6', '0.6', '0.4']
     assert load_checkpoint('checkpoints/last.pth').training['since_best'] == 2
@@ -213,9 +216,9 @@ def test_a_resumed_run_that_diverges_names_the_file_it_began_from(folder, capsys
     data_set(folder, 4)
     assert run_train('-e', '1') == 0
     nan = torch.tensor(float('nan'))
-    loss = utils.training.model.segmentation_loss
+    loss = builder.segmentation_loss
     monkeypatch.setattr(
-        utils.training.model, 'segmentation_loss', lambda *a, **options: nan * loss(*a, **options)
+        builder, 'segmentation_loss', lambda *a, **options: nan * loss(*a, **options)
     )
     assert train.main(['--resume', '-e', '2']) == 3
     assert 'Last good file: checkpoints/last.pth' in capsys.readouterr().err

@@ -9,10 +9,11 @@ from drawing import data_set
 from running import rows, run_train, same_weights, weights
 
 import train
-import utils.training.model
 from utils.inference.checkpoint import load_checkpoint
 from utils.runtime.devices import make_deterministic
 from utils.runtime.errors import explain
+from utils.training import builder
+from utils.training.step import TrainStep
 
 
 def test_accumulate_makes_fewer_steps_of_as_many_images(folder, capsys):
@@ -29,7 +30,7 @@ def test_an_accumulating_run_resumes_exactly_from_within_an_epoch(folder, monkey
     data_set(folder, 11)
     options = ['-e', '1', '-b', '1', '--accumulate', '4']
     assert run_train(*options, '--output', 'whole') == 0
-    step, calls = train.train_step, []
+    step, calls = TrainStep.__call__, []
 
     def signalling(*arguments):
         calls.append(1)
@@ -38,7 +39,7 @@ def test_an_accumulating_run_resumes_exactly_from_within_an_epoch(folder, monkey
         return step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, 'train_step', signalling)
+        patch.setattr(TrainStep, '__call__', signalling)
         assert run_train(*options, '--output', 'broken') == 143
     assert load_checkpoint('broken/last.pth').training['batch'] == 2
     assert train.main(['--resume', 'broken/last.pth']) == 0
@@ -49,7 +50,7 @@ def test_out_of_memory_in_a_later_batch_of_a_step_does_the_whole_step_again(fold
     data_set(folder, 9)
     settings = ['-e', '1', '-b', '1', '--accumulate', '4']
     assert run_train(*settings, '--output', 'plain') == 0
-    loss, calls = utils.training.model.segmentation_loss, []
+    loss, calls = builder.segmentation_loss, []
 
     def failing(*arguments, **options):
         calls.append(1)
@@ -57,7 +58,7 @@ def test_out_of_memory_in_a_later_batch_of_a_step_does_the_whole_step_again(fold
             raise torch.OutOfMemoryError('CUDA out of memory.')
         return loss(*arguments, **options)
 
-    monkeypatch.setattr(utils.training.model, 'segmentation_loss', failing)
+    monkeypatch.setattr(builder, 'segmentation_loss', failing)
     assert run_train(*settings, '--output', 'frugal') == 0
     assert load_checkpoint('frugal/last.pth').training['checkpointing']
     assert same_weights('plain/last.pth', 'frugal/last.pth')

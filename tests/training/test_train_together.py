@@ -18,11 +18,13 @@ from test_stop import rows as untimed_rows
 
 import evaluate
 import train
-import utils.training.model
-import utils.training.run
 from utils.data.splits import split_ids
 from utils.inference.checkpoint import load_checkpoint
+from utils.training import builder
+from utils.training import step as step_module
 from utils.training.optimization.muon import Muon
+from utils.training.recorder import Recorder
+from utils.training.step import TrainStep
 
 OPTIONS = ['--images', 'imgs', '--masks', 'masks', *SMALL]
 
@@ -37,7 +39,7 @@ def said(folder):
 
 def in_step(count, action):
     """Let `action(rank)` happen within the n-th step; for a forked process only."""
-    step, calls = train.train_step, []
+    step, calls = TrainStep.__call__, []
 
     def work(rank, options):
         def acting(*arguments):
@@ -46,7 +48,7 @@ def in_step(count, action):
                 action(rank)
             return step(*arguments)
 
-        train.train_step = acting
+        TrainStep.__call__ = acting
         return train.main([*OPTIONS, *options])
 
     return work
@@ -90,14 +92,14 @@ def test_a_signal_to_one_process_stops_all_and_the_resumed_run_is_the_unbroken_o
     stopped = run_together(lambda rank: step(rank, [*options, '--output', 'broken']), folder)
     assert stopped == [143, 143]
     assert (
-        'stopped by SIGTERM at step 2; go on with torchrun --nproc-per-node=2 train.py --re'
+        'stopped by SIGTERM at step 2; continue with torchrun --nproc-per-node=2 train.py --re'
         in (folder / 'out0').read_text()
     )
     assert said(folder)[1] == ''
     assert load_checkpoint('broken/last.pth').training['step'] == 2
     assert train.main(['--resume', 'broken/last.pth']) == 2
     assert (
-        'the run to resume was of 2 processes, now there are 1. Go on with "torchrun --nproc'
+        'the run to resume had 2 processes, now there are 1. Continue with "torchrun --nproc'
         in (capsys.readouterr().err)
     )
     resume = ['--resume', 'broken/last.pth']
@@ -111,13 +113,13 @@ def weights_of_each(folder, options, before=lambda rank: None):
 
     def work(rank):
         before(rank)
-        end_epoch = train.Run.end_epoch
+        end_epoch = Recorder.end_epoch
 
         def ending(run):
             end_epoch(run)
-            torch.save((run.model.state_dict(), run.guard.bad_steps()), f'rank{rank}.pt')
+            torch.save((run.state.model.state_dict(), run.guard.bad_steps()), f'rank{rank}.pt')
 
-        train.Run.end_epoch = ending
+        Recorder.end_epoch = ending
         return train.main([*OPTIONS, *options])
 
     assert run_together(work, folder) == [0, 0]
@@ -133,7 +135,7 @@ def test_memory_that_runs_out_in_one_process_lets_all_go_on_with_checkpointing(f
     plain = weights_of_each(folder, ['-e', '1', '-b', '2'])
 
     def poor(rank):
-        loss, calls = utils.training.model.segmentation_loss, []
+        loss, calls = builder.segmentation_loss, []
 
         def failing(*arguments, **options):
             calls.append(1)
@@ -141,7 +143,7 @@ def test_memory_that_runs_out_in_one_process_lets_all_go_on_with_checkpointing(f
                 raise torch.OutOfMemoryError('CUDA out of memory.')
             return loss(*arguments, **options)
 
-        utils.training.model.segmentation_loss = failing
+        builder.segmentation_loss = failing
 
     frugal = weights_of_each(folder, ['-e', '1', '-b', '2', '--output', 'b'], poor)
     for (weights, _), (others, _) in zip(plain, frugal, strict=True):
@@ -178,14 +180,14 @@ def test_a_step_that_is_not_finite_in_one_process_is_skipped_by_all(folder):
     data_set(folder, 9)
 
     def poison(rank):
-        to_device, calls = utils.training.run.to_device, []
+        to_device, calls = step_module.to_device, []
 
         def poisoned(batch, device):
             images, masks = to_device(batch, device)
             calls.append(1)
             return images * (float('nan') if rank == 1 and len(calls) == 1 else 1), masks
 
-        utils.training.run.to_device = poisoned
+        step_module.to_device = poisoned
 
     (one, bad), (other, bad_too) = weights_of_each(folder, ['-e', '1', '-b', '2'], poison)
     assert bad == bad_too == (1, 0)
@@ -198,8 +200,8 @@ def test_a_loss_that_is_no_number_is_said_once(folder):
     data_set(folder, 9)
 
     def work(rank):
-        loss = utils.training.model.segmentation_loss
-        utils.training.model.segmentation_loss = lambda *a, **o: loss(*a, **o) * float('nan')
+        loss = builder.segmentation_loss
+        builder.segmentation_loss = lambda *a, **o: loss(*a, **o) * float('nan')
         return train.main([*OPTIONS, '-e', '1', '-b', '2'])
 
     codes = run_together(work, folder)

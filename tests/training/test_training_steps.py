@@ -6,11 +6,12 @@ import pytest
 import torch
 from reference import fill, image, labels, load_json
 
-from train import train_step, validation_steps
 from unet import UNet
 from utils.runtime.precision import Precision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.recipes import RECIPES, warmup_decay
+from utils.training.state import validation_steps
+from utils.training.step import TrainStep
 
 
 @pytest.fixture
@@ -31,7 +32,8 @@ def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
     for k, expected in enumerate(load_json('training_steps.json')[f'n_classes={n_classes}']):
         images = image(f'train{k}', (2, 3, 48, 64)).double()
         masks = labels(f'target{k}', (2, 48, 64), 2)
-        loss, norm = train_step(model, [(images, masks)], 2, optimizer, precision, guard)
+        step = TrainStep(model, optimizer, precision, guard)
+        loss, norm = step([(images, masks)], 2)
         assert loss.item() == pytest.approx(expected['loss'], abs=1e-6)
         assert norm.item() == pytest.approx(expected['grad_norm_before_clipping'], rel=1e-4)
 

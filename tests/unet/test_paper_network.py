@@ -14,6 +14,7 @@ from utils.inference.logits import logits_of
 from utils.inference.predictor import Predictor
 from utils.inference.tiling import Tiling
 from utils.runtime.errors import UserError
+from utils.training.step import StepRunner
 
 PAPER = ['--padding', 'valid', '--norm', 'none', '--dropout', '0.5']
 
@@ -159,14 +160,14 @@ def test_a_run_with_dropout_and_tiles_is_resumed_to_the_bit(folder, monkeypatch)
     data_set(folder, 3, size=(48, 32), colours=1)
     options = ['--recipe', 'paper', '--base-channels', '2', '--tile', '20', '-e', '2']
     assert run_train(*options, '--output', 'a') == 0
-    step = train.step_or_recompute
+    step = StepRunner.run
 
-    def broken_in_step_3(run, batches):
-        if run.step == 3:
+    def broken_in_step_3(runner, batches):
+        if runner.state.step == 3:
             raise KeyboardInterrupt
-        return step(run, batches)
+        return step(runner, batches)
 
-    monkeypatch.setattr(train, 'step_or_recompute', broken_in_step_3)
+    monkeypatch.setattr(StepRunner, 'run', broken_in_step_3)
     assert run_train(*options, '--output', 'b', '--save-minutes', '0') == 130
     monkeypatch.undo()
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""Which images train, which validate, and in which batches."""
+"""The data of a training run: training and validation set, and their dataloaders."""
 
 import argparse
 import hashlib
@@ -30,17 +30,20 @@ from utils.runtime.distributed import local_main_process_first, rank, shard, wor
 from utils.runtime.errors import UserError
 from utils.training.optimization.recipes import Recipe
 
-STATISTICS_IMAGES = 16  # to re-estimate BatchNorm from; 12 were enough where it was measured
+STATISTICS_IMAGES = 16  # for BatchNorm's statistics; 12 were enough where it was measured
 
 SHEET_IMAGES = 4
 
 
 class TrainingData:
-    """The data of a run, from its command line; UserError for anything that could not work.
+    """The data of a run: dataset, split, cache, augmentation and dataloaders.
 
-    padding: the network's, 'same' or 'valid'. channels: of the weights to start from, masks: the
-    encoding of the run that goes on; None for new ones. `training` and `validation` are positions
-    in `dataset`, and in `items`, which are its own as --cache keeps them.
+    padding: the network's, 'same' or 'valid'.
+    channels: of the weights to start from; None for a new network.
+    masks: the mask encoding of the run to resume; None for a new run.
+
+    `training` and `validation` are positions in `dataset`, and in `items`, its cached view.
+    Raises UserError for everything that could not work.
     """
 
     def __init__(
@@ -88,26 +91,31 @@ class TrainingData:
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
             workers, loads_to = 0, torch.device('cpu')
-        self.items, self.cache = cached(self.dataset, args.cache, args.epochs, workers, device)
-        self.batches = ShuffledBatchSampler(
+        self.items, self.cache_note = cached(self.dataset, args.cache, args.epochs, workers, device)
+        self.sampler = ShuffledBatchSampler(
             self.training, batch_size, args.seed, args.accumulate, process=(rank(), world_size())
         )
-        self.dataset.check_sizes(self.batches.smallest_batch())
+        self.dataset.check_sizes(self.sampler.smallest_batch())
         if tile and padding == 'same':
-            check_variance(tile, self.batches.smallest_batch())
+            check_variance(tile, self.sampler.smallest_batch())
         self.plain = in_tiles(Augmented(self.items, args.seed, 'none'), args.seed, tile, padding)
         augmented = Augmented(self.items, args.seed, args.augment or recipe.augment)
-        augmented = in_tiles(augmented, args.seed, tile, padding)
-        self.loader = training_dataloader(augmented, self.batches, workers, loads_to)
+        cropped = in_tiles(augmented, args.seed, tile, padding)
+        self.loader = training_dataloader(cropped, self.sampler, workers, loads_to)
         self.validation_loader = self._validation_loader(workers, loads_to)
 
+    def steps(self, epoch: int, start: int) -> Iterator[list[dict[str, Tensor]]]:
+        """Yield the micro-batches of each step of an epoch (from 0), beginning at step `start`."""
+        self.sampler.epoch, self.sampler.start = epoch + 1, start
+        yield from self.loader
+
     def fingerprint(self) -> str:
-        """A hash of which images are trained on, to recognise the data of a resumed run."""
+        """Return a hash of the training ids, by which a resumed run recognises its data."""
         names = [self.dataset.ids[position] for position in self.training]
         return hashlib.sha256('\n'.join(names).encode()).hexdigest()
 
     def describe(self) -> str:
-        """The data in a few lines for the terminal."""
+        """Return the data in a few lines for the terminal."""
         width, height = self.dataset.sizes[0]
         kinds = len(set(self.dataset.sizes))
         sizes = f'{width} x {height}' + (f' and {kinds - 1} other sizes' if kinds > 1 else '')
@@ -126,43 +134,43 @@ class TrainingData:
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))
             ),
-            self.cache,
+            self.cache_note,
         ]
         return '\n'.join(lines)
 
     def statistics_batches(self) -> Iterator[Tensor]:
-        """A few batches of training images, not augmented, on the device, for BatchNorm.
+        """Yield a few batches of training images, from which to re-estimate BatchNorm's statistics.
 
-        Each process gets its share of them.
+        On the device, not augmented; each rank has its shard of them.
         """
         stride = max(1, len(self.training) // STATISTICS_IMAGES)
         positions = self.training[::stride][:STATISTICS_IMAGES]
-        count = self.batches.batch_size
+        count = self.sampler.batch_size
         batches = [positions[first : first + count] for first in range(0, len(positions), count)]
         if len(batches) > 1 and len(batches[-1]) < count:
-            del batches[-1]  # one small image alone has no variance, and would weigh like the rest
+            del batches[-1]  # one small image alone has no variance, and would count as a batch
         for batch in shard(batches):
             items = pad_batch([self.plain[0, position] for position in batch])
-            yield self._seen(*to_device(items, self.device))
+            yield self._with_context(*to_device(items, self.device))
 
     def close(self) -> None:
-        """End all worker processes."""
+        """Shut the worker processes down."""
         shut_down_workers(self.loader)
         shut_down_workers(self.validation_loader)
 
-    def _seen(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Images as the network takes them, with context where it needs that and they have none."""
+    def _with_context(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Return images with the context that a network without padding needs."""
         if self.padding == 'same' or images.shape[2:] != masks.shape[1:]:
             return images
-        return with_context(images, 0, 0, tuple(masks.shape[1:]))
+        return with_context(images, 0, 0, (masks.shape[1], masks.shape[2]))
 
     def samples(self) -> Iterator[dict[str, Tensor]]:
-        """Items to look at, from the validation set where there is one."""
+        """Yield the items of the sample sheet, from the validation set where there is one."""
         for position in (self.validation or self.training)[:SHEET_IMAGES]:
             yield {name: tensor.cpu() for name, tensor in self.items[position].items()}
 
     def _validation_loader(self, workers: int, device: torch.device) -> DataLoader | None:
-        """This process's share of the validation batches, None without a validation set."""
+        """Return a dataloader of this rank's shard, None without a validation set."""
         sizes = self.dataset.sizes
-        scored = same_size_batches(self.validation, sizes, self.batches.batch_size)
+        scored = same_size_batches(self.validation, sizes, self.sampler.batch_size)
         return make_dataloader(self.items, shard(scored), workers, device) if scored else None

@@ -1,20 +1,20 @@
-"""curves.png: how loss, Dice and learning rate went, from the rows of metrics.csv.
-
-samples.png: what the network makes of a few images, for a person to look at.
-"""
+"""Pictures of a run: curves.png of metrics.csv, and samples.png, a sheet of predictions."""
 
 import csv
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
-
-from unet import UNet
 from utils.inference.predictor import Predictor
 from utils.masks.visualize import sample_sheet
 from utils.runtime.files import whole_file
-from utils.runtime.precision import Precision
 
-from .data import TrainingData
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from unet import UNet
+    from utils.runtime.precision import Precision
+
+    from .data import TrainingData
 
 PANELS = {
     'training loss': {'loss': ('loss', 'tab:red')},
@@ -27,11 +27,11 @@ PANELS = {
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw metrics.csv into a PNG file, a panel for each kind of figure over the steps.
+    """Draw metrics.csv into a PNG file: loss, Dice and learning rate over the steps.
 
     Empty cells, where there was nothing to score, are left out of the line.
     """
-    from matplotlib.figure import Figure  # here: over a second to import
+    from matplotlib.figure import Figure  # late: over a second to import
 
     with metrics.open(newline='', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
@@ -40,7 +40,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for label, (column, colour) in lines.items():
             points = [(int(row['step']), float(row[column])) for row in rows if row[column]]
-            # Dots as well: a run's first validation alone is no line.
+            # Dots as well: a single validation makes no line.
             axis.plot(
                 [x for x, _ in points], [y for _, y in points], '.-', color=colour, label=label
             )
@@ -52,8 +52,10 @@ def draw_curves(metrics: Path, picture: Path) -> None:
         figure.savefig(part, format='png', dpi=100)
 
 
-def write_samples(path: Path, model: UNet, data: TrainingData, precision: Precision) -> Image.Image:
-    """Predict the data's samples and write a sheet of them; the model is left in training mode."""
+def write_samples(
+    path: Path, model: 'UNet', data: 'TrainingData', precision: 'Precision'
+) -> 'Image.Image':
+    """Predict the data's samples and write a sheet of them; leave the model in training mode."""
     predictor = Predictor(model, 1.0, data.dataset.masks, precision)
     rows = []
     for item in data.samples():

@@ -1,28 +1,31 @@
-"""Loss, speed and time spent waiting for data, without a synchronisation a step."""
+"""Loss, throughput and time spent waiting for data, without a synchronisation a step."""
 
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Batch = TypeVar('Batch')
+
 
 class Meter:
-    """Adds up a stretch of training; `loss()` alone waits for the device."""
+    """Accumulates the figures of an epoch; only `loss()` and `state()` wait for the device."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new stretch."""
+        """Begin a new epoch."""
         self.images, self.waited = 0, 0.0
         self._loss: Tensor | float = 0.0
         self._counted: Tensor | int = 0
         self.started = self.read = time.perf_counter()
 
     def state(self) -> dict:
-        """Plain values that load_state takes; waits for the device."""
+        """Return plain values that load_state takes; waits for the device."""
         return {
             'loss': float(self._loss),
             'counted': int(self._counted),
@@ -32,13 +35,13 @@ class Meter:
         }
 
     def load_state(self, state: dict) -> None:
-        """Go on with the stretch of which this is the state."""
+        """Continue the epoch of which this is the state."""
         self._loss, self._counted = state['loss'], state['counted']
         self.images, self.waited = state['images'], state['waited']
         self.started = time.perf_counter() - state['seconds']
 
     def due(self, seconds: float) -> bool:
-        """Whether it is that long since this was last true; a reading costs a synchronisation."""
+        """Return whether so much time has passed since this was last true."""
         now = time.perf_counter()
         due = now - self.read >= seconds
         self.read = now if due else self.read
@@ -46,15 +49,15 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent inside, in a validation for instance, is no part of the stretch."""
+        """Leave the time spent inside, in a validation for instance, out of the epoch's."""
         begun = time.perf_counter()
         try:
             yield
         finally:
             self.started += time.perf_counter() - begun
 
-    def timed(self, batches: Iterable) -> Iterator:
-        """The batches, with the time until each comes counted as waiting."""
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and count the time until each arrives as waiting for data."""
         iterator = iter(batches)
         while True:
             asked = time.perf_counter()
@@ -76,16 +79,19 @@ class Meter:
         self.images += images
 
     def loss(self) -> float:
-        """Mean loss of the steps so far, NaN before the first; waits for the device."""
+        """Return the mean loss of the steps so far, NaN before the first; waits for the device."""
         counted = int(self._counted)
         return float(self._loss) / counted if counted else float('nan')
 
     def seconds(self) -> float:
-        """Wall time of the stretch."""
+        """Return the wall time of the epoch in seconds."""
         return time.perf_counter() - self.started
 
     def figures(self) -> dict:
-        """Mean loss, images a second, the share of time spent waiting for data, and the time."""
+        """Return mean loss, images a second, fraction of time spent waiting for data, and seconds.
+
+        Waits for the device.
+        """
         seconds = self.seconds()
         return {
             'loss': self.loss(),

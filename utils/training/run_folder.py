@@ -1,4 +1,4 @@
-"""The folder that a training run writes into: opened, cleared of an earlier run, kept small."""
+"""The output folder of a training run: opened, cleared of an earlier run, kept small."""
 
 import argparse
 import subprocess
@@ -16,7 +16,7 @@ from .tracking import SilentTracker, Tracker
 
 
 def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
-    """The run's folder, cleared of an earlier run unless resumed, and what logs into it."""
+    """Open the run's folder, cleared of an earlier run unless resumed; return its tracker."""
     if not is_main_process():
         return SilentTracker()
     if args.output.exists() and not args.output.is_dir():
@@ -32,7 +32,7 @@ def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
 
 
 def _commit() -> str | None:
-    """The git commit of this checkout, None where git or the repository is missing."""
+    """Return the git commit of this checkout, None where git or the repository is missing."""
     try:
         return subprocess.run(
             ['git', 'rev-parse', 'HEAD'],
@@ -43,9 +43,9 @@ def _commit() -> str | None:
 
 
 def set_aside_earlier_run(output: Path) -> Path | None:
-    """Move what an earlier run left in `output` into output/earlier-DATE; nothing is overwritten.
+    """Move the files of an earlier run from `output` to output/earlier-DATE.
 
-    Returns the new folder, or None where there was nothing.
+    Return the new folder, or None where there was nothing.
     """
     names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb left_out.txt'
     files = [output / name for name in names.split() if (output / name).exists()]
@@ -60,14 +60,14 @@ def set_aside_earlier_run(output: Path) -> Path | None:
 
 
 def write_left_out(problems: list[Problem], path: Path) -> None:
-    """Record what --skip-bad left out, a line a problem; no file where that is nothing."""
+    """Write what --skip-bad left out, a line a problem; no file where that is nothing."""
     if problems:
         with whole_file(path) as part:
             part.write_text('\n'.join(p.text for p in problems) + '\n', encoding='utf-8')
 
 
 def keep_newest(output: Path, epoch: int, count: int) -> None:
-    """Remove checkpoint_epoch{N}.pth of all but the `count` epochs up to `epoch`."""
+    """Remove checkpoint_epoch{N}.pth except those of the `count` epochs up to `epoch`."""
     for path in output.glob('checkpoint_epoch*.pth'):
         number = path.stem.removeprefix('checkpoint_epoch')
         if number.isdigit() and int(number) <= epoch - count:

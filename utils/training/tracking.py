@@ -1,6 +1,7 @@
-"""What a run leaves to read: metrics.csv and args.json always, W&B when asked.
+"""Logging of a run: metrics.csv and args.json always, Weights & Biases on request.
 
-Nothing leaves the machine unless the user is logged in to W&B, and no logger stops a training.
+Nothing leaves the machine unless the user is logged in to W&B, and a failing logger never stops a
+training.
 """
 
 import contextlib
@@ -16,16 +17,18 @@ from urllib.parse import urlparse
 from utils.runtime.files import append_csv, whole_file
 
 if TYPE_CHECKING:
+    import wandb
     from PIL import Image
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Tracker:
-    """Writes a run's figures.
+    """Writes a run's figures to metrics.csv and W&B, and its settings to args.json.
 
-    output: the run's folder. args: the run's settings, written to args.json. mode: 'auto',
-    'online', 'offline' or 'disabled', W&B's. resumed_step: the step from which to go on with
-    metrics.csv and, by `run_id`, with the W&B run; None begins anew.
+    output: the run's folder.
+    mode: W&B's: 'auto', 'online', 'offline' or 'disabled'.
+    resumed_step: the step from which to continue metrics.csv; None begins anew.
+    run_id: of the W&B run to continue.
     """
 
     def __init__(
@@ -35,25 +38,25 @@ class Tracker:
         mode: str = 'auto',
         resumed_step: int | None = None,
         run_id: str | None = None,
-    ):
+    ) -> None:
         self.csv_path = output / 'metrics.csv'
         _keep_rows_until(self.csv_path, resumed_step or 0)
         with whole_file(output / 'args.json') as part:
             part.write_text(json.dumps(args, indent=1, default=str) + '\n', encoding='utf-8')
-        self.run = None
+        self.run: wandb.Run | None = None
         mode = wandb_mode(mode)
         if mode != 'disabled':
             self._guarded(lambda: self._start_wandb(output, args, mode, run_id))
 
     @property
     def run_id(self) -> str | None:
-        """What a resumed run needs to go on with the same W&B run."""
+        """The id by which a resumed run continues the same W&B run."""
         return self.run.id if self.run else None
 
     def log_step(self, step: int, figures: dict) -> None:
-        """Figures of one training step, to W&B only."""
-        if self.run:
-            self._guarded(lambda: self.run.log(figures, step=step))
+        """Log the figures of one training step, to W&B only."""
+        if run := self.run:
+            self._guarded(lambda: run.log(figures, step=step))
 
     def log_validation(
         self,
@@ -61,10 +64,11 @@ class Tracker:
         sheet: 'Image.Image | None' = None,
         histograms_of: 'nn.Module | None' = None,
     ) -> None:
-        """A row of metrics.csv, and the same to W&B with a sample sheet and weight histograms."""
+        """Append a row to metrics.csv; log it to W&B, with sample sheet and weight histograms."""
         append_csv(self.csv_path, [row])
         if self.run:
-            self._guarded(lambda: self._log_wandb(row, sheet, histograms_of))
+            run = self.run
+            self._guarded(lambda: self._log_wandb(run, row, sheet, histograms_of))
 
     def close(self) -> None:
         """End the W&B run."""
@@ -72,53 +76,64 @@ class Tracker:
             self._guarded(self.run.finish)
 
     def _start_wandb(self, output: Path, args: dict, mode: str, run_id: str | None) -> None:
-        import wandb  # here: 0.9 s that only its users should pay
+        import wandb  # late: 0.9 s that only its users should pay
 
         self.run = wandb.init(
-            project='U-Net', dir=str(output), config=args, mode=mode, id=run_id, resume='allow'
+            project='U-Net',
+            dir=str(output),
+            config=args,
+            mode=mode,  # type: ignore[arg-type]  # one of --wandb's choices
+            id=run_id,
+            resume='allow',
         )
 
-    def _log_wandb(self, row: dict, sheet: 'Image.Image', model: 'nn.Module | None') -> None:
+    def _log_wandb(
+        self, run: 'wandb.Run', row: dict, sheet: 'Image.Image | None', model: 'nn.Module | None'
+    ) -> None:
         import wandb
+
+        def histogram(tensor: 'Tensor') -> wandb.Histogram:
+            """Return the distribution of a tensor's values."""
+            return wandb.Histogram(tensor.detach().float().cpu())  # type: ignore[arg-type]  # takes arrays
 
         figures = {key: value for key, value in row.items() if value is not None}
         if sheet is not None:
             figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
         for name, parameter in model.named_parameters() if model else ():
-            figures[f'weights/{name}'] = wandb.Histogram(parameter.detach().float().cpu())
+            figures[f'weights/{name}'] = histogram(parameter)
             if parameter.grad is not None:
-                figures[f'gradients/{name}'] = wandb.Histogram(parameter.grad.float().cpu())
-        self.run.log(figures, step=row['step'])
+                figures[f'gradients/{name}'] = histogram(parameter.grad)
+        run.log(figures, step=row['step'])
 
     def _guarded(self, call: Callable[[], object]) -> None:
-        """Run a W&B call; the first failure is said once, and W&B is left alone from then on."""
+        """Make a W&B call; its first failure prints a warning and turns W&B off."""
         try:
             call()
-        # Anything may come out of a logger, a network or a full disk: none of it is worth a run.
+        # A logger, a network or a full disk may raise anything; none of it is worth a run.
         except Exception as error:  # noqa: BLE001
             self.run = None
             print(f'warning: W&B failed and is off from here ({type(error).__name__}: {error})')
 
 
 class SilentTracker(Tracker):
-    """Writes nothing: for all processes but the main one."""
+    """Writes nothing: for all ranks but the first."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.run = None
 
     def log_validation(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def wandb_mode(mode: str) -> str:
-    """What 'auto' means here: online (or WANDB_MODE) with an API key set, else disabled."""
+    """Resolve 'auto': online (or WANDB_MODE) where an API key is set, else disabled."""
     if mode != 'auto':
         return mode
     return os.environ.get('WANDB_MODE', 'online') if _has_api_key() else 'disabled'
 
 
 def _has_api_key() -> bool:
-    """Whether `wandb login` has been run, found out without importing wandb (0.9 s)."""
+    """Return whether `wandb login` has been run, without importing wandb (0.9 s)."""
     if os.environ.get('WANDB_API_KEY'):
         return True
     host = urlparse(os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')).hostname
@@ -126,13 +141,13 @@ def _has_api_key() -> bool:
     files = [Path(named)] if named else [Path.home() / '.netrc', Path.home() / '_netrc']
     for file in files:
         with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if netrc.netrc(file).authenticators(host):
+            if host and netrc.netrc(file).authenticators(host):
                 return True
     return False
 
 
 def _keep_rows_until(path: Path, step: int) -> None:
-    """Remove what a run logged between its last checkpoint and its end: it will come again."""
+    """Remove the rows after `step`: a resumed run will log them again."""
     if not path.exists():
         return
     with path.open(newline='', encoding='utf-8') as file:

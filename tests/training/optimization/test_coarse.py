@@ -4,15 +4,14 @@ import torch
 from drawing import data_set
 from running import run_train
 
-import train
-from utils.training.optimization.coarse import halved
 from utils.training.optimization.recipes import RECIPES
+from utils.training.step import TrainStep, halve_resolution
 
 
 def test_a_batch_is_halved_and_image_and_mask_stay_together():
     masks = torch.zeros(1, 66, 65, dtype=torch.uint8)
     masks[:, 20:40, 30:50] = 1
-    images, small = halved(masks[:, None].float(), masks)
+    images, small = halve_resolution(masks[:, None].float(), masks)
     assert images.shape == (1, 1, 33, 33)
     assert small.shape == (1, 33, 33)
     assert ((images[:, 0] > 0.5) == (small == 1)).float().mean() > 0.97
@@ -21,20 +20,20 @@ def test_a_batch_is_halved_and_image_and_mask_stay_together():
 
 def test_images_with_a_side_under_64_pixels_stay_as_they_are():
     images, masks = torch.rand(1, 1, 63, 200), torch.zeros(1, 63, 200)
-    assert halved(images, masks) == (images, masks)
+    assert halve_resolution(images, masks) == (images, masks)
 
 
 def test_an_eighth_of_the_steps_is_at_half_size(folder, monkeypatch):
     data_set(folder, 9, size=(70, 64))  # 8 to train on: 4 steps in each of 2 epochs
     shapes = []
-    step = train.train_step
+    step = TrainStep.__call__
 
     def noting(network, batches, *rest):
         batches = list(batches)
         shapes.extend(tuple(images.shape[2:]) for images, _ in batches)
         return step(network, batches, *rest)
 
-    monkeypatch.setattr(train, 'train_step', noting)
+    monkeypatch.setattr(TrainStep, '__call__', noting)
     assert run_train('-e', '2') == 0
     assert shapes == [(32, 35)] + [(64, 70)] * 7
     assert RECIPES['classic'].coarse == 0

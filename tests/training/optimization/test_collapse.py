@@ -4,8 +4,8 @@ import torch
 from drawing import data_set
 from running import run_train
 
-import train
 from utils.evaluation.metrics import count_pixels
+from utils.training import validation
 from utils.training.optimization.guard import CollapseWatch
 
 TRUTH = torch.tensor([[[0, 1], [1, 1]]])
@@ -39,6 +39,6 @@ def test_a_truth_of_one_class_everywhere_is_no_collapse():
 def test_training_says_so_and_goes_on(folder, capsys, monkeypatch):
     data_set(folder, 4)
     background = count_pixels(torch.zeros(1, 4, 4, dtype=int), torch.ones(1, 4, 4), 2)
-    monkeypatch.setattr(train, 'count_at_scale', lambda *_: background)
+    monkeypatch.setattr(validation, 'count_at_scale', lambda *_: background)
     assert run_train('-e', '4') == 0
     assert capsys.readouterr().out.count('every pixel of 3 validations was predicted as 0') == 1

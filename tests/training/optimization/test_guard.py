@@ -5,13 +5,13 @@ import torch
 from drawing import data_set
 
 import train
-import utils.training.run
-from train import train_step
 from unet import UNet
 from utils.inference.checkpoint import load_checkpoint
 from utils.runtime.precision import Precision
+from utils.training import step as step_module
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.recipes import RECIPES
+from utils.training.step import TrainStep
 
 CPU = torch.device('cpu')
 MASKS = torch.randint(0, 2, (2, 32, 32), generator=torch.Generator().manual_seed(0))
@@ -44,11 +44,12 @@ def test_a_poisoned_step_leaves_weights_and_statistics_finite(poison, value, pre
     model = UNet(3, 2, base_channels=4).train()
     guard, precision = StepGuard(model), Precision(CPU, amp=True, name=precision)
     optimizer = RECIPES[recipe].optimizer(model, 1e-3)
-    train_step(model, [(torch.rand(2, 3, 32, 32), MASKS)], 2, optimizer, precision, guard)
+    step = TrainStep(model, optimizer, precision, guard)
+    step([(torch.rand(2, 3, 32, 32), MASKS)], 2)
     before = [buffer.clone() for buffer in model.buffers()]
     images = torch.rand(2, 3, 32, 32)
     poison(model, images, value)
-    train_step(model, [(images, MASKS)], 2, optimizer, precision, guard)
+    step([(images, MASKS)], 2)
     assert finite(model)
     assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     assert guard.bad_steps() == (1, 1)
@@ -62,7 +63,7 @@ def test_a_good_step_ends_the_row_and_counts_as_without_a_guard():
     for poisoned in (True, True, False):
         images = torch.rand(2, 3, 32, 32)
         images *= float('nan') if poisoned else 1
-        train_step(model, [(images, MASKS)], 2, optimizer, precision, guard)
+        TrainStep(model, optimizer, precision, guard)([(images, MASKS)], 2)
     assert guard.bad_steps() == (2, 0)
     assert model.inc.double_conv[1].num_batches_tracked == 1
 
@@ -85,14 +86,14 @@ def test_the_path_of_devices_that_must_not_wait_does_the_same():
 def test_training_goes_on_past_bad_steps_and_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 12, size=(64, 48))
-    to_device, calls = utils.training.run.to_device, []
+    to_device, calls = step_module.to_device, []
 
     def poisoning(batch, device):
         images, masks = to_device(batch, device)
         calls.append(1)
         return images * (float('nan') if len(calls) % 4 == 0 else 1), masks
 
-    monkeypatch.setattr(utils.training.run, 'to_device', poisoning)
+    monkeypatch.setattr(step_module, 'to_device', poisoning)
     options = '--images imgs --masks masks --base-channels 8 -s 1 -e 4 -v 20 -l 3e-3 --device cpu'
     assert train.main(options.split()) == 0
     checkpoint = load_checkpoint('checkpoints/best.pth')

@@ -1,9 +1,4 @@
-"""A step whose loss or gradient is not finite must not spoil a network; too many end the run.
-
-Everything stays on the device: the guard costs no synchronisation, `bad_in_a_row` alone does.
-
-A network that predicts one class everywhere has stopped learning; say so early.
-"""
+"""Guards against training that fails silently: steps that are not finite, one-class networks."""
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +7,18 @@ from utils.evaluation.metrics import FN, FP, TP
 
 from .batchnorm import StatisticsSnapshot
 
-MOST_IN_A_ROW = 20  # fp16's scaler needs a few to find its scale; more are no coincidence
+MOST_IN_A_ROW = 20  # steps; fp16's scaler skips a few to find its scale, more mean divergence
+PATIENCE = 3  # validations: the first may come before anything is learned
 
 
 class StepGuard:
-    """Keeps a network's gradients and running statistics finite.
+    """Keeps gradients and BatchNorm's running statistics finite.
 
-    Call `before_step`, then, with gradients there, `check`. `undo` takes back a step for other
-    reasons, an error half-way for instance.
+    Call `before_step`, then, when there are gradients, `check`. `undo` takes back an unfinished
+    step. Nothing waits for the device except `bad_steps`.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module) -> None:
         self.parameters = list(model.parameters())
         self.snapshot = StatisticsSnapshot(model)
         device = self.parameters[0].device
@@ -30,7 +26,7 @@ class StepGuard:
         self._in_a_row = torch.zeros((), dtype=torch.int64, device=device)
 
     def before_step(self) -> None:
-        """Remember the running statistics, before the forward pass counts the batch."""
+        """Remember the running statistics, before the forward pass updates them."""
         self.snapshot.take()
 
     def check(self, loss: Tensor, norm: Tensor) -> None:
@@ -39,7 +35,7 @@ class StepGuard:
         self._bad += ~finite
         self._in_a_row = (self._in_a_row + 1) * ~finite
         if finite.device.type == 'cpu' and finite:
-            return  # looking costs nothing there, and spares a pass over all parameters
+            return  # on a CPU the test costs nothing and saves a pass over all parameters
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad = torch.where(finite, parameter.grad, 0)
@@ -50,26 +46,23 @@ class StepGuard:
         self.snapshot.restore()
 
     def bad_steps(self) -> tuple[int, int]:
-        """How many steps were bad so far, and how many without a good one since; synchronises."""
+        """Return how many steps were bad so far, and how many since the last good one."""
         return int(self._bad), int(self._in_a_row)
 
 
-PATIENCE = 3  # validations in a row: the first may well come before anything is learned
-
-
 class CollapseWatch:
-    """Counts validations in a row in which every pixel of every image got one and the same class.
+    """Counts validations in a row in which all pixels of all images got the same class.
 
-    titles: the names of the classes, or else their mask values. A run that is resumed counts anew.
+    titles: names of the classes, or else their mask values. A resumed run counts anew.
     """
 
-    def __init__(self, titles: list[str]):
+    def __init__(self, titles: list[str]) -> None:
         self.titles, self.in_a_row = titles, 0
 
     def warning(self, counts: Tensor) -> str | None:
-        """What to tell the user after a validation, once, when PATIENCE is reached.
+        """Return the warning for the user after a validation, once, when PATIENCE is reached.
 
-        counts: (N, K, 3) of utils.metrics. A truth that is one class everywhere is no collapse.
+        counts: (N, K, 3), see evaluation.metrics. Truth of one class everywhere is no collapse.
         """
         total = counts.sum(dim=0)  # (K, 3)
         predicted = torch.nonzero(total[:, TP] + total[:, FP]).flatten().tolist()

@@ -1,13 +1,12 @@
-"""Dice and the training loss, for both kinds of network.
+"""The training loss, cross entropy + Dice, for binary and multiclass networks.
 
 Axis letters: B batch, C channels, H and W pixels, K classes. A network is
 
 - binary, K = 1: logits (B, 1, H, W), the foreground's logit; classes 0 (background) and 1;
 - multiclass, K >= 2: logits (B, K, H, W), one a class.
 
-Masks are (B, H, W) class indices of any integer type; pixels of value IGNORE count for nothing.
-The Dice functions give the numbers of the best-known PyTorch U-Net, because published scores and
-checkpoints depend on them; scores from exact counts are in metrics.py.
+Masks are (B, H, W) class indices of any integer type; pixels of value IGNORE do not count. The
+Dice coefficients are the original's (evaluation.dice).
 """
 
 import torch
@@ -27,20 +26,21 @@ def segmentation_loss(
     border: Tensor | None = None,
     dice: bool = True,
 ) -> Tensor:
-    """Cross entropy + Dice loss, a scalar, in float32 or wider whatever the logits' type.
+    """Return cross entropy + Dice loss, a scalar, in float32 or wider.
 
-    logits: (B, K, H, W) float; masks: (B, H, W) class indices or IGNORE. Each term is the mean
-    over the pixels that count. Autocast is off inside: the sums over a picture's pixels pass
-    the 65,504 that half precision can hold.
-    class_weights: (K,) float, two for K = 1, on the logits' device: how much a pixel of each
-        class counts in the cross entropy, which is then the weighted mean.
-    per_class: average the Dice loss over the classes that the masks hold, the background among
-        them, so that a small class counts as much as a large one; else, as in the original,
-        K = 1 has the foreground's alone, and for more all classes share one ratio.
-    border: (B, H, W) float, added to the class weights as in weight_map. The cross entropy is then
-        the weighted sum over the number of pixels, not over that of weights: an image of many
-        borders counts more, as in the paper's energy.
-    dice: whether the Dice loss is added.
+    logits: (B, K, H, W) float. masks: (B, H, W) class indices or IGNORE.
+    class_weights: (K,) float, two for K = 1, on the logits' device: weights of the cross entropy,
+        which is then the weighted mean.
+    per_class: average the Dice loss over the classes in the masks, background included, so that
+        a small class counts as much as a large one; else, as in the original, K = 1 has the
+        foreground's alone, and for K >= 2 all classes share one ratio.
+    border: (B, H, W) float, added to the class weights (masks.weight_map). The cross entropy is
+        then the weighted sum divided by the number of pixels, so that an image of many borders
+        counts more, as in the paper's energy.
+    dice: add the Dice loss.
+
+    Each term is the mean over the pixels that count. Autocast is off inside: sums over an image's
+    pixels exceed 65,504, the largest float16.
     """
     with torch.autocast(logits.device.type, enabled=False):
         if logits.dtype in (torch.float16, torch.bfloat16):
@@ -59,7 +59,7 @@ def segmentation_loss(
 
 
 def per_class_dice_loss(probabilities: Tensor, onehot: Tensor) -> Tensor:
-    """1 - the mean over classes of the batch's Dice, of classes that `onehot` holds only.
+    """Return 1 - the mean Dice over the classes that occur in `onehot`.
 
     probabilities, onehot: (B, K, H, W) float in [0, 1], zero in pixels that do not count.
     """
@@ -72,12 +72,10 @@ def per_class_dice_loss(probabilities: Tensor, onehot: Tensor) -> Tensor:
 
 
 def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
-    """A weight for each class from --loss-weights: 'auto', 'W,W,…' or None.
+    """Return a weight for each class from --loss-weights: 'auto', 'W,W,…' or None.
 
-    shares: the part of all pixels that each class has, in [0, 1]. 'auto' is one over the square
-    root of the share, scaled so that the mean over all pixels is 1: a class of 1 % counts ten
-    times as much a pixel as it would beside one of 100 %, and still less in all. Raises UserError
-    for anything else.
+    shares: each class's fraction of all pixels, in [0, 1]. 'auto' is one over the square root of
+    the share, scaled so that the mean over all pixels is 1. Raises UserError for anything else.
     """
     if option is None:
         return None
@@ -101,7 +99,7 @@ def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
 def _binary_terms(
     logits: Tensor, labels: Tensor, counts: Tensor, per_class: bool
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy (B, H, W) and Dice loss of foreground logits (B, 1, H, W)."""
+    """Return cross entropy (B, H, W) and Dice loss of foreground logits (B, 1, H, W)."""
     logits, foreground = logits.squeeze(1), labels.to(logits.dtype)
     entropy = F.binary_cross_entropy_with_logits(logits, foreground, reduction='none')
     probability = logits.sigmoid()
@@ -116,7 +114,7 @@ def _binary_terms(
 def _multiclass_terms(
     logits: Tensor, labels: Tensor, counts: Tensor, per_class: bool
 ) -> tuple[Tensor, Tensor]:
-    """Cross entropy (B, H, W) and Dice loss of class logits (B, K, H, W)."""
+    """Return cross entropy (B, H, W) and Dice loss of class logits (B, K, H, W)."""
     entropy = F.cross_entropy(logits, labels, reduction='none')
     onehot = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
     counts = counts.unsqueeze(1)  # (B, 1, H, W)

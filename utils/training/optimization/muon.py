@@ -1,13 +1,11 @@
-"""Muon: steps that move every direction of a filter by the same amount, and AdamW for the rest.
+"""Muon for the inner convolutions of a U-Net, AdamW for all other parameters.
 
 A convolution's filters, as a matrix of one row a channel, often get gradients of a few large
-directions only. Muon replaces the momentum by the nearest matrix whose rows (or columns) are
-orthonormal, so that the small directions are learned as fast. Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/. torch.optim.Muon is for matrices only, newer than the
-oldest torch that this project takes, and costs several times as much: see `orthogonalize`.
+directions only. Muon replaces the momentum by the nearest matrix with orthonormal rows (or
+columns), so that small directions are learned as fast (Jordan et al. 2024,
+https://kellerjordan.github.io/posts/muon/). torch.optim.Muon takes matrices only, is newer than the
+oldest supported torch, and costs several times as much (see `orthogonalize`).
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +20,11 @@ BLOCK = 256  # rows
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix (M, N), of which blocks of at most 256 rows have singular values of about 1.
+    """Return the matrix (M, N) with singular values of about 1 in blocks of at most 256 rows.
 
-    Columns instead, where there are fewer of them. Every iterate of Newton-Schulz is a polynomial
-    of the block's Gram matrix times the block, so only the first and the last product touch the
-    long side. Blocks cost a fifth of whole 1024 x 9216 filters and teach as much (dev/LOG.md).
+    In blocks of columns where there are fewer columns. Every Newton-Schulz iterate is a polynomial
+    of the block's Gram matrix times the block, so only the first and the last product involve the
+    long side. Blocks cost a fifth of whole 1024 x 9216 filters and train as well (dev/LOG.md).
     """
     rows, columns = matrix.shape
     if rows > columns:
@@ -52,10 +50,10 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for the filters of a network's inner convolutions, AdamW for all other parameters.
 
-    AdamW's are the first convolution and the last, which know colours and classes, norms and
-    biases. model: a UNet; its order of parameters tells which is which.
-    lr: AdamW's; Muon's is `ratio` times that, the most that a direction of a square matrix moves
-    in a step.
+    AdamW updates the first and the last convolution, which depend on colours and classes, norms and
+    biases. model: a UNet; the order of its parameters tells which is which.
+    lr: AdamW's learning rate; Muon's is `ratio` times that, the most that a direction of a square
+    matrix moves in a step.
     """
 
     def __init__(
@@ -79,8 +77,8 @@ class Muon(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None) -> None:
-        """One step from the gradients that are there; `closure` is not supported."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's takes one
+        """Make one step from the present gradients; `closure` is not supported."""
         del closure
         rest, inner = self.param_groups
         # All memory first: a step that finds none must not have moved half the parameters.
@@ -91,11 +89,11 @@ class Muon(torch.optim.Optimizer):
         self._adamw_step(rest)
         for parameter in inner['params']:
             if parameter.grad is not None:
-                self._muon_step(parameter, inner['lr'], inner['momentum'])
+                self._muon_step(parameter, parameter.grad, inner['lr'], inner['momentum'])
 
-    def _muon_step(self, parameter: Tensor, lr: float, momentum: float) -> None:
-        average = self.state[parameter]['momentum'].lerp_(parameter.grad, 1 - momentum)
-        direction = parameter.grad.lerp(average, momentum)  # Nesterov's
+    def _muon_step(self, parameter: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
+        average = self.state[parameter]['momentum'].lerp_(gradient, 1 - momentum)
+        direction = gradient.lerp(average, momentum)  # Nesterov's
         # Channels last, as the network is kept: rows are contiguous, and this copies nothing.
         direction = direction.permute(0, 2, 3, 1)
         matrix = direction.reshape(len(direction), -1)

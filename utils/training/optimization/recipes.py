@@ -1,7 +1,7 @@
-"""What is trained how: optimizer, learning rate over time, and their companions.
+"""Recipes: optimizer, learning-rate schedule, loss and augmentation that go together.
 
-`classic` is the training of the best-known PyTorch U-Net, for comparison. `fast` is the default.
-`paper` is the training of Ronneberger, Fischer and Brox, https://arxiv.org/abs/1505.04597.
+`fast` is the default. `classic` is the original's training, for comparison. `paper` is that of
+Ronneberger, Fischer and Brox, https://arxiv.org/abs/1505.04597.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ MAX_GRADIENT_NORM = 1.0  # all recipes clip to this
 
 
 class Schedule:
-    """Moves the learning rate after each step, or after each validation by its score."""
+    """Sets the learning rate after each step, or after each validation by its score."""
 
     def __init__(
         self,
@@ -26,28 +26,32 @@ class Schedule:
         by_score: lr_scheduler.ReduceLROnPlateau | None = None,
     ):
         self.by_step, self.by_score = by_step, by_score
+        scheduler = by_step or by_score
+        if scheduler is None:
+            raise ValueError('a schedule goes by steps or by scores; neither was given')
+        self._scheduler = scheduler
 
     def after_step(self) -> None:
-        """Call once after every optimizer step."""
+        """Count one optimizer step."""
         if self.by_step:
             self.by_step.step()
 
     def after_validation(self, dice: float | None) -> None:
-        """Call after every validation; None, where nothing could be scored, changes nothing."""
+        """Count a validation; None (nothing to score) changes nothing."""
         if self.by_score and dice is not None:
             self.by_score.step(dice)
 
     def state_dict(self) -> dict:
-        """Plain values that load_state_dict takes."""
-        return (self.by_step or self.by_score).state_dict()
+        """Return plain values that load_state_dict takes."""
+        return self._scheduler.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from where state_dict was taken, after the optimizer's state was loaded.
+        """Continue from a state_dict, after the optimizer's state was loaded.
 
-        The learning rate is the schedule's own for that step, which differs from the saved one
-        where a resumed run is to last longer.
+        The learning rate becomes the schedule's for that step, which differs from the saved one
+        where a resumed run gets more epochs.
         """
-        (self.by_step or self.by_score).load_state_dict(state)
+        self._scheduler.load_state_dict(state)
         if self.by_step:
             by_step = self.by_step
             for group, base, factor in zip(
@@ -58,24 +62,24 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train; batch_size and learning_rate are the defaults of the options."""
+    """One way to train; batch_size and learning_rate are defaults of the options."""
 
     batch_size: int
     learning_rate: float
     validations_per_epoch: int
-    augment: str  # of utils.transforms
-    dice_loss: str  # 'joint', 'per-class' or 'none', of utils.dice_score
-    coarse: float  # part of the run's steps, its first, at half the images' size
+    augment: str  # see data.augmentation
+    dice_loss: str  # 'joint', 'per-class' or 'none', see optimization.loss
+    coarse: float  # fraction of the run's steps, the first ones, at half the resolution
     precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
-    weight_map: bool = False  # weigh pixels between cells, of utils.weight_map
-    tile: int | None = None  # side of the parts of images that are trained on, in pixels; None: all
-    network: dict = field(default_factory=dict)  # UNet's arguments, where options leave them open
+    weight_map: bool = False  # see masks.weight_map
+    tile: int | None = None  # side of the training crops in pixels; None: whole images
+    network: dict = field(default_factory=dict)  # UNet's arguments that no option sets
 
 
 def warmup_decay(step: int, total_steps: int, warmup: float = 0.05) -> float:
-    """Factor of the learning rate at a step: linearly up over `warmup` of all steps, then to 0."""
+    """Return the learning rate's factor: linear warm-up over `warmup` of all steps, decay to 0."""
     rise = max(1, round(warmup * total_steps))
     return min((step + 1) / rise, max(0.0, (total_steps - step) / max(1, total_steps - rise)))
 
@@ -117,8 +121,8 @@ RECIPES = {
         optimizer=Muon,
         schedule=_warmup_then_linear,
     ),
-    # The best-known PyTorch U-Net's; its validations, counted from the first step of a run there,
-    # are spread evenly over each epoch here.
+    # The original counts the steps between validations from the start of the run; here they are
+    # spread evenly over each epoch.
     'classic': Recipe(
         batch_size=1,
         learning_rate=1e-5,
@@ -130,8 +134,8 @@ RECIPES = {
         optimizer=_rmsprop,
         schedule=_plateau,
     ),
-    # The paper names momentum, batch and tile; it names no learning rate, and no clipping, which
-    # all recipes do. Its images were 512 x 512 pixels, its first level 64 channels wide.
+    # The paper gives momentum, batch size and tile, but no learning rate, and no gradient clipping,
+    # which all recipes do. Its images had 512 x 512 pixels, its first level 64 channels.
     'paper': Recipe(
         batch_size=1,
         learning_rate=1e-3,

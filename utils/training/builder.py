@@ -1,0 +1,218 @@
+"""Builds a training run from the command line: data, network, loss, optimizer, state, recorder."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unet import UNet
+from utils.data.report.check import add_data_problems
+from utils.inference.backends.selection import compiled
+from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config
+from utils.runtime.devices import choose_device
+from utils.runtime.distributed import broadcast_tensors
+from utils.runtime.errors import UserError
+from utils.runtime.precision import Precision
+
+from .data import TrainingData
+from .optimization.guard import StepGuard
+from .optimization.loss import loss_weights, segmentation_loss
+from .optimization.recipes import RECIPES, Recipe
+from .recorder import Recorder
+from .resume import check_world_size, is_to_resume, read_last
+from .run_folder import open_output, write_left_out
+from .state import TrainState
+from .step import StepRunner, TrainStep
+from .validation import Validator
+
+DEFAULT_WIDTH = 64  # channels of the first level
+
+
+@dataclass
+class TrainingRun:
+    """The parts of a training run."""
+
+    args: argparse.Namespace
+    data: TrainingData
+    state: TrainState
+    runner: StepRunner
+    validator: Validator
+    recorder: Recorder
+
+    def describe(self) -> str:
+        """Return what is about to be trained, in a few lines."""
+        state, args = self.state, self.args
+        config = ', '.join(f'{name}={value}' for name, value in model_config(state.model).items())
+        rate = args.learning_rate or RECIPES[args.recipe].learning_rate
+        lines = [
+            self.data.describe(),
+            f'UNet({config}) on {state.precision.device}, {state.precision.name}',
+            f'recipe {args.recipe}, epochs {args.epochs}, batch size '
+            f'{self.data.sampler.describe()}, learning rate {rate:g}',
+        ]
+        if args.amp and state.precision.name == 'fp32':
+            lines.append('note: this device is no faster in half precision: --amp changes nothing')
+        if not self.data.validation:
+            lines.append('note: no validation set: no Dice and no best.pth')
+        if state.step:
+            left = 'nothing left to do' if state.finished() else f'in epoch {state.epoch + 1}'
+            lines.append(f'resuming after step {state.step}, {left}')
+        return '\n'.join(lines)
+
+    def close(self) -> None:
+        """End worker processes and the W&B run."""
+        self.data.close()
+        self.recorder.tracker.close()
+
+
+def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]) -> TrainingRun:
+    """Build a new run, or the one that --resume names.
+
+    parse: parses the command line with the given defaults, those of the resumed run.
+    Raises UserError for everything that could not work, before a file is written.
+    """
+    if is_to_resume(args):
+        args, last = read_last(args, parse)
+        return _build(args, last, last.training)
+    return _build(args, load_checkpoint(args.load) if args.load else None, None)
+
+
+def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | None) -> TrainingRun:
+    """Build a run from the weights of `source`; a resumed run continues from `saved`."""
+    recipe = RECIPES[args.recipe]
+    device = choose_device(args.device)
+    config = network_config(args, recipe, source)
+    data = _load_data(args, recipe, config['padding'], device, source, saved)
+    model = build_model(args, config, data, source)
+    broadcast_tensors(list(model.state_dict().values()))
+    model.to(device).to(memory_format=torch.channels_last).train()
+    optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
+    schedule = recipe.schedule(optimizer, args.epochs * len(data.sampler))
+    criterion = build_loss(args, recipe, data, device)
+    network = compiled(model, device) if args.compile else model
+    tracker = open_output(args, saved)
+    write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
+    # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
+    precision = Precision(device, args.amp, saved['precision'] if saved else None)
+    state = TrainState(
+        model, optimizer, schedule, precision, args.epochs, len(data.sampler),
+        recipe.validations_per_epoch, args.early_stop,
+    )  # fmt: skip
+    guard = StepGuard(model)
+    recorder = Recorder(args, state, data, tracker, guard)
+    step = TrainStep(network, optimizer, precision, guard, criterion)
+    if saved and source:
+        state.load_state_dict(saved)
+        recorder.load_state_dict(saved, source.metrics)
+        if model.checkpointing:
+            step.network = model  # not the compiled one
+    runner = StepRunner(state, step, data.sampler, args.seed, args.scale, recipe.coarse)
+    validator = Validator(state, data, recorder, recipe.precise_statistics)
+    return TrainingRun(args, data, state, runner, validator, recorder)
+
+
+def _load_data(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    padding: str,
+    device: torch.device,
+    source: Checkpoint | None,
+    saved: dict | None,
+) -> TrainingData:
+    """Load the data of a run.
+
+    Raises UserError with all that is wrong, and for data that are not those of the resumed run.
+    """
+    channels = source.model['n_channels'] if source else None
+    masks = source.masks if source and saved else None
+    try:
+        data = TrainingData(args, recipe, padding, device, channels, masks)
+    except UserError as error:
+        raise add_data_problems(error, args) from error
+    if saved:
+        check_world_size(saved.get('processes', 1))
+    if saved and saved['data'] != data.fingerprint():
+        raise UserError(
+            f'the training images are not those of the run to resume; now there are '
+            f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
+            'run from its weights with --load.'
+        )
+    return data
+
+
+def network_config(args: argparse.Namespace, recipe: Recipe, source: Checkpoint | None) -> dict:
+    """Return UNet's padding, norm and dropout: as asked, else --load's, else the recipe's.
+
+    Raises UserError for a padding or norm that differs from that of the weights to start from.
+    """
+    usual = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
+    config = usual | (recipe.network if source is None else source.model)
+    config = {name: config[name] for name in usual}
+    for name in usual:
+        asked = getattr(args, name)
+        if asked is None:
+            continue
+        if source and name != 'dropout' and asked != config[name]:
+            raise UserError(
+                f'--{name} is {asked}, but {args.load} has {config[name]}. Leave it out.'
+            )
+        config[name] = asked
+    return config
+
+
+def build_model(
+    args: argparse.Namespace, config: dict, data: TrainingData, source: Checkpoint | None
+) -> UNet:
+    """Return a new network, or the source's with a new last layer where the classes differ.
+
+    config: see network_config. Raises UserError for options that contradict the source.
+    """
+    torch.manual_seed(args.seed)
+    values = len(data.dataset.masks.values)
+    if source is None:
+        n_classes = 1 if args.classes == 1 else values
+        width = args.base_channels or DEFAULT_WIDTH
+        return UNet(data.dataset.channels, n_classes, args.bilinear, width, **config)
+    has = source.model
+    if args.bilinear and not has['bilinear']:
+        raise UserError(f'--bilinear, but {args.load} has transposed convolutions. Leave it out.')
+    if args.base_channels not in (None, has['base_channels']):
+        raise UserError(
+            f'--base-channels is {args.base_channels}, but {args.load} has '
+            f'{has["base_channels"]}. Leave it out.'
+        )
+    had = has['n_classes']
+    binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
+    n_classes = 1 if binary else values
+    model = UNet(**(has | config | {'n_classes': n_classes}))
+    weights = dict(source.weights)
+    if had != n_classes:
+        weights |= {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
+        print(
+            f'note: the weights are for {had} classes and the masks have {n_classes}: '
+            'the last layer starts anew'
+        )
+    model.load_state_dict(weights)
+    return model
+
+
+def build_loss(
+    args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
+) -> Callable[..., Tensor]:
+    """Return the loss of logits, masks and, with a weight map, border weights."""
+    counts = data.dataset.scan.counts
+    # Ignored values are in no class.
+    pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
+    weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
+    class_weights = None if weights is None else torch.tensor(weights, device=device)
+    kind = args.dice_loss or recipe.dice_loss
+
+    def loss(logits: Tensor, masks: Tensor, border: Tensor | None = None) -> Tensor:
+        """Return the segmentation_loss of a batch."""
+        return segmentation_loss(
+            logits, masks, class_weights, kind == 'per-class', border, dice=kind != 'none'
+        )
+
+    return loss

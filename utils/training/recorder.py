@@ -1,0 +1,179 @@
+"""Everything that a run writes: checkpoints, metrics.csv, curves, sample sheet, W&B."""
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from tqdm import tqdm
+
+from utils.evaluation.metrics import RATIOS
+from utils.inference.checkpoint import Checkpoint, NotFiniteError, model_config, save_checkpoint
+from utils.runtime.distributed import is_main_process, world_size
+from utils.runtime.errors import DivergedError
+
+from .optimization.guard import MOST_IN_A_ROW
+from .plots import draw_curves, write_samples
+from .progress import Meter
+from .run_folder import keep_newest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .data import TrainingData
+    from .optimization.guard import StepGuard
+    from .state import TrainState
+    from .tracking import Tracker
+
+SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
+Batches = TypeVar('Batches')
+
+
+class Recorder:
+    """Writes what a run leaves in its output folder; only rank 0 writes files.
+
+    scores: of the latest validation, None before the first.
+    last_saved: the newest checkpoint, None before the first.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        state: 'TrainState',
+        data: 'TrainingData',
+        tracker: 'Tracker',
+        guard: 'StepGuard',
+    ):
+        self.args, self.state, self.data, self.tracker = args, state, data, tracker
+        self.guard = guard
+        self.meter = Meter()
+        self.scores: dict | None = None
+        self.last_saved: Path | None = None
+        self.saved_at = time.monotonic()
+
+    def load_state_dict(self, state: dict, scores: dict | None) -> None:
+        """Continue with the record of a resumed run, from its last.pth."""
+        self.meter.load_state(state['meter'])
+        self.scores, self.last_saved = scores, self.args.output / 'last.pth'
+
+    def progress(self, steps: Iterable[Batches]) -> Iterator[Batches]:
+        """Yield the steps of an epoch; show a progress bar and measure the wait for data."""
+        if not self.state.step_in_epoch:
+            self.meter.reset()
+        title = f'Epoch {self.state.epoch + 1}/{self.state.epochs}'
+        total = len(self.data.training)
+        with tqdm(total=total, desc=title, unit='img', dynamic_ncols=True) as self.bar:
+            self.bar.update(self.meter.images)
+            yield from self.meter.timed(steps)
+
+    def count_step(self, loss: 'Tensor', images: int) -> None:
+        """Count the latest step; show and log progress once a second and before validations."""
+        self.meter.add(loss, images)
+        self.bar.update(images)
+        if self.state.validation_due() or self.meter.due(SECONDS_PER_READING):
+            self._log_progress()
+
+    def _log_progress(self) -> None:
+        """Show and log the epoch so far; waits for the device.
+
+        Raises DivergedError where the latest steps were all skipped by the guard.
+        """
+        figures = self.meter.figures()
+        self.bar.set_postfix_str(
+            f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}'
+        )
+        skipped, in_a_row = self.guard.bad_steps()
+        if in_a_row >= min(MOST_IN_A_ROW, self.state.total_steps - self.state.first_step):
+            raise self.diverged(f'loss or gradient was not finite in {in_a_row} steps in a row')
+        named = {f'train {name}': value for name, value in figures.items()}
+        named |= {'train skipped steps': skipped, 'learning rate': self.state.learning_rate}
+        self.tracker.log_step(self.state.step, named | {'epoch': self.state.epoch + 1})
+
+    def log_validation(self, training: dict, scores: dict | None) -> None:
+        """Add a row to metrics.csv, draw samples.png, and save best.pth at the highest Dice.
+
+        training: the meter's figures. scores: see metrics.summarize, None without a validation set.
+        """
+        self.scores = scores
+        names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
+        state = self.state
+        row: dict = {
+            'epoch': state.epoch + 1,
+            'step': state.step,
+            'learning_rate': state.learning_rate,
+        }
+        row |= training
+        row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        sheet = None
+        if is_main_process():
+            path = self.args.output / 'samples.png'
+            sheet = write_samples(path, state.model, self.data, state.precision)
+        self.tracker.log_validation(row, sheet, state.model if self.args.wandb_histograms else None)
+        if state.is_best(scores['dice_dataset'] if scores else None):
+            self._save('best.pth')
+
+    def end_epoch(self) -> None:
+        """Write checkpoint_epoch{N}.pth, last.pth and curves.png; remove what --keep does not."""
+        epoch = self.state.epoch
+        self._save(f'checkpoint_epoch{epoch}.pth')
+        self.save_last()
+        if is_main_process():
+            draw_curves(self.tracker.csv_path, self.args.output / 'curves.png')
+        if self.args.keep and is_main_process():
+            keep_newest(self.args.output, epoch, self.args.keep)
+
+    def saving_due(self) -> bool:
+        """Return whether last.pth is older than --save-minutes."""
+        return time.monotonic() - self.saved_at >= 60 * self.args.save_minutes
+
+    def save_last(self) -> None:
+        """Write last.pth, which holds all that --resume needs."""
+        self.saved_at = time.monotonic()
+        settings = {k: v for k, v in vars(self.args).items() if k not in ('resume', 'debug')}
+        record = {
+            'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
+            'data': self.data.fingerprint(),
+            'wandb': self.tracker.run_id,
+            'processes': world_size(),
+            'meter': self.meter.state(),
+        }
+        self._save('last.pth', record | self.state.state_dict())
+
+    def how_to_resume(self) -> str:
+        """Return the command that continues this run."""
+        ranks = world_size()
+        program = f'torchrun --nproc-per-node={ranks}' if ranks > 1 else 'python'
+        return f'{program} train.py --resume {self.args.output / "last.pth"}'
+
+    def summary(self) -> str:
+        """Return where the results are and how to predict with them."""
+        best = self.state.best_dice
+        model = self.last_saved if best is None else self.args.output / 'best.pth'
+        score = '' if best is None else f'Best validation Dice {best:.4f}.\n'
+        return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
+
+    def diverged(self, what: str) -> DivergedError:
+        """Return the error that ends a training in which `what` is not finite any more."""
+        state = self.state
+        return DivergedError(
+            f'{what} at epoch {state.epoch + 1}, step {state.step} (precision '
+            f'{state.precision.name}, learning rate {state.last_rate:.2g}). Last good file: '
+            f'{self.last_saved or "none yet"}. Try a lower --learning-rate, or leave --amp out.'
+        )
+
+    def _save(self, name: str, training: dict | None = None) -> None:
+        checkpoint = Checkpoint(
+            model=model_config(self.state.model),
+            weights=self.state.model.state_dict(),
+            **self.data.dataset.masks.to_checkpoint(),
+            scale=self.data.dataset.scale,
+            metrics=self.scores,
+            training=training,
+        )
+        try:
+            if is_main_process():
+                save_checkpoint(checkpoint, self.args.output / name)
+        except NotFiniteError as error:
+            raise self.diverged(str(error)) from error
+        self.last_saved = self.args.output / name

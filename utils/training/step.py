@@ -1,0 +1,214 @@
+"""One optimizer step: forward and backward pass, gradients of all ranks, update.
+
+Axis letters: B batch, C channels, H and W pixels.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from unet import MIN_SIZE
+from utils.data.dataloader import ShuffledBatchSampler, to_device
+from utils.inference.logits import logits_of
+from utils.masks.weight_map import from_bytes
+from utils.runtime.distributed import (
+    OutOfMemoryOnAnyRank,
+    all_reduce_sum,
+    out_of_memory_on_all_ranks,
+    rank,
+    world_size,
+)
+from utils.runtime.errors import UserError, first_few
+from utils.runtime.precision import Precision
+
+from .optimization.batchnorm import running_statistics
+from .optimization.guard import StepGuard
+from .optimization.loss import segmentation_loss
+from .optimization.recipes import MAX_GRADIENT_NORM
+from .state import TrainState
+
+SMALLEST_HALVED = 4 * MIN_SIZE  # pixels; smaller images have too little left when halved
+
+MicroBatch = dict[str, Tensor]
+
+
+@dataclass
+class TrainStep:
+    """Forward and backward pass and update of one global batch.
+
+    network: the model, or the compiled one.
+    criterion: gives the loss from logits, masks and, with a weight map, border weights.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    precision: Precision
+    guard: StepGuard
+    criterion: Callable[..., Tensor] = segmentation_loss
+
+    def __call__(
+        self, micro_batches: Iterable[tuple[Tensor, ...]], images: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss and the gradient norm before clipping, scalars on the device.
+
+        micro_batches: this rank's images (B, C, H, W) float in [0, 1], masks (B, H, W) of class
+            indices or IGNORE, and border weights (B, H, W) where there is a weight map.
+        images: number of images in the global batch; a micro-batch's loss counts by its fraction.
+
+        A loss or gradient that is not finite becomes a gradient of zero (see StepGuard).
+        """
+        self.guard.before_step()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss: Tensor | float = 0.0
+        fraction = 0.0
+        with out_of_memory_on_all_ranks():
+            for pictures, masks, *border in micro_batches:
+                part = len(pictures) / images
+                with self.precision.autocast():
+                    logits = logits_of(self.network, pictures, (masks.shape[1], masks.shape[2]))
+                part_loss = self.criterion(logits, masks, *border) * part
+                self.precision.scaler.scale(part_loss).backward()
+                loss, fraction = loss + part_loss.detach(), fraction + part
+        loss = combine_ranks(self.network, loss, fraction)
+        self.precision.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        self.guard.check(loss, norm)
+        self.precision.scaler.step(self.optimizer)
+        self.precision.scaler.update()
+        return loss, norm
+
+    def undo(self) -> None:
+        """Take back what an unfinished step has changed, so that it can be computed again."""
+        self.guard.undo()
+        self.precision.renew_scaler()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+@dataclass
+class StepRunner:
+    """Computes the steps of a run from the dataloader's micro-batches.
+
+    When memory runs out, the same step is computed again with activation checkpointing, which then
+    stays on. coarse: fraction of the run's steps, the first ones, at half the resolution.
+    """
+
+    state: TrainState
+    step: TrainStep
+    sampler: ShuffledBatchSampler
+    seed: int
+    scale: float
+    coarse: float
+    device: torch.device = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.device = self.state.precision.device
+
+    def run(self, micro_batches: list[MicroBatch]) -> tuple[Tensor, int]:
+        """Compute and count the next step; return its loss, a scalar, and its number of images."""
+        images = self.sampler.images_in_step(self.state.step_in_epoch)
+        loss = self._compute(micro_batches, images)
+        self.state.advance()
+        return loss, images
+
+    def _compute(self, micro_batches: list[MicroBatch], images: int) -> Tensor:
+        self._seed_dropout()
+        try:
+            return self.step((self.on_device(batch) for batch in micro_batches), images)[0]
+        except torch.OutOfMemoryError as error:
+            failure = str(error).splitlines()[0]
+            # The other ranks have done this step already.
+            alone = world_size() > 1 and not isinstance(error, OutOfMemoryOnAnyRank)
+        # Past the handler, whose traceback kept every activation alive.
+        self._save_memory(micro_batches, failure, alone)
+        return self._compute(micro_batches, images)
+
+    def on_device(self, batch: MicroBatch) -> tuple[Tensor, ...]:
+        """Return a batch's images, masks and any border weights on the device."""
+        images, masks = to_device(batch, self.device)
+        if 'border' in batch:  # border weights have the full resolution, so no coarse steps
+            return images, masks, from_bytes(batch['border'].to(self.device))
+        coarse = self.state.step < self.coarse * self.state.total_steps
+        return halve_resolution(images, masks) if coarse else (images, masks)
+
+    def _seed_dropout(self) -> None:
+        """Seed dropout by seed, step and rank, so that a resumed run draws the same numbers."""
+        if self.state.model.dropout:
+            rng = np.random.default_rng((self.seed, self.state.step, rank()))
+            torch.manual_seed(int(rng.integers(2**63)))
+
+    def _save_memory(self, micro_batches: list[MicroBatch], failure: str, alone: bool) -> None:
+        """Turn on activation checkpointing; raise UserError where that cannot help."""
+        model = self.state.model
+        sizes = {f'{b["image"].shape[3]} x {b["image"].shape[2]}' for b in micro_batches}
+        tried = (
+            f'batch size {self.sampler.batch_size}, images of {first_few(sorted(sizes))}, '
+            f'{self.state.precision.name}'
+        )
+        if model.checkpointing or alone:
+            again = ', even with activation checkpointing' if model.checkpointing else ''
+            raise UserError(
+                f'out of memory with {tried}{again}: {failure}. '
+                f'Try a smaller --batch-size (-b 1), --scale (-s {self.scale / 2:g}), or --amp. '
+                'What was saved last continues with --resume.'
+            )
+        tqdm.write(f'note: out of memory with {tried}; activation checkpointing is on from here')
+        self.step.undo()
+        if self.state.step == 0:  # the first step may have allocated part of the optimizer's state
+            self.step.optimizer.state.clear()
+        model.use_checkpointing()
+        self.step.network = model  # not the compiled one
+        torch.cuda.empty_cache()
+
+
+def combine_ranks(model: nn.Module, loss: Tensor | float, fraction: float) -> Tensor:
+    """Sum gradients and loss over all ranks, and average BatchNorm's running statistics.
+
+    loss: a scalar, this rank's term of the sum, as its gradients are; a rank without an image has
+        neither.
+    fraction: of the global batch on this rank, 0 to 1: the weight of its statistics, which are then
+        equal on all ranks after every step.
+
+    Return the loss of the global batch.
+
+    All tensors are sent as one after the backward pass, not in buckets during it as by torch's
+    DistributedDataParallel. Until here no rank has waited for another, so any rank may run out of
+    memory (out_of_memory_on_all_ranks), or have no image or fewer micro-batches than another. That
+    costs a transfer a step, 124 MB at the default width, which DDP would hide behind computing.
+    """
+    if world_size() == 1:
+        return torch.as_tensor(loss)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients.append(parameter.grad)
+    statistics = running_statistics(model)
+    if statistics:
+        torch._foreach_mul_(statistics, fraction)
+    whole = gradients[0].new_zeros(1) + loss
+    all_reduce_sum([*gradients, *statistics, whole])
+    return whole[0]
+
+
+def halve_resolution(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images (B, C, H, W) float and masks (B, H, W) at half the size, rounded up.
+
+    A step on them takes a quarter of the time (dev/LOG.md). The network is fully convolutional, so
+    its weights serve any size; only BatchNorm's statistics differ, and they are re-estimated before
+    they are used. Images are resized bilinearly with antialiasing; of masks every second pixel is
+    taken. Both stay as they are where H or W is under 64 pixels, or where images have context
+    beside the scored pixels, of which halving would leave too little.
+    """
+    height, width = masks.shape[1:]
+    if min(height, width) < SMALLEST_HALVED or images.shape[2:] != masks.shape[1:]:
+        return images, masks
+    size = (-(-height // 2), -(-width // 2))
+    smaller = F.interpolate(images, size, mode='bilinear', antialias=True)
+    return smaller, masks[:, ::2, ::2]
