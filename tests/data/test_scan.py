@@ -48,18 +48,21 @@ def test_colour_values_survive_the_cache(tmp_path):
     assert scan_pairs(pairs).values() == scan_pairs(pairs).values() == [(1, 2, 3)]
 
 
-def test_a_broken_cache_and_a_home_that_cannot_be_written_cost_only_time(tmp_path, capsys):
+def test_a_broken_cache_and_a_home_that_cannot_be_written_cost_only_time(
+    tmp_path, monkeypatch, capsys
+):
     images, masks = data_set(tmp_path, 2)
     pairs = pair_files(images, masks)
-    cache = tmp_path / 'cache'
-    scan_pairs(pairs, cache)
-    (file,) = cache.iterdir()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    scan_pairs(pairs)
+    (file,) = tmp_path.glob('cache/**/*.json')
     for broken in ('{', '[]', '{"version": 0, "pairs": {}}'):
         file.write_text(broken)
-        assert scan_pairs(pairs, cache).values() == [0, 255]
+        assert scan_pairs(pairs).values() == [0, 255]
     blocked = tmp_path / 'file'
     blocked.write_text('')
-    assert scan_pairs(pairs, blocked / 'cache').values() == [0, 255]
+    monkeypatch.setenv('XDG_CACHE_HOME', str(blocked))
+    assert scan_pairs(pairs).values() == [0, 255]
     assert 'note: ' in capsys.readouterr().out
 
 

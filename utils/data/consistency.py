@@ -27,16 +27,11 @@ def wrong_sizes(metadata: list['PairMetadata']) -> list[Problem]:
         remedy = 'make them equal, or say --resize-masks to stretch the mask'
         if image.turned and image.size == mask.size[::-1]:
             remedy = "turn the mask too, or take the orientation out of the image's EXIF"
-        text = (
-            f'{pair.image} is {_by(image.size)}{turned} but its mask {pair.mask} is '
-            f'{_by(mask.size)} (width x height); {remedy}'
+        text = '{} is {} x {}{} but its mask {} is {} x {} (width x height); {}'.format(
+            pair.image, *image.size, turned, pair.mask, *mask.size, remedy
         )
         wrong.append(Problem('image and mask differ in size', text, (pair.id,)))
     return wrong
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f'{size[0]} x {size[1]}'
 
 
 def mixed_kinds(metadata: list['PairMetadata'], masks: 'MaskEncoding') -> list[Problem]:

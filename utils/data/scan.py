@@ -116,7 +116,6 @@ class DatasetScan:
 
 def scan_pairs(
     pairs: list[Pair],
-    cache_dir: Path | None = None,
     masks: MaskEncoding | None = None,
     resize_masks: bool = False,
     skip_bad: bool = False,
@@ -124,14 +123,14 @@ def scan_pairs(
 ) -> DatasetScan:
     """Scan the files of a data set, which must be without problems.
 
-    cache_dir, masks, resize_masks: see read_pairs. skip_bad: leave out pairs with problems.
-    others: problems of files that make no pair, which are raised or left out like the rest.
+    masks, resize_masks: see read_pairs. skip_bad: leave out pairs with problems. others: problems
+    of files that make no pair, which are raised or left out like the rest.
 
     Raises UserError with all problems.
     """
     if not pairs:
         raise data_error(others or [])
-    metadata, problems = read_pairs(pairs, cache_dir, masks, resize_masks)
+    metadata, problems = read_pairs(pairs, masks, resize_masks)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
@@ -149,18 +148,17 @@ def scan_pairs(
 
 def read_pairs(
     pairs: list[Pair],
-    cache_dir: Path | None = None,
     masks: MaskEncoding | None = None,
     resize_masks: bool = False,
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs.
 
-    cache_dir: where metadata is cached, the user's cache folder by default. masks: how masks are
-    read, if that is known. resize_masks: whether images and masks may differ in size.
+    masks: how masks are read, if that is known. resize_masks: whether images and masks may differ
+    in size.
     """
     masks = masks or MaskEncoding([])
     rule = repr(masks) if masks.threshold is not None or masks.snap else ''
-    cache = ScanCache(pairs, cache_dir or user_cache('scans'), rule)
+    cache = ScanCache(pairs, rule)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
@@ -181,31 +179,40 @@ def _read_pair(
 ) -> tuple[PairMetadata | None, list[Problem]]:
     """Return a pair's metadata, from the cache or its files, or None and its problems."""
     problems: list[Problem] = []
-
-    def attempt(read: Callable[[], T]) -> T | None:
-        """Return what `read` returns, or None if it fails, which becomes a problem."""
-        try:
-            return read()
-        except UserError as error:
-            problems.append(Problem(error.kind, str(error), (pair.id,)))
-        except OSError as error:  # a broken link, or a file removed since the folder was listed
-            text = (
-                f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and '
-                'its partner out.'
-            )
-            problems.append(Problem('unreadable', text, (pair.id,)))
-        return None
-
-    known = attempt(lambda: cache.get(pair))
+    ids = (pair.id,)
+    known = attempt(lambda: cache.get(pair), problems, ids)
     if known or problems:
         return known, problems
-    image = attempt(lambda: read_metadata(_checked(pair.image)))
-    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks))
+    image = attempt(lambda: read_metadata(_checked(pair.image)), problems, ids)
+    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks), problems, ids)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
     cache.put(metadata)
     return metadata, []
+
+
+def attempt(
+    work: Callable[[], T],
+    problems: list[Problem],
+    ids: tuple[str, ...] = (),
+    kind: str | None = None,
+) -> T | None:
+    """Return what `work` returns, or None if it fails, after adding the problem to `problems`.
+
+    ids: of the pairs to leave out. kind: of the problem, that of the UserError by default.
+    """
+    try:
+        return work()
+    except UserError as error:
+        problems.append(Problem(kind or error.kind, str(error), ids))
+    except OSError as error:  # a broken link, or a file removed since the folder was listed
+        text = (
+            f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and its '
+            'partner out.'
+        )
+        problems.append(Problem('unreadable', text, ids))
+    return None
 
 
 def _checked(path: Path) -> Path:
@@ -224,10 +231,11 @@ class ScanCache:
     rule: how masks are read, if it changes what is counted.
     """
 
-    def __init__(self, pairs: list[Pair], folder: Path, rule: str = ''):
+    def __init__(self, pairs: list[Pair], rule: str):
         self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
-        self.path = folder / f'{hashlib.sha256(places.encode()).hexdigest()[:16]}.json'
+        name = hashlib.sha256(places.encode()).hexdigest()[:16]
+        self.path = user_cache('scans') / f'{name}.json'
         self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
         try:
             content = json.loads(self.path.read_text(encoding='utf-8'))

@@ -3,8 +3,6 @@
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
-from typing import TypeVar
 
 from utils.images.decoding import scaled_size
 from utils.masks.classes import MaskOptions, requested_encoding
@@ -17,10 +15,8 @@ from ..class_values import choose_encoding
 from ..consistency import describe_duplicates
 from ..input_checks import channels_of, check_sizes
 from ..pairing import match_sets
-from ..scan import DatasetScan, read_pairs
+from ..scan import DatasetScan, attempt, read_pairs
 from ..splits import describe_groups, split_pairs
-
-T = TypeVar('T')
 
 
 def check_data(args: argparse.Namespace) -> int:
@@ -76,23 +72,17 @@ def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
 ) -> dict:
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
-
-    def attempt(kind: str, work: Callable[[], T]) -> T | None:
-        """Return what `work` returns, or None if it raises UserError, which becomes a problem."""
-        try:
-            return work()
-        except UserError as error:
-            problems.append(Problem(kind, str(error)))
-            return None
-
-    masks = attempt('mask values', lambda: choose_encoding(scan, requested, args.classes))
+    found = attempt(
+        lambda: choose_encoding(scan, requested, args.classes), problems, kind='mask values'
+    )
+    masks = found or MaskEncoding(scan.values())
     asked = None if args.channels == 'auto' else args.channels
-    channels = attempt('channels', lambda: channels_of(scan, asked))
+    channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
     sizes = [scaled_size(image.size, args.scale) for image in images]
-    attempt('too small', lambda: check_sizes(scan.pairs, sizes, args.scale))
-    training, validation = attempt('split', lambda: split_pairs(scan.pairs, args)) or ([], [])
-    masks = masks or MaskEncoding(scan.values())
+    attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
+    split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
+    training, validation = split or ([], [])
     notes = scan.notes(masks, channels or 3)
     notes += describe_groups(scan.pairs, training, args) if training else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
