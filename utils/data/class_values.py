@@ -125,9 +125,8 @@ def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
     found = [value for value in scan.values() if value not in known.ignore]
     if all(value in known.values for value in found):
         return known
-    # Colours have no order.
-    grey = not known.in_colour and not any(isinstance(value, tuple) for value in found)
-    in_order = sorted(known.values) if grey else known.values
+    grey = not any(isinstance(value, tuple) for value in found + known.values)
+    in_order = sorted(known.values) if grey else known.values  # colours have no order
     # A value that both have at different positions would be two classes at once.
     clash = any(v in in_order and in_order.index(v) != k for k, v in enumerate(found))
     if grey and len(found) == len(known.values) and not clash:
@@ -144,9 +143,8 @@ def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
 def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEncoding:
     """Replace colours of the encoding by palette indices if all masks are palette files.
 
-    match_ignored has made colours of numbers among the ignored values; if no palette has such a
-    grey, the number is taken as an index again. Raises UserError for a class whose colour is in no
-    palette.
+    match_ignored made greys of ignored numbers; a grey that no palette has becomes an index again.
+    Raises UserError for a class whose colour is in no palette.
     """
     palette_files = all(mask.mode == 'P' for _, _, mask in scan.metadata)
     if not palette_files or not requested.in_colour:

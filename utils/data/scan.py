@@ -121,12 +121,10 @@ def scan_pairs(
     skip_bad: bool = False,
     others: list[Problem] | None = None,
 ) -> DatasetScan:
-    """Scan the files of a data set, which must be without problems.
+    """Scan the files of a data set; raise UserError with all problems.
 
     masks, resize_masks: see read_pairs. skip_bad: leave out pairs with problems. others: problems
     of files that make no pair, which are raised or left out like the rest.
-
-    Raises UserError with all problems.
     """
     if not pairs:
         raise data_error(others or [])
@@ -193,14 +191,11 @@ def _read_pair(
 
 
 def attempt(
-    work: Callable[[], T],
-    problems: list[Problem],
-    ids: tuple[str, ...] = (),
-    kind: str | None = None,
+    work: Callable[[], T], problems: list[Problem], ids: tuple[str, ...] = (), kind: str = ''
 ) -> T | None:
-    """Return what `work` returns, or None if it fails, after adding the problem to `problems`.
+    """Return what `work` returns, or None if it fails, which is added to `problems`.
 
-    ids: of the pairs to leave out. kind: of the problem, that of the UserError by default.
+    ids: the pairs to leave out. kind: of the problem; by default that of the UserError.
     """
     try:
         return work()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.masks.encoding import IGNORE
-from utils.masks.values import MaskValue
+from utils.masks.values import MaskValue, value_to_json
 
 from .dice import dice_reference
 
@@ -82,7 +82,7 @@ def summarize(
     scores['dice_reference'] = dice_reference(counts, batch_size)
     truth = (counts[..., TP] + counts[..., FN]).sum(dim=0).double()  # (K,)
     scores['classes'] = [
-        {'class': k, 'value': value, 'name': names[k] if names else None}
+        {'class': k, 'value': value_to_json(value), 'name': names[k] if names else None}
         | {'share': _mean(truth[k : k + 1] / truth.sum())}
         | {f'{name}_dataset': _mean(pooled[name][k : k + 1]) for name in RATIOS}
         | {f'{name}_per_image': _mean(each[name][:, k]) for name in RATIOS}

@@ -83,11 +83,9 @@ def _windows(borders: np.ndarray, reach: int) -> Iterator[tuple[int, tuple[slice
     starts = np.flatnonzero(np.diff(numbers, prepend=0))
     ends = [*starts[1:], len(numbers)][: len(starts)]  # empty if there is no cell
     for start, end in zip(starts, ends, strict=True):
-        vertical, horizontal = (
-            slice(max(0, places.min() - reach), places.max() + reach + 1)
-            for places in (rows[start:end], columns[start:end])
-        )
-        yield numbers[start], (vertical, horizontal)
+        y, x = rows[start:end], columns[start:end]
+        vertical = slice(max(0, y.min() - reach), y.max() + reach + 1)
+        yield numbers[start], (vertical, slice(max(0, x.min() - reach), x.max() + reach + 1))
 
 
 def _distance(border: np.ndarray, reach: int) -> np.ndarray:
