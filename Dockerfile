@@ -2,13 +2,13 @@
 # docker run --rm --shm-size=8g --ulimit memlock=-1 --gpus all -it \
 #     -v "$PWD/data:/workspace/unet/data" -v "$PWD/checkpoints:/workspace/unet/checkpoints" unet
 
-# CUDA 13.0 is what pip's own torch 2.14 brings too; it wants an NVIDIA driver of 580 or newer.
-# For an older driver, or a GPU older than Turing:
+# CUDA 13.0, as in pip's torch 2.14, needs an NVIDIA driver 580 or newer. For an older driver, or a
+# GPU older than Turing:
 #     docker build --build-arg PYTORCH_TAG=2.14.1-cuda12.6-cudnn9-runtime -t unet .
 ARG PYTORCH_TAG=2.14.1-cuda13.0-cudnn9-runtime
 FROM pytorch/pytorch:${PYTORCH_TAG}
 
-# The image's Python is Ubuntu's, which refuses pip (PEP 668) unless told that this is meant.
+# The image's Python is Ubuntu's, where pip refuses to install (PEP 668) without this variable.
 ENV PIP_BREAK_SYSTEM_PACKAGES=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore \
@@ -16,8 +16,8 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1 \
 
 WORKDIR /workspace/unet
 
-# Pinned as it is in the image, or pip might put another build of several gigabytes beside it.
-# The folders are made here because .dockerignore keeps what is in them out.
+# The constraint keeps the image's torch: pip could replace it with another build of several
+# gigabytes. The folders are created because .dockerignore excludes their contents.
 RUN python -c "from importlib.metadata import version; print('torch==' + version('torch'))" > constraints.txt \
     && mkdir -p data/imgs data/masks checkpoints
 

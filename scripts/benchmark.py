@@ -4,8 +4,8 @@
     python scripts/benchmark.py step --size 191x128 --batch-size 1 2 4
     python scripts/benchmark.py data --images data/imgs --masks data/masks --scale 0.5
 
-Each figure is the minimum, median and maximum of several runs after a warm-up. Variants take
-turns, run by run, so that a machine whose speed drifts does not favour one of them.
+Prints the minimum, median and maximum of several runs after a warm-up. The variants take turns, run
+by run, so that a machine whose speed drifts favours none of them.
 """
 
 import argparse
@@ -15,31 +15,41 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.runtime.cli import add_data_options, add_debug_option, number_in, run_program
 
+if TYPE_CHECKING:
+    import torch
 
-def size(text: str) -> tuple[int, int]:
-    """(width, height) of 'WxH', for argparse, which turns the ValueError into its message."""
-    width, height = map(int, text.split('x'))
+    from utils.data.pairing import Pair
+
+Variants = tuple[dict[str, Callable[[], object]], dict[str, int]]  # by name: work, images in it
+
+ORIGINAL = "pair to batch, the original's way"
+CARVANA_FILES = 5088
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (width, height) of 'WxH'; an argparse type."""
+    try:
+        width, height = map(int, text.split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected WxH, as 191x128') from None
     return width, height
 
 
+# fmt: off
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description='Time network steps and the data path')
     add = parser.add_argument
     parts = ['all', 'step', 'predict', 'data']
     add('what', nargs='?', choices=parts, default='all', help='what to time (default: all)')
-    add(
-        '--size',
-        type=size,
-        default=(191, 128),
-        metavar='WxH',
-        help='of the images (default: 191x128)',
-    )
+    add('--size', type=parse_size, default=(191, 128), metavar='WxH',
+        help='of the images (default: 191x128)')
     add('--batch-size', type=number_in(int, 1), nargs='+', default=[1, 2, 4], metavar='B')
     add('--base-channels', type=number_in(int, 1), default=64, metavar='N')
     add('--runs', type=number_in(int, 1), default=5, metavar='N', help='default: 5')
@@ -48,32 +58,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_data_options(parser.add_argument_group('Data'))
     add_debug_option(parser)
     return parser.parse_args(argv)
-
-
-if __name__ == '__main__':
-    get_args()  # -h and wrong arguments answer here, before the seconds that torch takes
-
-import numpy as np
-import torch
-from PIL import Image
-from torch.utils.data import Dataset
-
-from unet import UNet
-from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
-from utils.data.dataloader import pad_batch, to_device
-from utils.data.dataset import SegmentationDataset
-from utils.data.pairing import Pair
-from utils.images.decoding import scaled_size
-from utils.images.resizing import load_image, to_unit_range
-from utils.masks.encoding import load_mask
-from utils.runtime.devices import choose_device
-from utils.runtime.precision import Precision, cpu_bf16_speedup
-from utils.training.optimization.guard import StepGuard
-from utils.training.optimization.recipes import RECIPES
-from utils.training.step import TrainStep
-
-ORIGINAL = "pair to batch, the original's way"
-CARVANA_FILES = 5088
+# fmt: on
 
 
 def compare(
@@ -82,7 +67,10 @@ def compare(
     images: dict[str, int],
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Print and return the milliseconds an image of each variant, the variants taking turns."""
+    """Time the variants in turns; print and return their milliseconds per image.
+
+    images: how many images one call of each variant handles.
+    """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for run in range(runs + 1):
         for name, work in variants.items():
@@ -91,77 +79,97 @@ def compare(
             if run:  # the first is the warm-up
                 times[name].append((clock() - started) / images[name] * 1e3)
     for name, taken in times.items():
-        low, high = min(taken), max(taken)
-        print(f'{name:44}{low:9.1f}{statistics.median(taken):9.1f}{high:9.1f}')
+        print_row(name, taken)
     return times
 
 
+def print_row(name: str, values: list[float]) -> None:
+    """Print the minimum, median and maximum of the values."""
+    print(f'{name:44}{min(values):9.1f}{statistics.median(values):9.1f}{max(values):9.1f}')
+
+
 def print_ratios(times: dict[str, list[float]], base: str, start: str = 'pair to batch') -> None:
-    """How many times faster than the base the others whose names start so were, in the same run."""
+    """Print how many times faster than `base` the variants were whose names begin with `start`."""
     print(f'\n{"times the rate of " + base:44}{"min":>9}{"median":>9}{"max":>9}')
     for name in times:
         if name != base and name.startswith(start):
-            ratios = [a / b for a, b in zip(times[base], times[name], strict=True)]
-            low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-            print(f'{name:44}{low:9.1f}{middle:9.1f}{high:9.1f}')
+            print_row(name, [a / b for a, b in zip(times[base], times[name], strict=True)])
 
 
-def network_variants(args: argparse.Namespace, device: torch.device, training: bool) -> tuple:
-    """Steps or predictions for each batch size, precision and memory format."""
+def network_variants(args: argparse.Namespace, device: 'torch.device', training: bool) -> Variants:
+    """Return a step or a prediction for each batch size and precision."""
+    import torch
+
+    from unet import UNet
+    from utils.images.resizing import to_unit_range
+    from utils.runtime.precision import MixedPrecision
+    from utils.training.optimization.guard import StepGuard
+    from utils.training.optimization.recipes import RECIPES
+    from utils.training.step import TrainStep
+
     width, height = args.size
+
+    def make_call(batch: int, name: str) -> Callable[[], object]:
+        model = UNet(3, 2, base_channels=args.base_channels).to(device)
+        model = model.to(memory_format=torch.channels_last).train(training)
+        precision = MixedPrecision(device, amp=True, name=name)
+        pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
+        pictures = pictures.to(device, memory_format=torch.channels_last)
+        masks = torch.randint(0, 2, (batch, height, width), device=device)
+        optimizer = RECIPES['fast'].optimizer(model, 1e-4)
+        train_step = TrainStep(model, optimizer, precision, StepGuard(model))
+
+        def step() -> float:
+            images = to_unit_range(pictures)
+            loss, _ = train_step([(images, masks)], batch)
+            return loss.item()  # waits for the device
+
+        @torch.inference_mode()
+        def predict() -> float:
+            with precision.autocast():
+                return model(to_unit_range(pictures)).sum().item()  # waits for the device
+
+        return step if training else predict
+
     variants, images = {}, {}
     for batch in args.batch_size:
         for name in ('fp32', 'bf16'):
-            model = UNet(3, 2, base_channels=args.base_channels).to(device)
-            model = model.to(memory_format=torch.channels_last).train(training)
-            precision = Precision(device, amp=True, name=name)
-            pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
-            pictures = pictures.to(device, memory_format=torch.channels_last)
-            masks = torch.randint(0, 2, (batch, height, width), device=device)
             title = f'{"step" if training else "predict"} {width}x{height} batch {batch} {name}'
-            variants[title] = _work(model, pictures, masks, precision, training)
-            images[title] = batch
+            variants[title], images[title] = make_call(batch, name), batch
     return variants, images
 
 
-def _work(
-    model: UNet, pictures: torch.Tensor, masks: torch.Tensor, precision: Precision, training: bool
-) -> Callable[[], object]:
-    optimizer = RECIPES['fast'].optimizer(model, 1e-4)
-    compute = TrainStep(model, optimizer, precision, StepGuard(model))
+def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
+    """Return ways from up to 16 pairs to batches, and parts of these ways.
 
-    def step() -> float:
-        """One training step; reading the loss waits for the device."""
-        images = to_unit_range(pictures)
-        loss, _ = compute([(images, masks)], len(images))
-        return loss.item()
-
-    @torch.inference_mode()
-    def predict() -> float:
-        """One forward pass; reading the sum waits for the device."""
-        with precision.autocast():
-            return model(to_unit_range(pictures)).sum().item()
-
-    return step if training else predict
-
-
-def data_variants(args: argparse.Namespace, folder: Path) -> tuple:
-    """Up to 16 pairs from file to batch in this thread, a pair at a time, and parts of it.
-
-    folder: an empty one, for what is kept on the disk and for the names that the original searches.
+    Each reads one pair at a time in this thread. folder: an empty one, for items that are kept on
+    the disk and for the names that the original searches.
     """
+    import torch
+
+    from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
+    from utils.data.dataloader import pad_batch, to_device
+    from utils.data.dataset import SegmentationDataset
+    from utils.images.resizing import load_image
+    from utils.masks.encoding import load_mask
+
     dataset = SegmentationDataset(args.images, args.masks, args.scale, args.mask_suffix, channels=3)
     pairs = dataset.pairs = dataset.pairs[:16]
     dataset.sizes = dataset.sizes[: len(pairs)]
-    names = like_carvana(folder, pairs)
+    names = fill_like_carvana(folder, pairs)
     size, values, scale = record_ends(dataset)[-1], dataset.mask_values, args.scale
     memory = StoredItems(dataset, MemoryStore(size, shared=False))
     disk = StoredItems(dataset, FileStore(folder / 'a.items', size))
-    variants = {
+
+    def make_batches(items: SegmentationDataset | StoredItems) -> None:
+        for position in range(len(items)):
+            to_device(pad_batch([items[position]]), torch.device('cpu'))
+
+    variants: dict[str, Callable[[], object]] = {
         ORIGINAL: lambda: [original_batch(p, names, values, scale) for p in pairs],
-        'pair to batch, first epoch': lambda: batches(dataset),
-        'pair to batch, kept on the disk': lambda: batches(disk),
-        'pair to batch, kept in memory': lambda: batches(memory),
+        'pair to batch, first epoch': lambda: make_batches(dataset),
+        'pair to batch, kept on the disk': lambda: make_batches(disk),
+        'pair to batch, kept in memory': lambda: make_batches(memory),
         f'image to scale {scale:g}': lambda: [load_image(p.image, 3, scale) for p in pairs],
         f'mask to scale {scale:g}': lambda: [
             load_mask(p.mask, dataset.masks, scale) for p in pairs
@@ -170,14 +178,8 @@ def data_variants(args: argparse.Namespace, folder: Path) -> tuple:
     return variants, dict.fromkeys(variants, len(pairs))
 
 
-def batches(items: Dataset) -> None:
-    """Make a batch of each item, as training does, up to the floats that the network takes."""
-    for position in range(len(items)):
-        to_device(pad_batch([items[position]]), torch.device('cpu'))
-
-
-def like_carvana(folder: Path, pairs: list[Pair]) -> Path:
-    """Two folders with as many names as Carvana's, for a search in them to cost what it does."""
+def fill_like_carvana(folder: Path, pairs: 'list[Pair]') -> Path:
+    """Make as many files in two folders as Carvana has, so that searching them takes as long."""
     for kind, names in (('imgs', [p.image for p in pairs]), ('masks', [p.mask for p in pairs])):
         (folder / kind).mkdir()
         others = [Path(f'other{k:04}{names[0].suffix}') for k in range(CARVANA_FILES - len(names))]
@@ -186,11 +188,17 @@ def like_carvana(folder: Path, pairs: list[Pair]) -> Path:
     return folder
 
 
-def original_batch(pair: Pair, names: Path, values: list, scale: float) -> tuple:
-    """The best-known U-Net's way of a pair to a batch of one: the same steps, in our words.
+def original_batch(pair: 'Pair', names: Path, values: list, scale: float) -> tuple:
+    """Make a batch of one pair with the original's steps, for masks of single values.
 
-    Image (1, C, H, W) float32 in [0, 1], mask (1, H, W) int64, for masks of single values.
+    Returns the image (1, C, H, W) float32 in [0, 1] and the mask (1, H, W) int64.
     """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from utils.images.decoding import scaled_size
+
     for folder, path in ((names / 'imgs', pair.image), (names / 'masks', pair.mask)):
         list(folder.glob(f'{path.stem}.*'))
     image, mask = Image.open(pair.image), Image.open(pair.mask)
@@ -208,7 +216,12 @@ def original_batch(pair: Pair, names: Path, values: list, scale: float) -> tuple
 
 
 def benchmark(args: argparse.Namespace) -> None:
-    """Print one line a variant."""
+    """Time what the command line names and print a line for each variant."""
+    import torch
+
+    from utils.runtime.devices import choose_device
+    from utils.runtime.precision import cpu_bf16_speedup
+
     device = choose_device(args.device)
     print(f'torch {torch.__version__}, {device}, {torch.get_num_threads()} threads')
     if device.type == 'cpu':
@@ -227,5 +240,10 @@ def benchmark(args: argparse.Namespace) -> None:
             print_ratios(times, ORIGINAL)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    return run_program(benchmark, get_args(argv))
+
+
 if __name__ == '__main__':
-    sys.exit(run_program(benchmark, get_args()))
+    sys.exit(main())

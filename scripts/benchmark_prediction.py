@@ -1,63 +1,64 @@
-"""Time prediction from picture files to mask files: the original's way, and each back end.
+"""Time prediction from image files to mask files, with each backend and in the original's way.
 
     python scripts/benchmark_prediction.py -m checkpoints/best.pth --images data/imgs
     python scripts/benchmark_prediction.py -m best.pth --images data/imgs --masks data/masks  # int8
 
-Prints milliseconds an image, the least, the middle and the most of several runs in which the ways
-take turns, and how many pixels of the masks agree with the first way's. Loading is not counted.
+Prints the minimum, median and maximum milliseconds per image over several runs in which the
+variants take turns, and the percentage of mask pixels equal to those of the original's way, that
+of milesial/Pytorch-UNet. Loading the network is not timed.
 """
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmark import compare, print_ratios
-
-from utils.runtime.cli import add_debug_option, number_in, run_program
-
-
-def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description='Time prediction from pictures to masks')
-    add = parser.add_argument
-    add('--model', '-m', required=True, metavar='FILE', help='a trained network')
-    add('--images', type=Path, required=True, metavar='DIR', help='folder of pictures')
-    add('--masks', type=Path, metavar='DIR', help='folder of their masks, to time int8 as well')
-    add('--scale', '-s', type=number_in(float, 0, 1, above=True), help="default: the checkpoint's")
-    add('--count', type=number_in(int, 1), default=16, help='pictures (default: %(default)s)')
-    add('--runs', type=number_in(int, 1), default=5, help='default: %(default)s')
-    add('--backends', nargs='+', default=['torch', 'openvino', 'onnx'], metavar='BACKEND')
-    add_debug_option(parser)
-    return parser.parse_args(argv)
-
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.nn import functional as F
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmark import compare, print_ratios
+
 from utils.data.dataset import SegmentationDataset
 from utils.evaluation.scoring import pooled_dice
-from utils.inference.pipeline import PredictionPipeline
+from utils.inference.pipeline import Failure, PredictionPipeline
 from utils.inference.predictor import Predictor
-from utils.inference.work_list import Job, find_pictures
+from utils.inference.work_list import Job, find_images
+from utils.runtime.cli import add_debug_option, number_in, run_program
 
 ORIGINAL = "file to mask, the original's way"
 
 
+def get_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Time prediction from images to masks')
+    add = parser.add_argument
+    add('--model', '-m', required=True, metavar='FILE', help='a trained network')
+    add('--images', type=Path, required=True, metavar='DIR', help='folder of images')
+    add('--masks', type=Path, metavar='DIR', help='folder of their masks, to time int8 as well')
+    add('--scale', '-s', type=number_in(float, 0, 1, above=True), help="default: the checkpoint's")
+    add('--count', type=number_in(int, 1), default=16, help='images (default: %(default)s)')
+    add('--runs', type=number_in(int, 1), default=5, help='default: %(default)s')
+    add('--backends', nargs='+', default=['torch', 'openvino', 'onnx'], metavar='BACKEND')
+    add_debug_option(parser)
+    return parser.parse_args(argv)
+
+
 @torch.inference_mode()
-def original_masks(predictor: Predictor, sources: list[Path], folder: Path) -> None:
-    """The best-known U-Net's way from pictures to masks, one by one: the same steps, our words."""
+def predict_like_original(predictor: Predictor, sources: list[Path], folder: Path) -> None:
+    """Write masks in the steps of the original's predict.py, image by image."""
     for source in sources:
         picture = Image.open(source)
-        size = [int(side * predictor.scale) for side in picture.size]
+        width, height = picture.size
+        size = (int(width * predictor.scale), int(height * predictor.scale))
         pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
         images = torch.from_numpy(pixels / 255.0)[None].float().contiguous()
-        logits = predictor.model(images)
-        full = F.interpolate(logits, picture.size[::-1], mode='bilinear')
+        full = F.interpolate(predictor.model(images), (height, width), mode='bilinear')
         indices = full.argmax(dim=1)[0].numpy()
         mask = np.zeros(indices.shape, dtype=np.uint8)
         for index, value in enumerate(predictor.mask_values):
@@ -65,16 +66,16 @@ def original_masks(predictor: Predictor, sources: list[Path], folder: Path) -> N
         Image.fromarray(mask).save(folder / f'{source.stem}.png')
 
 
-def our_masks(predictor: Predictor, sources: list[Path], folder: Path) -> None:
-    """What predict.py does with a folder."""
+def predict_like_predict_py(predictor: Predictor, sources: list[Path], folder: Path) -> None:
+    """Write masks as predict.py does for a folder."""
     jobs = [Job(source, folder / f'{source.stem}.png', None) for source in sources]
-    for outcome in PredictionPipeline(predictor).outcomes(jobs, lambda job: 2**21):
-        if outcome.failure:
-            raise outcome.failure
+    for outcome in PredictionPipeline(predictor).process(jobs, lambda job: 2**21):
+        if isinstance(outcome, Failure):
+            raise outcome.error
 
 
 def agreement(folder: Path, other: Path) -> float:
-    """The share of equal pixels in the masks of two folders."""
+    """Return the fraction of equal pixels in the masks of two folders."""
     same = [
         (np.asarray(Image.open(path)) == np.asarray(Image.open(other / path.name))).mean()
         for path in sorted(folder.iterdir())
@@ -82,37 +83,40 @@ def agreement(folder: Path, other: Path) -> float:
     return float(np.mean(same))
 
 
+def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
+    """Load the network once for each backend, and for int8 if there are masks."""
+    names = [*args.backends, *(['int8'] if args.masks else [])]
+    predictors = {name: Predictor.load(args.model, args.scale, 'cpu') for name in names}
+    for name in args.backends:
+        predictors[name].use_backend(name)
+    if args.masks:
+        from utils.inference.backends.quantization import quantize  # needs its own packages
+
+        predictor = predictors['int8']
+        dataset = SegmentationDataset(args.images, args.masks, predictor.scale, None)
+        print(quantize(predictor, dataset, pooled_dice))
+    return {f'file to mask, {name}': predictor for name, predictor in predictors.items()}
+
+
 def benchmark(args: argparse.Namespace) -> None:
-    """Print one line a way."""
-    found, _ = find_pictures([str(args.images)], sys.stdin, False, None)
+    """Print the times and agreement of each variant."""
+    found, _ = find_images([str(args.images)], sys.stdin, False, None)
     sources = [source.path for source in found][: args.count]
     plain = Predictor.load(args.model, args.scale, 'cpu')
-    # The original's memory format is torch's default one.
+    # The original uses torch's default memory format.
     plain.model.to(memory_format=torch.contiguous_format)
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, scale {plain.scale:g}')
-    predictors = {}
-    for backend in args.backends:
-        predictors[f'file to mask, {backend}'] = found = Predictor.load(
-            args.model, args.scale, 'cpu'
-        )
-        found.use_backend(backend)
-    if args.masks:
-        from utils.inference.backends.quantization import quantize
-
-        predictors['file to mask, int8'] = found = Predictor.load(args.model, args.scale, 'cpu')
-        print(
-            quantize(
-                found, SegmentationDataset(args.images, args.masks, found.scale, None), pooled_dice
-            )
-        )
+    predictors = load_predictors(args)
     with tempfile.TemporaryDirectory() as place:
         folders = {name: Path(place) / str(k) for k, name in enumerate([ORIGINAL, *predictors])}
         for folder in folders.values():
             folder.mkdir()
-        ways = {ORIGINAL: lambda: original_masks(plain, sources, folders[ORIGINAL])}
+        variants: dict[str, Callable[[], object]] = {
+            ORIGINAL: partial(predict_like_original, plain, sources, folders[ORIGINAL])
+        }
         for name, predictor in predictors.items():
-            ways[name] = lambda p=predictor, n=name: our_masks(p, sources, folders[n])
-        times = compare(ways, args.runs, dict.fromkeys(ways, len(sources)))
+            variants[name] = partial(predict_like_predict_py, predictor, sources, folders[name])
+        times = compare(variants, args.runs, dict.fromkeys(variants, len(sources)))
         print_ratios(times, ORIGINAL, 'file to mask, ')
         for name in predictors:
             print(f'{name:44}{100 * agreement(folders[ORIGINAL], folders[name]):9.3f} % agree')

@@ -1,10 +1,10 @@
-"""The 3D model of a car, which demo_studio.py paints.
+"""3D model of a car, painted by demo_studio.py.
 
     surfaces = list(wheel(make_car(seed=0, index=3), 0, 1))    # the left front wheel
 
-x points forwards, y to the car's left, z up, in metres, the origin on the floor under its middle.
-Body and cabin are lofts of superellipses (Hull). A surface is a tuple: a grid of points (rows,
-columns, 3), a point or points it faces away from, its colour (3,), its Part and its gloss.
+x points forwards, y to the car's left, z up, in metres; the origin is on the floor under the car's
+middle. Body and cabin are lofts of superellipses (Hull). A surface is a tuple: a grid of points
+(rows, columns, 3), a point or points that it faces away from, its colour (3,), its Part, its gloss.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 
 Part = IntEnum('Part', 'BODY WINDOW WHEEL OTHER')  # 0 is the studio
-Car = SimpleNamespace  # the columns of SHAPES in metres and what make_car adds
+Car = SimpleNamespace  # the columns of SHAPES in metres, and what make_car adds
 Array = np.ndarray
 DARK = np.array([22.0, 22, 24])
 
-# Up to tail in metres, lean is the cabin's narrowing per metre of height, doors are counted on
-# one side; from screen (the windscreen's foot) on: parts of the length, from the car's middle.
+# length to tail: metres. lean: narrowing of the cabin per metre of height. doors: on one side.
+# screen (foot of the windscreen) to pane: fractions of the length, from the car's middle.
 SHAPES = """
 kind      length width height clearance wheel hood belt tail lean doors screen front roof rear pane
 sedan     4.75 1.84 1.45 0.19 0.330 0.78 0.96 0.98 0.40 2 0.20  0.03 -0.20 -0.41  -0.310
@@ -32,9 +32,9 @@ pickup    5.40 1.94 1.82 0.29 0.390 1.03 1.16 1.13 0.24 2 0.19  0.08 -0.12 -0.16
 coupe     4.45 1.84 1.31 0.15 0.315 0.78 0.91 0.94 0.48 1 0.15 -0.02 -0.15 -0.41  -0.250
 """
 PAINTS = """ecedec ecedec ecedec e4e2da b2b5b9 b2b5b9 b2b5b9 96999c 96999c 606368 606368 1a1b1e
-1a1b1e 1a1b1e 282a30 96161a 96161a 1c3a78 1c3a78 1a4e3e 765c3c ce7818"""  # white, grey, black lead
-# What lies on the front (f) and rear (r), in hundredths: y over half the width, from and to (a span
-# from 0 goes across), height over the bumper's foot up to the hood's edge, from and to; colour.
+1a1b1e 1a1b1e 282a30 96161a 96161a 1c3a78 1c3a78 1a4e3e 765c3c ce7818"""  # mostly white to black
+# Details of front (f) and rear (r): y from, to in % of half the width (from 0: on both sides),
+# height from, to in % of the way from the bumper's foot to the hood's edge, colour.
 DETAILS = """f 0 86 2 10 1e1e20 | f 0 62 13 33 18181a | f 66 86 15 28 222225 | f 70 80 18 26 cdcdc8
 f 0 50 52 86 96989b | f 0 47 55 83 161618 | f 0 47 62 64 696a6e | f 0 47 72 74 696a6e
 f 0 7 60 80 bebfc2 | f 54 93 62 88 3a3c40 | f 57 91 65 86 cdd3d8 | f 62 74 67 83 788088
@@ -46,10 +46,10 @@ r 52 54 40 95 28282a | r 48 66 3 8 8c8c90 | r 70 84 22 27 96141a"""
 
 @dataclass(frozen=True)
 class Hull:
-    """A loft along x: one superellipse section per station; arrays (stations,) in metres."""
+    """A loft along x: a superellipse section at each station; arrays (stations,) in metres."""
 
     x: Array
-    width: Array  # half of it, at z = middle
+    width: Array  # half the width, at z = middle
     middle: Array
     up: Array
     down: Array
@@ -58,11 +58,11 @@ class Hull:
     crease: float = 0.0
 
     def at(self, x: Array, name: str) -> Array:
-        """The named array at x."""
+        """Return the named array, interpolated at x."""
         return np.interp(x, self.x, getattr(self, name))
 
     def roof(self, x: Array) -> Array:
-        """Height of the highest point of the section at x."""
+        """Return the height of the section's highest point at x."""
         return self.at(x, 'middle') + self.at(x, 'up')
 
     def _shrink(self, z: Array, middle: Array) -> Array:
@@ -70,7 +70,7 @@ class Hull:
         return (1 - dent) * (1 - self.lean * np.maximum(z - middle, 0))
 
     def half_width(self, x: Array, z: Array) -> Array:
-        """Half the width at x and height z, 0 outside the section."""
+        """Return half the width at x and height z, 0 outside the section."""
         middle = self.at(x, 'middle')
         tall = np.where(z > middle, self.at(x, 'up'), self.at(x, 'down'))
         share = np.abs(z - middle) / np.maximum(tall, 1e-6)
@@ -78,7 +78,7 @@ class Hull:
         return self.at(x, 'width') * flat * self._shrink(z, middle)
 
     def point(self, x: Array, angle: Array) -> Array:
-        """Points (..., 3) at angles of the section: 0 left, pi / 2 top, pi right."""
+        """Return points (..., 3) at angles of the section: 0 left, pi / 2 top, pi right."""
         c, s, middle = np.cos(angle), np.sin(angle), self.at(x, 'middle')
         reach = (np.abs(c) ** self.power + np.abs(s) ** self.power) ** (-1 / self.power)
         z = middle + reach * s * np.where(s > 0, self.at(x, 'up'), self.at(x, 'down'))
@@ -86,11 +86,11 @@ class Hull:
         return np.stack(np.broadcast_arrays(x, y, z), axis=-1)
 
     def side(self, x: Array, z: Array, sign: float) -> Array:
-        """Points (..., 3) of the left (sign 1) or right side (-1)."""
+        """Return points (..., 3) of the left (sign 1) or right side (-1)."""
         return np.stack(np.broadcast_arrays(x, sign * self.half_width(x, z), z), axis=-1)
 
     def end(self, y: Array, z: Array, sign: float) -> Array:
-        """Points (..., 3) of the front (sign 1) or rear (-1), found by bisection along x."""
+        """Return points (..., 3) of the front (sign 1) or rear (-1), by bisection along x."""
         low, high = np.full_like(y, 0.82 * self.x[-1]), np.full_like(y, self.x[-1])
         for _ in range(20):
             x = (low + high) / 2
@@ -101,7 +101,7 @@ class Hull:
 
 
 def patch(corners: list, columns: int, rows: int) -> tuple[Array, Array]:
-    """u and v (rows + 1, columns + 1) over a quadrilateral; corners: four, or low and high."""
+    """Return u and v (rows + 1, columns + 1) over a quadrilateral of 4 corners, or 2 opposite."""
     if len(corners) == 2:
         (u0, v0), (u1, v1) = corners
         corners = [(u0, v0), (u1, v0), (u1, v1), (u0, v1)]
@@ -110,8 +110,8 @@ def patch(corners: list, columns: int, rows: int) -> tuple[Array, Array]:
     return np.moveaxis((1 - t) * ((1 - s) * a + s * b) + t * ((1 - s) * d + s * c), -1, 0)
 
 
-def egg(at: Array, radii: tuple, power: float, colour: Array, gloss: float = 0.0) -> tuple:
-    """Surface of a superellipsoid: power 2 an ellipsoid, 8 nearly a box."""
+def egg(at: Array | tuple, radii: tuple, power: float, colour: Array, gloss: float = 0.0) -> tuple:
+    """Return the surface of a superellipsoid: power 2 is an ellipsoid, 8 nearly a box."""
     u, v = np.linspace(-np.pi, np.pi, 21), np.linspace(-np.pi / 2, np.pi / 2, 11)[:, None]
     unit = np.stack([np.cos(v) * np.cos(u), np.cos(v) * np.sin(u), np.sin(v) + 0 * u], axis=-1)
     unit /= np.linalg.norm(unit, power, axis=-1, keepdims=True)
@@ -119,14 +119,14 @@ def egg(at: Array, radii: tuple, power: float, colour: Array, gloss: float = 0.0
 
 
 def smooth(x: Array, knots: list, radius: float) -> Array:
-    """Heights at x of the line through knots (x, z), its corners rounded over radius metres."""
+    """Return heights at x of the line through knots (x, z), its corners rounded over `radius`."""
     xs, zs = np.array(sorted(knots)).T
     weights = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
     return weights @ [np.interp(x + o, xs, zs) for o in np.linspace(-radius, radius, 9)]
 
 
 def make_car(seed: int, index: int) -> Car:
-    """The car number index of a seed: its kind goes round SHAPES, the rest is drawn by chance."""
+    """Return car number `index` of a seed: SHAPES take turns, the rest is random."""
     rng = np.random.default_rng([seed, index])
     names, *rows = (line.split() for line in SHAPES.split('\n')[1:-1])
     kind, *sizes = rows[index % len(rows)]
@@ -150,9 +150,9 @@ def make_car(seed: int, index: int) -> Car:
 
 
 def make_body(car: Car, nose: float) -> Hull:
-    """The lower body; nose is the power of its plan: 2 an ellipse, 6 nearly a rectangle."""
+    """Return the lower body; nose: power of its plan, 2 is an ellipse, 6 nearly a rectangle."""
     half = car.length / 2
-    # stations crowd towards the ends, where the superellipse closes
+    # Stations are denser near the ends, where the superellipse closes.
     close = (1 - np.linspace(0, 1, 26) ** nose) ** (1 / nose)
     u = np.unique(np.concatenate([close, -close, np.linspace(-0.96, 0.96, 59)]).round(10))
     x, wide, tall = half * u, (1 - np.abs(u) ** nose) ** (1 / nose), (1 - np.abs(u) ** 9) ** (1 / 9)
@@ -164,7 +164,7 @@ def make_body(car: Car, nose: float) -> Hull:
 
 
 def make_cabin(car: Car, rounding: float) -> Hull:
-    """The cabin on car.body, as wide as the body at its foot."""
+    """Return the cabin on car.body, at its foot as wide as the body."""
     x = np.linspace(car.rear, car.screen, 60)
     foot = car.body.roof(x) - 0.05
     edge, crown = car.height - 0.04, 0.55 * car.front + 0.45 * car.roof
@@ -175,15 +175,15 @@ def make_cabin(car: Car, rounding: float) -> Hull:
 
 
 def body_side(car: Car, rows: int, sign: int) -> tuple:
-    """Surface of the body's left (sign 1) or right half, cut out around the wheels."""
+    """Return the surface of the body's left (sign 1) or right half, cut out around the wheels."""
     hull, turn = car.body, car.arch * np.cos(np.linspace(np.pi, 0, 17))
     inner = hull.x[:: 2 if rows < 30 else 1]
     cuts = np.sort(np.concatenate([car.axles - car.arch, car.axles + car.arch]))
-    grids, void = [], np.full((1, rows, 3), np.nan)  # a row of NaN parts the pieces
+    grids, void = [], np.full((1, rows, 3), np.nan)  # a row of NaN separates the pieces
     for k, (low, high) in enumerate(pairwise([hull.x[0], *cuts, hull.x[-1]])):
         x = np.r_[low, inner[(inner > low) & (inner < high)], high]
         angle = np.linspace(-np.pi / 2, np.pi / 2, rows)
-        if k % 2:  # over a wheel: the rows below the arch are folded onto it
+        if k % 2:  # above a wheel: rows below the arch are folded onto it
             x = (low + high) / 2 + turn
             rim = car.wheel + np.sqrt(np.maximum(car.arch**2 - turn**2, 0)) - hull.at(x, 'middle')
             share = np.clip(rim / hull.at(x, 'up'), -1, 0.85)
@@ -194,13 +194,13 @@ def body_side(car: Car, rows: int, sign: int) -> tuple:
 
 
 def wheel(car: Car, axle: int, sign: int) -> Iterator[tuple]:
-    """Surfaces of a wheel: axle 0 is the front, sign 1 the left side."""
+    """Yield the surfaces of a wheel: axle 0 is the front, sign 1 the left side."""
     r, x, wide = car.wheel, car.axles[axle], 0.8 / car.spokes
     y = sign * (car.body.half_width(x, r) - 0.025)
     inside, turn = (x, y - sign * 0.1, r), np.linspace(0, 2 * np.pi, 41)
 
     def lathe(colour: Array, *profile: tuple) -> tuple:
-        """Surface of a profile of (part of the radius, depth) turned about the axle."""
+        """Return the surface of a profile (fraction of the radius, depth) turned about the axle."""
         share, depth = np.array(profile, float).T[..., None]
         dx, dz = share * r * np.cos(turn), share * r * np.sin(turn)
         grid = np.stack([x + dx, y - sign * depth + 0 * dx, r + dz], axis=-1)
@@ -217,21 +217,21 @@ def wheel(car: Car, axle: int, sign: int) -> Iterator[tuple]:
 
 
 def end_details(car: Car) -> Iterator[tuple]:
-    """Surfaces of lamps, grille, bumpers and plates."""
+    """Yield the surfaces of lamps, grille, bumpers and plates."""
     for row in DETAILS.replace('\n', '|').split('|'):
-        where, *numbers, colour = row.split()
+        where, *numbers, digits = row.split()
         y0, y1, *heights = np.array(numbers, float) / 100
         sign = 1 if where == 'f' else -1
         x, y0, y1 = 0.475 * car.length * sign, y0 * car.width / 2, y1 * car.width / 2
         z0, z1 = car.body.roof(x) + (np.array(heights) - 1) * 1.93 * car.body.at(x, 'down')
-        centre, colour = (0.7 * x, 0, (z0 + z1) / 2), list(bytes.fromhex(colour))
+        centre, colour = (0.7 * x, 0, (z0 + z1) / 2), list(bytes.fromhex(digits))
         for a, b in [(-y1, y1)] if y0 == 0 else [(y0, y1), (-y1, -y0)]:
             grid = car.body.end(*patch([(a, z0), (b, z1)], 8, 3), sign)
             yield grid, centre, colour, Part.OTHER, 0.25
 
 
 def side_details(car: Car, sign: int) -> Iterator[tuple]:
-    """Surfaces of the wheel arch lips, sill, door gaps and handles of one side."""
+    """Yield the surfaces of arch lips, sill, door gaps and handles of one side."""
     plastic, line, belt = DARK * 1.7, car.paint * 0.42, car.belt - 0.035
 
     def decal(corners: list, colour: Array, columns: int = 3, rows: int = 1) -> tuple:
@@ -260,7 +260,7 @@ def side_details(car: Car, sign: int) -> Iterator[tuple]:
 
 
 def panes(car: Car, grow: float) -> Iterator[Array]:
-    """Grids of the window panes on the cabin, larger by grow metres for their seals."""
+    """Yield the grids of the cabin's panes, larger by `grow` metres for their seals."""
     cabin, across = car.cabin, 0.93 - 0.25 * grow
     back = car.rear + (0.02 if car.roof - car.rear < 0.5 else 0.09)
     for low, high in ((car.front - 0.02, car.screen - 0.07), (back, car.roof - 0.01)):
@@ -275,7 +275,7 @@ def panes(car: Car, grow: float) -> Iterator[Array]:
 
 
 def seats(car: Car) -> Iterator[tuple]:
-    """Surfaces of the seats and their headrests."""
+    """Yield the surfaces of seats and headrests."""
     rows = [car.front - 0.35, car.front - 1.2][: 1 + (car.front - car.roof > 0.8)]
     for x, y in product(rows, (0.36, -0.36)):
         yield egg((x, y, car.belt - 0.12), (0.09, 0.23, 0.26), 3.5, DARK * 1.6)
@@ -283,7 +283,7 @@ def seats(car: Car) -> Iterator[tuple]:
 
 
 def extras(car: Car) -> Iterator[tuple[Array, tuple]]:
-    """Mirrors, roof rails and antenna: where each stands (3,) and a surface of it."""
+    """Yield the surfaces of mirrors, roof rails and antenna, each after its position (3,)."""
     half, x = (car.front - car.roof) / 2 - 0.06, (car.front + car.roof) / 2
     wide = 0.62 * car.cabin.half_width(x, car.height - 0.25)
     for sign in (1, -1):

@@ -1,48 +1,47 @@
-"""Crowded cells under a microscope: grey, and hard to tell apart where they touch.
+"""Crowded grey cells under a microscope, hard to tell apart where they touch.
 
 Axis letters: H and W pixels, N cells.
 """
 
 import numpy as np
 
-SPACING = 26.0  # pixels between the centres of cells, about
-LINE = 1.0  # pixels from the line along which two cells touch that belong to neither
+SPACING = 26.0  # mean distance between the centres of cells, in pixels
+LINE = 1.0  # half the width of the background line between touching cells, in pixels
 
 
 def render_cells(seed: int, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Picture number `index`, uint8 (H, W), and its mask: 255 on cells, 0 elsewhere.
+    """Return image number `index`, uint8 (H, W), and its mask, 255 on cells and 0 elsewhere.
 
-    size: (width, height) in pixels. The line along which two cells touch is background, and
-    little darker than they are in the picture.
+    size: (width, height) in pixels. The line along which two cells touch is background in the
+    mask, and only a little darker than the cells in the image.
     """
     rng = np.random.default_rng((seed, index, 7))
     width, height = size
     centres = _centres(rng, width, height)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    # Outlines are no polygons: space is bent a little before distances are taken.
+    # Distort space before distances are taken: outlines are not polygons.
     y, x = y + _waves(rng, height, width, 20, 2.5), x + _waves(rng, height, width, 20, 2.5)
-    near = np.full((3, height, width), np.inf, dtype=np.float32)  # distances, of three cells
+    near = np.full((3, height, width), np.inf, dtype=np.float32)  # distances of three cells
     owner = np.zeros((height, width), dtype=np.int64)
     radii = SPACING * rng.uniform(0.5, 0.68, len(centres))
     for k, (row, column) in enumerate(centres):
         distance = np.hypot(y - row, x - column) - radii[k]
         owner = np.where(distance < near[0], k, owner)
         near = np.sort(np.concatenate([near, distance[None]]), axis=0)[:3]
-    gap = (near[1] - near[0]) / 2  # from the line between the two nearest cells
+    gap = (near[1] - near[0]) / 2  # distance from the line between the two nearest cells
     cell = (near[0] < 0) & (gap > LINE)
     light = rng.uniform(125, 165, len(centres))[owner]
     light = light + _waves(rng, height, width, 5, 9)
-    # A line may show as well as not: its depth wanders along it.
-    depth = 26 + _waves(rng, height, width, 10, 9)
+    depth = 26 + _waves(rng, height, width, 10, 9)  # the line is clearer here, fainter there
     light -= np.where(near[1] < 2, depth * np.exp(-((gap / 1.1) ** 2)), 0)
     edge = 1 / (1 + np.exp(np.clip(near[0] / 0.9, -30, 30)))
     ground = 70 + _waves(rng, height, width, 30, 8)
-    picture = ground + (light - ground) * edge + rng.normal(0, 9, (height, width))
-    return picture.clip(0, 255).astype(np.uint8), np.where(cell, 255, 0).astype(np.uint8)
+    image = ground + (light - ground) * edge + rng.normal(0, 9, (height, width))
+    return image.clip(0, 255).astype(np.uint8), np.where(cell, 255, 0).astype(np.uint8)
 
 
 def _centres(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """(N, 2) rows and columns on a disturbed grid that reaches over the borders; some are free."""
+    """Return centres (N, 2), row and column: a jittered grid across the borders, with gaps."""
     rows, columns = (np.arange(-SPACING / 2, side + SPACING, SPACING) for side in (height, width))
     grid = np.stack(np.meshgrid(rows, columns, indexing='ij'), axis=-1).reshape(-1, 2)
     grid = grid + rng.normal(0, SPACING / 6, grid.shape)
@@ -52,7 +51,7 @@ def _centres(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 def _waves(
     rng: np.random.Generator, height: int, width: int, length: float, deviation: float
 ) -> np.ndarray:
-    """Smooth noise float32 (H, W) of that deviation, and waves about `length` pixels long."""
+    """Return smooth noise float32 (H, W) of this standard deviation and wave length in pixels."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     spectrum = np.fft.rfft2(rng.normal(size=(height, width))) * np.exp(-((frequency * length) ** 2))
     noise = np.fft.irfft2(spectrum, (height, width))

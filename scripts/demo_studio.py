@@ -1,9 +1,8 @@
-"""A photo studio that paints a car and the map of its parts, for scripts/make_demo_data.py.
+"""A photo studio: renders a car and the map of its parts, for scripts/make_demo_data.py.
 
-    from demo_studio import render_view
-    picture, parts = render_view(make_car(seed=0, index=0), view=5, size=(480, 320))
+    image, mask = photograph(seed=0, index=0, view=5, size=(480, 320))
 
-Lengths are in metres, angles in radians; axes are the car's, see demo_car.py.
+Lengths are in metres, angles in radians; the axes are those of demo_car.py.
 """
 
 from collections.abc import Iterable
@@ -14,13 +13,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 Array = np.ndarray
-SOLID = [0] + [255] * 255  # as a table for Image.point: any part becomes 255
-VIEWS = 16  # angles a car is photographed from
+SOLID = [0] + [255] * 255  # for Image.point: any part becomes 255
+VIEWS = 16  # angles from which a car is seen
+PALETTE = [0, 0, 0, 255, 255, 255, 31, 119, 180, 255, 127, 14]  # RGB of each class
+# Classes of studio, body, window, wheel and other parts (lamps, plates), by --classes.
+CLASS_OF_PART = {2: [0, 1, 1, 1, 1], 4: [0, 1, 2, 3, 1]}
 ROOM = [(-0.8, 0.2), (-0.1, 0.7), (0.1, 0.44), (0.45, 0.58), (0.57, 1.15), (0.83, 1.2), (0.93, 0.7)]
 
 
 class Canvas:
-    """A picture and its map of parts, seen by the camera at an angle (radians) around the car."""
+    """A picture and its map of parts, seen by a camera at this angle around the car."""
 
     def __init__(self, picture: Image.Image, angle: float) -> None:
         self.backdrop = picture
@@ -30,7 +32,10 @@ class Canvas:
         right = np.array([-np.sin(angle), np.cos(angle), 0])
         self.axes = np.stack([right, np.cross(ahead, right), ahead])
         width, height = picture.size
-        self.focal, self.shift = min(1.36 * width, 2.3 * height), [width / 2, height * 0.53]
+        self.focal, self.shift = (
+            min(1.36 * width, 2.3 * height),
+            np.array([width / 2, height * 0.53]),
+        )
         self._open(picture.copy())
 
     def _open(self, picture: Image.Image) -> None:
@@ -38,30 +43,30 @@ class Canvas:
         self._pens = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.parts)
 
     def crop(self, picture: Image.Image, box: tuple) -> 'Canvas':
-        """A canvas on the box (left, top, right, bottom) of a picture as large as this one."""
+        """Return a canvas on a box (left, top, right, bottom) of a picture as large as this one."""
         part = copy(self)
         part.shift = np.subtract(self.shift, box[:2])
         part._open(picture.crop(box))
         return part
 
     def project(self, points: Array) -> Array:
-        """Pixels (..., 2) of points (..., 3)."""
+        """Return the pixels (..., 2) of points (..., 3)."""
         seen = (points - self.eye) @ self.axes.T
         return seen[..., :2] * (self.focal / seen[..., 2:]) + self.shift
 
-    def polygon(self, points: Array, colour: Array, part: int) -> None:
-        """Paint an outline (n, 3) in one colour."""
+    def polygon(self, points: Array, colour: Iterable[float], part: int) -> None:
+        """Fill a polygon of points (n, 3) with one colour."""
         flat = self.project(points).ravel().tolist()
         self._pens[0].polygon(flat, tuple(int(v) for v in colour))
         self._pens[1].polygon(flat, int(part))
 
     def paint(self, surfaces: Iterable[tuple]) -> None:
-        """Paint the quads that face the eye of one surface after the other."""
+        """Paint the quads that face the camera, surface by surface."""
         for surface in surfaces:
             self.mesh(surface)
 
     def mesh(self, surface: tuple, inner: bool = False) -> None:
-        """Paint the quads of a surface that face the eye (inner: those that do not)."""
+        """Paint the quads of a surface that face the camera (inner: the others), far ones first."""
         grid, centre, colour, part, gloss = surface
         corners = grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]
         quads = np.stack(corners, axis=2).reshape(-1, 4, 3)
@@ -73,7 +78,9 @@ class Canvas:
         far = np.linalg.norm(view, axis=1)
         facing = np.sum(normal * view, axis=1) / far
         order = np.argsort(-far, kind='stable')
-        order = order[facing[order] * (-1 if inner else 1) > 1e-4]  # 1e-4: none without area
+        order = order[
+            facing[order] * (-1 if inner else 1) > 1e-4
+        ]  # 1e-4 leaves out quads without area
         view = view[order] / far[order, None]
         fills = self.shade(normal[order], view, middle[order, 2], gloss, np.asarray(colour))
         flats = self.project(quads[order]).reshape(-1, 8).tolist()
@@ -82,11 +89,11 @@ class Canvas:
             self._pens[1].polygon(flat, int(part))
 
     def shade(self, normal: Array, view: Array, z: Array, gloss: float, colour: Array) -> Array:
-        """Colours (n, 3), 0 to 255: soft light from above and the room mirrored in the paint."""
+        """Return colours (n, 3), 0 to 255: soft light from above and the mirrored room."""
         facing = np.sum(normal * view, axis=1)
         light = 0.42 + 0.55 * (0.5 + 0.5 * normal[:, 2]) ** 1.3 + 0.10 * facing
         light = (light - 0.07 * normal @ self.axes[0]) * np.clip(0.72 + 0.5 * z, 0.6, 1)
-        # by the height the mirrored ray goes to: dark below the car, floor, wall, lamps, ceiling
+        # By the height of the mirrored ray: dark below the car, floor, wall, lamps, ceiling.
         room = np.interp(2 * facing * normal[:, 2] - view[:, 2], *np.array(ROOM).T)
         fresnel = 0.11 + 0.55 * (1 - np.clip(facing, 0, 1)) ** 4
         shine = 255 * gloss * fresnel * room
@@ -94,8 +101,8 @@ class Canvas:
 
 
 def studio(car: model.Car, angle: float, size: tuple[int, int]) -> Image.Image:
-    """Wall, floor, the car's shadow and the turntable's rim, twice as large as size."""
-    w, h = (max(8, v // 4) for v in size)  # all is soft but the rim: a sixteenth of the pixels do
+    """Return wall, floor, the car's shadow and the turntable's rim, twice as large as `size`."""
+    w, h = (max(8, v // 4) for v in size)  # enough for all but the rim, which has sharp edges
     camera = Canvas(Image.new('L', (w, h)), angle)
     horizon = camera.project(np.array([-60 * np.cos(angle), -60 * np.sin(angle), -5]))[1]
     v, side = (np.arange(h)[:, None] - horizon) / h, (np.arange(w) / w - 0.5) ** 2
@@ -121,7 +128,7 @@ def studio(car: model.Car, angle: float, size: tuple[int, int]) -> Image.Image:
 
 
 def paint_cabin(canvas: Canvas, car: model.Car) -> None:
-    """Paint the cabin and, through its glass, the far side's frame, the seats and the studio."""
+    """Paint the cabin and what is seen through its glass: far frame, seats and studio."""
     cabin, body = car.cabin, model.Part.BODY
     centre = ((car.rear + car.screen) / 2, 0, car.belt + 0.1)
     shell = cabin.point(cabin.x[:, None], np.linspace(0, np.pi, 40))
@@ -149,8 +156,9 @@ def paint_car(canvas: Canvas, car: model.Car) -> None:
     """Paint a car from its far side to its near one."""
     near = 1 if canvas.eye[1] >= 0 else -1
     axles = (1, 0) if canvas.eye[0] > 0 else (0, 1)
-    # behind the cabin stands what a line of sight meets only after crossing the cabin in plan
-    behind, before, path = [], [], np.linspace(0, 1, 200)[:, None]
+    behind: list[tuple] = []  # extras whose line of sight crosses the cabin, seen from above
+    before: list[tuple] = []
+    path = np.linspace(0, 1, 200)[:, None]
     for at, surface in model.extras(car):
         x, y, _ = (at + path * (canvas.eye - at)).T
         crossed = (np.abs(y) < 0.4 * car.width) & (x > car.rear) & (x < car.screen - 0.25)
@@ -158,7 +166,7 @@ def paint_car(canvas: Canvas, car: model.Car) -> None:
     canvas.paint(behind)
     rows = int(np.clip(canvas.picture.width / 64, 18, 60))
     sides = [model.body_side(car, rows, sign) for sign in (-near, near)]
-    for grid, centre, *_ in sides:  # from inside, it is what shows in the wheel arches
+    for grid, centre, *_ in sides:  # the inside shows in the wheel arches
         canvas.mesh((grid, centre, model.DARK * 0.8, model.Part.BODY, 0.0), inner=True)
     for axle in axles:
         canvas.paint(model.wheel(car, axle, -near))
@@ -175,15 +183,31 @@ def paint_car(canvas: Canvas, car: model.Car) -> None:
 
 
 def render_view(car: model.Car, view: int, size: tuple[int, int]) -> tuple[Image.Image, Array]:
-    """Picture (RGB) of a view, 1 to 16, before the sensor's noise, and its parts.
+    """Return the picture (RGB, without noise) of a view, 1 to 16, and its parts.
 
-    parts: (height, width) uint8, model.Part of each pixel of the car and 0 elsewhere. It is
-    painted twice as large: a pixel is the car's where half of it is, and of its largest part.
+    parts: (height, width) uint8, model.Part on the car and 0 elsewhere. Both are painted twice as
+    large: a pixel belongs to the car if half of it does, and to the part that covers most of it.
     """
     angle = 2 * np.pi * (view - 1) / VIEWS
     canvas = Canvas(studio(car, angle, size), angle)
     paint_car(canvas, car)
     covered = canvas.parts.point(SOLID).reduce(2).point([0] * 128 + [1] * 128)
-    shares = [canvas.parts.point(lambda v, p=p: 255 * (v == p)).reduce(2) for p in model.Part]
-    largest = np.array(model.Part, np.uint8)[np.argmax(shares, axis=0)]
+    covers = [canvas.parts.point(lambda v, p=p: 255 * (v == p)).reduce(2) for p in model.Part]
+    largest = np.array(model.Part, np.uint8)[np.argmax(list(map(np.asarray, covers)), axis=0)]
     return canvas.picture.reduce(2), largest * np.asarray(covered)
+
+
+def photograph(
+    seed: int, index: int, view: int, size: tuple[int, int], classes: int
+) -> tuple[Image.Image, Image.Image]:
+    """Return a view of car `index` as a camera takes it, and its mask, a palette image.
+
+    The exposure is a little off and the sensor adds noise. classes: of the mask, 2 or 4.
+    """
+    picture, parts = render_view(model.make_car(seed, index), view, size)
+    rng = np.random.default_rng([seed, index, view])
+    pixels = np.asarray(picture, np.float32) * np.float32(rng.uniform(0.95, 1.04))
+    pixels += 1.8 * rng.standard_normal(pixels.shape[:2], np.float32)[..., None]
+    mask = Image.fromarray(np.array(CLASS_OF_PART[classes], np.uint8)[parts])
+    mask.putpalette(PALETTE[: 3 * classes])
+    return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)), mask

@@ -7,29 +7,29 @@ usage() {
 usage: bash scripts/download_data.sh [--zips FOLDER] [--keep-zips]
 
 Puts the 5088 images and 5088 masks of Kaggle's carvana-image-masking-challenge into
-data/imgs and data/masks. Files that are there already are kept. Run it again after an
-interruption: it goes on where it stopped.
+data/imgs and data/masks. Existing files are kept. After an interruption, run it again: it
+continues where it stopped.
 
   --zips FOLDER  take train_hq.zip and train_masks.zip from FOLDER; needs no Kaggle account
-                 (zips lying in data/ are taken without this)
-  --keep-zips    leave the zips in data/ afterwards (those of --zips are always left)
+                 (zips in data/ are used without this option)
+  --keep-zips    keep the zips in data/ afterwards (those of --zips are always kept)
   -h, --help     show this text
 
 Credentials: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or any file that the
-kaggle command reads (~/.kaggle/access_token, kaggle.json). Without any, a terminal is asked.
+kaggle command reads (~/.kaggle/access_token, kaggle.json). Otherwise a terminal asks you.
 TEXT
 }
 
 competition=carvana-image-masking-challenge
 page=https://www.kaggle.com/c/$competition
-by_hand="or: get train_hq.zip and train_masks.zip from $page/data by hand, then run
+by_hand="or: download train_hq.zip and train_masks.zip from $page/data, then run
       bash scripts/download_data.sh --zips FOLDER_OF_THE_TWO"
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 data=$root/data
-# Only the tests set this: their zips are small.
+# Set by the tests only, whose zips are small.
 expected=${CARVANA_EXPECTED:-5088}
 
-# fail CODE MESSAGE [DETAIL...]
+# Usage: fail CODE MESSAGE [DETAIL...]
 fail() {
   local code=$1
   printf 'error: %s\n' "$2" >&2
@@ -40,7 +40,7 @@ fail() {
 
 tool() { "$python" "$root/scripts/unpack_zip.py" "$@"; }
 
-# Sets $credentials to the first of the places that the kaggle command itself looks at.
+# Sets $credentials to the first place with credentials, in the order of the kaggle command.
 find_credentials() {
   local file home=~ config
   config=${KAGGLE_CONFIG_DIR:-$home/.kaggle}
@@ -68,17 +68,17 @@ find_credentials() {
 ask_credentials() {
   local token='' folder=~/.kaggle
   if [ ! -t 0 ]; then
-    fail 2 'no Kaggle credentials, and no terminal to ask for them' \
+    fail 2 'no Kaggle credentials found, and no terminal to ask for them' \
       'expected: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, in the environment,' \
       "or one of the files $searched" \
-      'remedy: make a token at https://www.kaggle.com/settings/api, then' \
+      'remedy: create a token at https://www.kaggle.com/settings/api, then' \
       '    export KAGGLE_API_TOKEN=YOUR_TOKEN' "$by_hand"
   fi
-  echo 'No Kaggle credentials yet; https://www.kaggle.com/settings/api makes an API token.' >&2
-  IFS= read -rs -p "API token (not shown; goes to $folder/access_token): " token || token=''
+  echo 'No Kaggle credentials found. Create an API token at https://www.kaggle.com/settings/api' >&2
+  IFS= read -rs -p "API token (not shown; saved in $folder/access_token): " token || token=''
   echo >&2
-  if [ -z "$token" ]; then fail 2 'no token was given' "$by_hand"; fi
-  # mktemp and umask: the token is never readable by others, not even for a moment.
+  if [ -z "$token" ]; then fail 2 'no token given' "$by_hand"; fi
+  # mktemp and umask: the token is at no moment readable by others.
   (
     umask 077
     mkdir -p "$folder"
@@ -94,31 +94,31 @@ fetch() {
     tee "$log" >&2
 }
 
-# Kaggle's own words stand above; this says what to do about them.
+# Exits with the remedy for what the kaggle command printed.
 explain_failure() {
   local no_login='401 (Client|-)|Unauthorized|Authentication required|Invalid credentials'
   if grep -Eq "$no_login|Could not find kaggle.json" "$log"; then
     fail 2 "Kaggle did not accept the credentials in $credentials (401)" \
-      'remedy: make a new token at https://www.kaggle.com/settings/api and put it there' \
-      '(a kaggle command before 1.8 takes KAGGLE_USERNAME and KAGGLE_KEY only)' "$by_hand"
+      'remedy: create a new token at https://www.kaggle.com/settings/api and store it there' \
+      '(kaggle before version 1.8 accepts KAGGLE_USERNAME and KAGGLE_KEY only)' "$by_hand"
   fi
   if grep -Eq '403 (Client|-)|Forbidden|accept .*rules' "$log"; then
     fail 2 'Kaggle refused the download (403)' \
-      "remedy: accept the rules at $page/rules first, then run again" "$by_hand"
+      "remedy: accept the rules at $page/rules, then run again" "$by_hand"
   fi
-  fail 1 "downloading $1 failed" 'run again: it goes on where it stopped'
+  fail 1 "downloading $1 failed" 'remedy: run again; it continues where it stopped'
 }
 
 download() {
   if ! command -v kaggle >/dev/null; then
-    fail 2 'the kaggle command was not found' 'remedy: pip install -r requirements.txt' "$by_hand"
+    fail 2 'the kaggle command is not installed' 'remedy: pip install -r requirements.txt' "$by_hand"
   fi
   if ! find_credentials; then ask_credentials; fi
   fetch "$1" || explain_failure "$1"
-  # A damaged file of full length looks finished to kaggle, which only --force overrules.
+  # kaggle skips a damaged file of the full size unless --force is given.
   if tool check "$data/$1" >/dev/null; then return; fi
   fetch "$1" --force || explain_failure "$1"
-  if ! reason=$(tool check "$data/$1"); then fail 1 "$1 came damaged: $reason"; fi
+  if ! reason=$(tool check "$data/$1"); then fail 1 "the downloaded $1 is damaged: $reason"; fi
 }
 
 zips='' keep_zips=''
@@ -127,7 +127,7 @@ while [ $# -gt 0 ]; do
     -h | --help) usage && exit 0 ;;
     --keep-zips) keep_zips=1 ;;
     --zips)
-      if [ ! -d "${2:-}" ]; then fail 2 "--zips needs a folder, not '${2:-}'"; fi
+      if [ ! -d "${2:-}" ]; then fail 2 "--zips '${2:-}' is not a folder" 'expected: --zips FOLDER with both zips in it'; fi
       zips=$2 && shift
       ;;
     *) fail 2 "unknown argument: $1" 'see: bash scripts/download_data.sh --help' ;;
@@ -135,23 +135,23 @@ while [ $# -gt 0 ]; do
   shift
 done
 case $expected in '' | *[!0-9]*) fail 2 "CARVANA_EXPECTED is not a number: $expected" ;; esac
-python=$(command -v python3 || command -v python) || fail 2 'python3 was not found'
+python=$(command -v python3 || command -v python) || fail 2 'python3 not found' 'remedy: install Python 3.10 or newer'
 
 pairs=$(tool pairs "$data/imgs" "$data/masks")
 if [ "$pairs" -ge "$expected" ]; then
-  echo "data/imgs and data/masks hold all $expected pairs already: nothing to do"
+  echo "data/imgs and data/masks already hold all $expected pairs: nothing to do"
   exit 0
 fi
 mkdir -p "$data/imgs" "$data/masks"
 log=$(mktemp "${TMPDIR:-/tmp}/download_data.XXXXXX")
 trap 'rm -f "$log"' EXIT
-# The kaggle command exits 0 when interrupted; without this the script would go on.
+# Ends the script on Ctrl-C: an interrupted kaggle command exits with 0.
 trap 'exit 130' INT
 
 for name in train_hq.zip train_masks.zip; do
   zip=${zips:-$data}/$name
   if [ -n "$zips" ]; then
-    if [ ! -f "$zip" ]; then fail 2 "$zips holds no $name"; fi
+    if [ ! -f "$zip" ]; then fail 2 "no $name in $zips"; fi
     if ! reason=$(tool check "$zip"); then fail 2 "$zip is damaged: $reason"; fi
   elif [ ! -f "$zip" ] || ! tool check "$zip" >/dev/null; then
     download "$name"
@@ -162,11 +162,11 @@ imgs=$(tool unpack "${zips:-$data}/train_hq.zip" "$data/imgs")
 masks=$(tool unpack "${zips:-$data}/train_masks.zip" "$data/masks")
 pairs=$(tool pairs "$data/imgs" "$data/masks")
 if [ "$imgs" -ne "$expected" ] || [ "$masks" -ne "$expected" ] || [ "$pairs" -lt "$expected" ]; then
-  fail 1 'these are not the zips of the competition (they are left where they are)' \
-    "expected: $expected images and $expected masks, a mask for each image" \
+  fail 1 'these are not the zips of the competition (they are kept)' \
+    "expected: $expected images and $expected masks, one mask for each image" \
     "found: $imgs images in train_hq.zip, $masks masks in train_masks.zip, $pairs pairs unpacked"
 fi
 if [ -z "$zips" ] && [ -z "$keep_zips" ]; then
   rm -f "$data"/train_{hq,masks}.zip{,.kaggle-partial}
 fi
-echo "data/imgs and data/masks now hold the $expected images and $expected masks"
+echo "data/imgs and data/masks now hold $expected images and $expected masks"

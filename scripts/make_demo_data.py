@@ -1,16 +1,15 @@
-"""Render a data set of cars in a photo studio, with the layout of the Carvana challenge, or cells.
+"""Render a data set with the layout of Carvana: cars in a photo studio, or cells.
 
     python scripts/make_demo_data.py
     python scripts/make_demo_data.py --count 320 --size 480x320 --seed 1
     python scripts/make_demo_data.py --images /tmp/imgs --masks /tmp/masks --classes 4
     python scripts/make_demo_data.py --kind cells --count 24
 
-Every car has a name of 12 hexadecimal digits and is photographed from 16 angles, 22.5 degrees
-apart: NAME_01.jpg to NAME_16.jpg, and for each a NAME_01_mask.gif whose pixels are 1 on the car
-and 0 elsewhere; with --classes 4, windows are 2 and wheels 3. Cells are grey, cells_0000.png and
-so on, with masks of the same names, 255 on the cells and 0 elsewhere, also on the line along which
-two cells touch. The same seed, number and size give
-the same files, however many processes work.
+Each car has a name of 12 hexadecimal digits and is seen from 16 angles, 22.5 degrees apart:
+NAME_01.jpg to NAME_16.jpg with masks NAME_01_mask.gif to NAME_16_mask.gif, 1 on the car and 0
+elsewhere; with --classes 4, windows are 2 and wheels 3. Cells are grey, cells_0000.png etc., with
+masks of the same names, 255 on the cells and 0 elsewhere, also on the line along which two cells
+touch. The files depend on seed, count and size only, not on the number of processes.
 """
 
 import argparse
@@ -22,17 +21,28 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def fail(text: str) -> NoReturn:
-    """End with exit code 2 and one line on stderr for a user's mistake."""
+    """Report a user's mistake in one line on stderr and exit with code 2."""
     print(f'error: {text}', file=sys.stderr)
     raise SystemExit(2)
 
 
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Report a wrong argument and exit with code 2."""
+        fail(f'{message}; see --help')
+
+
 def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of WxH in pixels, 48x32 to 8192x8192, or the end."""
+    """Return (width, height) of WxH in pixels, from 48x32 to 8192x8192; an argparse type."""
     numbers = text.lower().split('x')
     if len(numbers) != 2 or not all(n.isascii() and n.isdigit() for n in numbers):
         fail(f'--size {text}: expected WxH in pixels; write for instance 1918x1280')
@@ -42,61 +52,31 @@ def parse_size(text: str) -> tuple[int, int]:
     return width, height
 
 
+# fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description='Render cars in a studio, or cells, and their masks.'
-    )
-    parser.error = lambda text: fail(f'{text}; see --help')
-    add, cores = parser.add_argument, os.cpu_count() or 1
+    parser = Parser(description='Render cars in a studio, or cells, and their masks.')
+    add = parser.add_argument
     add('--kind', choices=['cars', 'cells'], default='cars', help='what to render (default: cars)')
-    add(
-        '--images',
-        type=Path,
-        default=Path('data/imgs'),
-        metavar='DIR',
-        help='folder to write the images into (default: data/imgs)',
-    )
-    add(
-        '--masks',
-        type=Path,
-        default=Path('data/masks'),
-        metavar='DIR',
-        help='folder to write their masks into (default: data/masks)',
-    )
-    add(
-        '--count',
-        type=int,
-        default=96,
-        metavar='N',
-        help='number of images, 16 per car (default: 96)',
-    )
-    add(
-        '--size',
-        type=parse_size,
-        metavar='WxH',
-        help='width and height in pixels (default: 1918x1280, cells 256x256)',
-    )
-    add(
-        '--classes',
-        type=int,
-        choices=[2, 4],
-        default=2,
-        help='classes of the cars: studio and car, or studio, body, windows, wheels (default: 2)',
-    )
+    add('--images', type=Path, default=Path('data/imgs'), metavar='DIR',
+        help='folder to write the images into (default: data/imgs)')
+    add('--masks', type=Path, default=Path('data/masks'), metavar='DIR',
+        help='folder to write their masks into (default: data/masks)')
+    add('--count', type=int, default=96, metavar='N',
+        help='number of images, 16 per car (default: 96)')
+    add('--size', type=parse_size, metavar='WxH',
+        help='width and height in pixels (default: 1918x1280, cells 256x256)')
+    add('--classes', type=int, choices=[2, 4], default=2,
+        help='classes of the cars: studio and car, or studio, body, windows, wheels (default: 2)')
     add('--seed', type=int, default=0, help='other seeds give other cars (default: 0)')
-    add(
-        '--workers',
-        type=int,
-        default=cores,
-        metavar='N',
-        help='number of processes (default: one per core)',
-    )
+    add('--workers', type=int, default=os.cpu_count() or 1, metavar='N',
+        help='number of processes (default: one per core)')
     return parser
+# fmt: on
 
 
-def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line, checked, size as (width, height), or the end."""
+def get_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line; `size` of the result is (width, height)."""
     args = make_parser().parse_args(argv)
     args.size = args.size or ((256, 256) if args.kind == 'cells' else (1918, 1280))
     if args.kind == 'cells' and args.classes != 2:
@@ -107,32 +87,8 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-if __name__ == '__main__':  # the arguments are read before anything heavy is imported
-    ARGS = read_arguments()
-
-import numpy as np
-from demo_car import Part, make_car
-from demo_cells import render_cells
-from demo_studio import VIEWS, render_view
-from PIL import Image
-
-PALETTE = [0, 0, 0, 255, 255, 255, 31, 119, 180, 255, 127, 14]  # RGB of each class
-# A table by part number for each --classes: 0 is the studio, OTHER (lamps, plates) the body's.
-CLASS_OF_PART = {
-    2: np.array([0, 1, 1, 1, 1], np.uint8),
-    4: np.array([{0: 0, Part.WINDOW: 2, Part.WHEEL: 3}.get(k, 1) for k in range(5)], np.uint8),
-}
-
-
-def develop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The picture as a sensor gives it: exposure a little off, noise."""
-    pixels = np.asarray(picture, np.float32) * np.float32(rng.uniform(0.95, 1.04))
-    pixels += 1.8 * rng.standard_normal(pixels.shape[:2], np.float32)[..., None]
-    return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
-
-
-def write_whole(image: Image.Image, path: Path) -> None:
-    """Write a picture in full beside `path`, then put it in its place."""
+def write_whole(image: 'Image.Image', path: Path) -> None:
+    """Write an image to a temporary file beside `path`, then move it into place."""
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     kind = {'.jpg': 'JPEG', '.gif': 'GIF', '.png': 'PNG'}[path.suffix]
     image.save(part, kind, quality=92)
@@ -140,7 +96,10 @@ def write_whole(image: Image.Image, path: Path) -> None:
 
 
 def write_cells(args: argparse.Namespace, index: int) -> int:
-    """Render and write picture number index unless it exists; the number of files kept."""
+    """Render and write cells number `index`; return how many of the two files existed already."""
+    from demo_cells import render_cells
+    from PIL import Image
+
     paths = [folder / f'cells_{index:04d}.png' for folder in (args.images, args.masks)]
     wanted = [path for path in paths if not path.exists()]
     if wanted:
@@ -151,25 +110,23 @@ def write_cells(args: argparse.Namespace, index: int) -> int:
 
 
 def write_view(args: argparse.Namespace, index: int) -> int:
-    """Render and write picture number index unless it exists; the number of files kept."""
+    """Render and write view number `index`; return how many of the two files existed already."""
+    from demo_studio import VIEWS, photograph
+
     car, view = index // VIEWS, index % VIEWS + 1
     name = f'{hashlib.sha256(f"{args.seed} {car}".encode()).hexdigest()[:12]}_{view:02d}'
     paths = args.images / f'{name}.jpg', args.masks / f'{name}_mask.gif'
     wanted = [not path.exists() for path in paths]
-    if not any(wanted):
-        return 2
-    picture, parts = render_view(make_car(args.seed, car), view, args.size)
-    flat = Image.fromarray(CLASS_OF_PART[args.classes][parts])
-    flat.putpalette(PALETTE[: 3 * args.classes])
-    picture = develop(picture, np.random.default_rng([args.seed, car, view]))
-    for path, image, write in zip(paths, (picture, flat), wanted, strict=True):
-        if write:
-            write_whole(image, path)
+    if any(wanted):
+        images = photograph(args.seed, car, view, args.size, args.classes)
+        for path, image, write in zip(paths, images, wanted, strict=True):
+            if write:
+                write_whole(image, path)
     return 2 - sum(wanted)
 
 
 def open_folder(folder: Path, option: str) -> None:
-    """Make a folder that can be written to, or the end."""
+    """Make a folder and check that it can be written to, or fail."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -179,8 +136,10 @@ def open_folder(folder: Path, option: str) -> None:
         fail(f'{option} {folder}: cannot write there ({error.strerror}); name another folder')
 
 
-def main(args: argparse.Namespace) -> None:
-    """Write all the pictures and print what was done."""
+def render(args: argparse.Namespace) -> None:
+    """Write all images and masks and print a summary."""
+    from demo_studio import VIEWS
+
     start = time.perf_counter()
     open_folder(args.images, '--images')
     open_folder(args.masks, '--masks')
@@ -193,7 +152,7 @@ def main(args: argparse.Namespace) -> None:
             with ProcessPoolExecutor(min(args.workers, args.count)) as pool:
                 kept = sum(pool.map(job, jobs, chunksize=2))
     except OSError as error:
-        fail(f'{error}; see that the disk has room and the folders may be written to')
+        fail(f'{error}; check that the disk has space and that the folders are writable')
     if kept:
         print(f'{kept} of {2 * args.count} files were there already and are kept')
     cars, size = -(-args.count // VIEWS), '{} x {}'.format(*args.size)
@@ -204,4 +163,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    main(ARGS)
+    render(get_args())

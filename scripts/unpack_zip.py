@@ -1,4 +1,4 @@
-"""Check or unpack one zip for scripts/download_data.sh; needs the standard library only."""
+"""Check or unpack a zip for scripts/download_data.sh; uses the standard library only."""
 
 import argparse
 import shutil
@@ -8,48 +8,54 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 PICTURES = {'.gif', '.jpeg', '.jpg', '.png'}
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
 
 
-def pictures(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Map each picture's bare file name to its entry; refuse names that lead out of the zip."""
+def picture_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the entry of each picture by its file name without folders.
+
+    Raises ValueError for unsafe names and for names that occur twice.
+    """
     found: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         path = PurePosixPath(member.filename.replace('\\', '/'))
         if path.is_absolute() or '..' in path.parts or ':' in member.filename:
             raise ValueError(f'{archive.filename}: unsafe file name {member.filename!r}')
-        # Zips made on a Mac carry a hidden '._name' beside each picture.
+        # Zips made on a Mac hold a hidden '._name' for each picture.
         hidden = path.name.startswith('.') or '__MACOSX' in path.parts
         if member.is_dir() or hidden or path.suffix.lower() not in PICTURES:
             continue
         if path.name in found:
-            raise ValueError(f'{archive.filename}: {path.name} is in it twice')
+            raise ValueError(f'{archive.filename}: contains {path.name} twice')
         found[path.name] = member
     return found
 
 
-def damage(zip_path: Path) -> str | None:
-    """Say what is wrong with the zip; None when every byte of it reads well."""
+def find_damage(zip_path: Path) -> str | None:
+    """Read the whole zip; return what is wrong with it, None if it is intact."""
     try:
         with zipfile.ZipFile(zip_path) as archive:
             first_bad = archive.testzip()
-    except DAMAGE as error:
+    except DAMAGED as error:
         return str(error)
-    return f'{first_bad} in it is damaged' if first_bad else None
+    return f'{first_bad} is damaged' if first_bad else None
 
 
 def unpack(zip_path: Path, folder: Path) -> int:
-    """Put the zip's pictures straight into the folder; return how many the zip lists."""
+    """Unpack the zip's pictures into the folder itself; return how many the zip holds.
+
+    Existing files are kept.
+    """
     kept = differing = 0
     with zipfile.ZipFile(zip_path) as archive:
-        members = pictures(archive)
+        members = picture_entries(archive)
         for name, member in members.items():
             target = folder / name
             if target.exists():
                 kept += 1
                 differing += target.stat().st_size != member.file_size
                 continue
-            # Renamed only when whole, so a kill leaves no half picture under its real name.
+            # Renamed when complete: a kill leaves no partial picture under its real name.
             part = folder / f'.{name}.part'
             try:
                 with archive.open(member) as source, part.open('wb') as sink:
@@ -64,8 +70,8 @@ def unpack(zip_path: Path, folder: Path) -> int:
     return len(members)
 
 
-def pairs(imgs: Path, masks: Path) -> int:
-    """Count the masks named as the competition names them whose picture is there too."""
+def count_pairs(imgs: Path, masks: Path) -> int:
+    """Count the pictures ID.jpg with a mask ID_mask.gif, the names of the competition."""
     if not (imgs.is_dir() and masks.is_dir()):
         return 0
     stems = {path.stem for path in imgs.glob('*.jpg')}
@@ -73,28 +79,21 @@ def pairs(imgs: Path, masks: Path) -> int:
 
 
 def main() -> int:
-    """Run one of the three commands."""
+    """Run one of the three commands and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest='command', required=True)
-    for name, arguments in {
-        'check': ['zip'],
-        'unpack': ['zip', 'folder'],
-        'pairs': ['imgs', 'masks'],
-    }.items():
-        command = commands.add_parser(name)
-        for argument in arguments:
-            command.add_argument(argument, type=Path)
+    parser.add_argument('command', choices=['check', 'unpack', 'pairs'])
+    parser.add_argument('paths', type=Path, nargs='+', help='ZIP, ZIP FOLDER, or IMAGES MASKS')
     args = parser.parse_args()
     try:
         if args.command == 'check':
-            reason = damage(args.zip)
-            print(reason or 'whole')
+            reason = find_damage(*args.paths)
+            print(reason or 'intact')
             return 1 if reason else 0
         if args.command == 'unpack':
-            print(unpack(args.zip, args.folder))
+            print(unpack(*args.paths))
         else:
-            print(pairs(args.imgs, args.masks))
-    except (OSError, ValueError, RuntimeError, *DAMAGE) as error:
+            print(count_pairs(*args.paths))
+    except (OSError, ValueError, RuntimeError, *DAMAGED) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

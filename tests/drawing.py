@@ -1,11 +1,11 @@
-"""Tiny data sets for tests: a bright disc on a dark, noisy ground."""
+"""Tiny data sets: bright discs on a dark, noisy background."""
 
 import numpy as np
 from PIL import Image
 
 
 def disc(index, size=(48, 32), values=(0, 255), colours=3):
-    """An image and its mask as arrays, of (width, height) `size`; rings of one value a class."""
+    """Return an image and its mask as arrays of `size` (width, height). Each class is a ring."""
     rng = np.random.default_rng(index)
     width, height = size
     y, x = np.mgrid[:height, :width]
@@ -22,7 +22,7 @@ def disc(index, size=(48, 32), values=(0, 255), colours=3):
 
 def data_set(folder, count=8, size=(48, 32), values=(0, 255), suffix='', image_suffix='.png',
              names=None, colours=3):  # fmt: skip
-    """Write `count` discs into folder/imgs and folder/masks; returns the two folders."""
+    """Write `count` discs into folder/imgs and folder/masks, and return the two folders."""
     images, masks = folder / 'imgs', folder / 'masks'
     images.mkdir(parents=True, exist_ok=True)
     masks.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
-"""Running work in two processes as torchrun would start them, forked: torch is there already.
+"""Several ranks, started like those of torchrun, but forked, because torch is imported already.
 
-As with torchrun, the store through which they meet is kept outside them, so it outlives each.
+The store of their process group belongs to the parent, as with torchrun, and outlives each rank.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from torch.distributed import TCPStore
 
 
 def _start(work, rank, count, port, folder):
-    # One thread each: not '1', which is torchrun's own word for 'not set'.
+    # Not '1', which torchrun sets if the user has not set it.
     os.environ |= {
         'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(count),
         'LOCAL_WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
@@ -33,7 +33,7 @@ def _start(work, rank, count, port, folder):
 
 
 def launch(work, folder, count=2):
-    """Start `count` processes that run work(rank); their output is in folder/out{rank}, err…"""
+    """Start `count` processes of work(rank), with output to folder/out{rank} and err{rank}."""
     store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context('fork')
     started = [
@@ -42,12 +42,12 @@ def launch(work, folder, count=2):
     ]
     for process in started:
         process.start()
-        process.store = store  # kept as long as its processes are
+        process.store = store  # keeps the store alive
     return started
 
 
-def exit_codes(started, seconds=60):
-    """Wait for all; a process that is still there after so many seconds is a failure."""
+def exit_codes(started, seconds=120):
+    """Wait for all processes and return their exit codes; fail if one is not done in `seconds`."""
     for process in started:
         process.join(seconds)
         if process.is_alive():
@@ -58,15 +58,15 @@ def exit_codes(started, seconds=60):
 
 
 def run_together(work, folder, count=2):
-    """Exit codes of work(rank) in `count` processes."""
+    """Run work(rank) in `count` processes and return their exit codes."""
     return exit_codes(launch(work, folder, count))
 
 
 def in_own_process(test):
-    """Let a test run in a forked process of its own.
+    """Decorate a test to run in a forked process of its own.
 
-    For those that load runtimes with threads of their own: tests that trained after them, in the
-    same process, have crashed.
+    For tests that load runtimes with threads of their own: tests that trained after them in the
+    same process have crashed.
     """
 
     @functools.wraps(test)
@@ -78,7 +78,7 @@ def in_own_process(test):
             try:
                 test(*arguments, **fixtures)
                 sender.send('')
-            except BaseException:  # noqa: BLE001  the test's failure, whatever it is
+            except BaseException:  # noqa: BLE001  any failure of the test
                 sender.send(traceback.format_exc())
 
         process = context.Process(target=run)
@@ -87,7 +87,7 @@ def in_own_process(test):
         try:
             failure = receiver.recv()
         except EOFError:
-            failure = 'the process ended without a word'
+            failure = 'the process ended without a result'
         process.join()
         assert not failure, failure
 

@@ -1,4 +1,4 @@
-"""Networks whose predictions a test knows, and checkpoints of them."""
+"""Networks with known predictions, and their checkpoints."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from utils.inference.checkpoint import Checkpoint, model_config, save_checkpoint
 
 
 def brightness_network(n_classes=2, n_channels=3):
-    """A network whose foreground logit grows with the picture's brightness, 0 at half.
+    """Return a network whose foreground logit is 20 x brightness - 10.
 
-    Every convolution passes its first input's average on; the rest of the network is silent.
+    Only the first level is used: its first channel holds the mean of the image's channels.
     """
     model = UNet(n_channels, n_classes, base_channels=2)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The formula that fills the reference's weights and inputs (see fixtures/README.md)."""
+"""The formula of the reference's weights and inputs (see fixtures/README.md)."""
 
 import json
 import zlib
@@ -11,13 +11,13 @@ FIXTURES = Path(__file__).parent / 'fixtures'
 
 
 def wave(name, length):
-    """sin(i * (1 + crc32(name) % 97) * 0.37) for i = 1 … length, float64."""
+    """Return sin(i * (1 + crc32(name) % 97) * 0.37) for i = 1 … length, float64."""
     i = np.arange(1, length + 1, dtype=np.float64)
     return np.sin(i * (1 + zlib.crc32(name.encode()) % 97) * 0.37)
 
 
 def fill(model):
-    """Fill a model's state_dict by the formula, as float32; returns the model."""
+    """Fill a model's state_dict by the formula, as float32, and return the model."""
     for name, tensor in model.state_dict().items():
         if name.endswith('num_batches_tracked'):
             continue
@@ -35,17 +35,17 @@ def fill(model):
 
 
 def image(name, shape):
-    """A float32 tensor in [0, 1]."""
+    """Return a float32 tensor in [0, 1]."""
     values = (0.5 + 0.5 * wave(name, int(np.prod(shape)))).astype(np.float32)
     return torch.from_numpy(values.reshape(shape))
 
 
 def labels(name, shape, n):
-    """An int64 tensor of class indices below n."""
+    """Return an int64 tensor of class indices below n."""
     values = ((wave(name, int(np.prod(shape))) + 1) / 2 * n).astype(np.int64)
     return torch.from_numpy(values.clip(0, n - 1).reshape(shape))
 
 
 def load_json(name):
-    """A fixture's content."""
-    return json.loads((FIXTURES / name).read_text())
+    """Return the content of a fixture."""
+    return json.loads((FIXTURES / name).read_text(encoding='utf-8'))

@@ -1,4 +1,4 @@
-"""Running train.py in a test, and looking at what it leaves."""
+"""Run train.py and read what it wrote."""
 
 import csv
 from pathlib import Path
@@ -25,5 +25,5 @@ def same_weights(a, b):
 
 
 def rows(path='checkpoints/metrics.csv'):
-    with Path(path).open(newline='') as file:
+    with Path(path).open(newline='', encoding='utf-8') as file:
         return list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""The network and nothing else: imports torch only."""
+"""The network. Imports torch only."""
 
 from .sizes import CONTEXT, input_side, nearest_inputs, output_side
 from .unet_model import MIN_SIZE, UNet

@@ -1,18 +1,17 @@
-"""Sizes of a U-Net without padding: each 3 x 3 convolution takes a pixel off every side.
+"""Input and output sizes of a U-Net without padding.
 
-572 x 572 pixels become 388 x 388 class scores (figure 1 of https://arxiv.org/abs/1505.04597). An
-input is possible where all four poolings meet even sides, which here is where the sides are 188,
-204, 220, … pixels.
+Each 3 x 3 convolution removes one pixel on every side: 572 x 572 pixels give 388 x 388 class scores
+(figure 1 of https://arxiv.org/abs/1505.04597). All four poolings need even sides. So the possible
+input sides are 188, 204, 220, … pixels.
 """
 
 DEPTH = 4  # poolings
-LOST = 4  # pixels of a side that the two convolutions of a level take
-# What an output lacks of its input on the left and at the top, and no less on the other two sides.
-CONTEXT = 92
+LOST = 4  # pixels that the two convolutions of a level remove from a side
+CONTEXT = 92  # pixels of the input around the output, on each side
 
 
 def deepest_side(output: int) -> int:
-    """The side at the deepest level, before its convolutions, for at least `output` scores."""
+    """Return the side at the deepest level, before its convolutions, for `output` scores."""
     side = output
     for _ in range(DEPTH):
         side = -(-(side + LOST) // 2)
@@ -20,7 +19,7 @@ def deepest_side(output: int) -> int:
 
 
 def input_side(output: int) -> int:
-    """The smallest possible side of an input that gives at least `output` scores, from 1."""
+    """Return the smallest possible input side that gives `output` scores or more, from 1."""
     side = deepest_side(output)
     for _ in range(DEPTH):
         side = 2 * side + LOST
@@ -28,9 +27,9 @@ def input_side(output: int) -> int:
 
 
 def output_side(side: int) -> int:
-    """How many scores a side of so many pixels gives.
+    """Return the number of scores that an input side of `side` pixels gives.
 
-    Raises ValueError, with the nearest possible sides, for one that is not possible.
+    Raises ValueError, naming the nearest possible sides, if `side` is not possible.
     """
     possible = side - 2 * CONTEXT
     if possible < 1 or input_side(possible) != side:
@@ -43,7 +42,7 @@ def output_side(side: int) -> int:
 
 
 def nearest_inputs(side: int) -> list[int]:
-    """The two possible input sides nearest to `side`, which is none: below and above, if any."""
+    """Return the possible input sides below and above `side`, or the two smallest ones."""
     smallest, step = input_side(1), 2**DEPTH
     if side < smallest:
         return [smallest, smallest + step]

@@ -1,4 +1,4 @@
-"""The U-Net: four steps down, four up, a skip connection at each level.
+"""The U-Net: four levels down, four up, a skip connection at each level.
 
 Axis letters: B batch, C channels, H and W pixels, K classes.
 """
@@ -17,20 +17,19 @@ MIN_SIZE = 16  # pixels: four halvings leave one
 
 
 class UNet(nn.Module):
-    """Pixel-wise class scores for pictures of any size from 16 x 16 pixels.
+    """A network that gives class scores for each pixel of images from 16 x 16 pixels.
 
-    n_channels: channels of the picture, 3 for RGB.
-    n_classes: 1 gives one foreground logit (binary), K >= 2 one logit a class (multiclass).
-    bilinear: upsample by interpolation instead of transposed convolution (17 instead of 31
+    n_channels: of the images, 3 for RGB.
+    n_classes: 1 gives one foreground logit (binary), K >= 2 one logit per class (multiclass).
+    bilinear: upsample by bilinear interpolation instead of transposed convolution (17 instead of 31
         million parameters at the default width).
-    base_channels: width of the first level, doubled at each step down.
+    base_channels: channels of the first level, doubled at each level down.
 
-    As in the paper (https://arxiv.org/abs/1505.04597):
-    padding: 'valid' leaves the 3 x 3 convolutions unpadded, so that 572 x 572 pixels give 388 x 388
-        scores; 'same' keeps the size.
-    norm: 'none' is without BatchNorm, its weights drawn by He's rule, sqrt(2 / inputs); 'batch'.
-    dropout: part of the values of the two deepest maps of the way down, in [0, 1), that training
-        sets to zero.
+    For the network of the paper (https://arxiv.org/abs/1505.04597):
+    padding: 'same' keeps height and width; 'valid' leaves the 3 x 3 convolutions unpadded, so that
+        572 x 572 pixels give 388 x 388 scores.
+    norm: 'batch', or 'none' for no BatchNorm and He initialisation.
+    dropout: probability, in [0, 1), of dropout on the two deepest maps of the encoder.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class UNet(nn.Module):
         c = base_channels
         shrink = 2 if bilinear else 1  # interpolation keeps channels, so the blocks halve them
         options = {'padding': padding, 'norm': norm}
-        self.inc = DoubleConv(n_channels, c, **options)
+        self.inc = DoubleConv(n_channels, c, None, **options)
         self.down1 = Down(c, 2 * c, **options)
         self.down2 = Down(2 * c, 4 * c, **options)
         self.down3 = Down(4 * c, 8 * c, **options)
@@ -73,18 +72,18 @@ class UNet(nn.Module):
             self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K, H, W) for pictures (B, C, H, W), float in [0, 1].
+        """Return logits (B, K, H, W) of images (B, C, H, W), float in [0, 1].
 
-        With padding 'valid' logits (B, K, H - 184, W - 184), of all pixels but 92 on each side.
-        Raises ValueError for a picture under 16 x 16 pixels or with other than C channels, and
-        for sides that are not possible without padding (unet.sizes).
+        With padding 'valid', logits are (B, K, H - 184, W - 184), without 92 pixels on each side.
+        Raises ValueError for images of other channels, below 16 x 16 pixels, or of sizes that are
+        not possible without padding (unet.sizes).
         """
         _, channels, height, width = x.shape
         if channels != self.n_channels:
             raise ValueError(f'the network takes {self.n_channels} channels, got {channels}')
         if height < MIN_SIZE or width < MIN_SIZE:
             raise ValueError(
-                f'the network takes pictures from {MIN_SIZE} x {MIN_SIZE} pixels, '
+                f'the network takes images from {MIN_SIZE} x {MIN_SIZE} pixels, '
                 f'got {width} x {height} (width x height)'
             )
         if self.padding == 'valid':
@@ -101,10 +100,10 @@ class UNet(nn.Module):
         return self._run(self.outc, x)  # (B, K, H, W)
 
     def use_checkpointing(self, enabled: bool = True) -> None:
-        """Keep only each block's input for the backward pass and compute the rest again there.
+        """Switch activation checkpointing: keep only each block's input, recompute the rest.
 
-        Same gradients, running statistics and state_dict; about a third more time for a fraction
-        of the memory (torch.utils.checkpoint, https://arxiv.org/abs/1604.06174).
+        Gradients, running statistics and state_dict are the same. Training takes about a third more
+        time and a fraction of the memory (torch.utils.checkpoint, https://arxiv.org/abs/1604.06174).
         """
         self.checkpointing = enabled
 
@@ -118,27 +117,28 @@ class UNet(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """He's initialisation: deviation sqrt(2 / N), N the values from which one is computed."""
+    """He initialisation: standard deviation sqrt(2 / N), N the inputs of one output value."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         inputs = module.in_channels
-        if isinstance(module, nn.Conv2d):  # a transposed one of stride 2 has one place a value
+        if isinstance(module, nn.Conv2d):  # 2 x 2 transposed convolutions of stride 2 never overlap
             inputs *= module.kernel_size[0] * module.kernel_size[1]
         nn.init.normal_(module.weight, std=(2 / inputs) ** 0.5)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _recompute_of(
     block: nn.Module,
 ) -> Callable[[], tuple[AbstractContextManager, AbstractContextManager]]:
-    """Contexts of the forward pass and of its repetition, for torch.utils.checkpoint."""
+    """Return torch.utils.checkpoint's contexts of the forward pass and of its recomputation."""
     return lambda: (nullcontext(), _statistics_untouched(block))
 
 
 @contextmanager
 def _statistics_untouched(block: nn.Module) -> Iterator[None]:
-    """Let BatchNorm update copies of its running statistics: a batch must count only once.
+    """Let BatchNorm update copies of its running statistics, so that a batch counts only once.
 
-    Copies, since the repetition must save the same tensors for autograd as the first pass did.
+    Switching the updates off would save other tensors for autograd than the first pass did.
     """
     norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
     kept = [dict(norm.named_buffers()) for norm in norms]

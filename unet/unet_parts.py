@@ -2,10 +2,10 @@
 
 Axis letters: B batch, C channels, H and W pixels, K classes.
 
-The 3 x 3 convolutions are padded and followed by BatchNorm, unlike the paper's: height and
-width stay, so that a mask has its picture's size. Both can be had as in the paper: padding 'valid'
-instead of 'same', norm 'none' instead of 'batch'. Submodule names are part of the checkpoint
-format (`inc.double_conv.0.weight`, …): files of the best-known PyTorch U-Net load unchanged.
+Unlike in the paper, the 3 x 3 convolutions are padded, so that a mask has the size of its image,
+and followed by BatchNorm. The paper's network has padding 'valid' instead of 'same', and norm
+'none' instead of 'batch'. Submodule names are part of the checkpoint format
+(`inc.double_conv.0.weight`, …): state_dicts of milesial/Pytorch-UNet load unchanged.
 """
 
 import torch
@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 
 class DoubleConv(nn.Module):
-    """(convolution 3 x 3 => BatchNorm => ReLU) twice; height and width stay.
+    """(3 x 3 convolution => BatchNorm => ReLU) twice.
 
-    mid_channels: channels between the two convolutions, out_channels unless given. padding:
-    'same', or 'valid', with which height and width lose 4. norm: 'batch', or 'none'.
+    mid_channels: channels between the two convolutions, out_channels unless given.
+    padding: 'same' keeps height and width; 'valid' reduces them by 4.
+    norm: 'batch', or 'none'.
     """
 
     def __init__(
@@ -30,17 +31,17 @@ class DoubleConv(nn.Module):
     ):
         super().__init__()
         mid_channels = mid_channels or out_channels
-        layers = []
+        layers: list[nn.Module] = []
         for before, after in ((in_channels, mid_channels), (mid_channels, out_channels)):
-            # No bias: BatchNorm subtracts the mean straight away, so a bias could never act.
+            # No bias before BatchNorm, which subtracts the mean and with it any bias.
             conv = nn.Conv2d(before, after, 3, padding=int(padding == 'same'), bias=norm == 'none')
-            # The identity keeps the names of what follows.
+            # Identity keeps the names of the following layers.
             scaled = nn.BatchNorm2d(after) if norm == 'batch' else nn.Identity()
             layers += [conv, scaled, nn.ReLU(inplace=True)]
         self.double_conv = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, in_channels, H, W) float."""
+        """Return (B, out_channels, H, W) of x (B, in_channels, H, W) float."""
         return self.double_conv(x)
 
 
@@ -52,37 +53,37 @@ class Down(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, **options: str):
         super().__init__()
-        conv = DoubleConv(in_channels, out_channels, **options)
+        conv = DoubleConv(in_channels, out_channels, None, **options)
         self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, in_channels, H, W) float, H and W at least 2."""
+        """Return (B, out_channels, H // 2, W // 2) of x (B, in_channels, H, W) float, H, W >= 2."""
         return self.maxpool_conv(x)
 
 
 class Up(nn.Module):
-    """Double height and width, join the skip connection, then DoubleConv.
+    """Double height and width, concatenate the skip connection, then DoubleConv.
 
-    in_channels: channels of the deeper map plus those of the skip connection. With transposed
-    convolution the deeper map has `in_channels` itself and upsampling halves it; with bilinear
-    upsampling, which keeps channels, it has in_channels // 2. options: padding and norm of
-    DoubleConv; with padding 'valid' the skip connection is cropped.
+    in_channels: channels after concatenation. The deeper map has as many, of which the transposed
+        convolution keeps half; with bilinear upsampling, which keeps channels, it has half as many.
+    options: padding and norm of DoubleConv. With padding 'valid', the skip connection is cropped.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bilinear: bool = False, **options: str):
         super().__init__()
         self.crops = options.get('padding') == 'valid'
         if bilinear:
-            self.up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
+            self.up: nn.Module = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
             self.conv = DoubleConv(in_channels, out_channels, in_channels // 2, **options)
         else:
             self.up = nn.ConvTranspose2d(in_channels, in_channels // 2, kernel_size=2, stride=2)
-            self.conv = DoubleConv(in_channels, out_channels, **options)
+            self.conv = DoubleConv(in_channels, out_channels, None, **options)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """deep: (B, C, h, w); skip: (B, C', H, W) with 2h <= H <= 2h + 1, the same for W.
+        """Return (B, out_channels, H, W) of deep (B, C, h, w) and skip (B, C', H, W).
 
-        With padding 'valid' H may be any even number from 2h: the middle of the skip is taken.
+        2h <= H <= 2h + 1, and so for W. With padding 'valid', H may be any even number from 2h: the
+        skip connection is cropped to its middle.
         """
         deep = self.up(deep)  # (B, C'', 2h, 2w)
         rows, columns = skip.shape[-2] - deep.shape[-2], skip.shape[-1] - deep.shape[-1]
@@ -90,7 +91,7 @@ class Up(nn.Module):
         if self.crops:
             skip = skip[..., top : top + deep.shape[-2], left : left + deep.shape[-1]]
         else:
-            # Pooling dropped the last row or column of an odd map: pad it back, the odd pixel last.
+            # Pooling has dropped the last row or column of a map of odd size: pad it back.
             deep = F.pad(deep, [left, columns - left, top, rows - top])
         return self.conv(torch.cat([skip, deep], dim=1))
 
@@ -103,5 +104,5 @@ class OutConv(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, in_channels, H, W) float."""
+        """Return logits (B, K, H, W) of x (B, in_channels, H, W) float."""
         return self.conv(x)

@@ -1,6 +1,8 @@
-"""Convert a checkpoint to the original's flat form, weights and `mask_values` as one dict.
+"""Read and write checkpoints, and convert them to the flat format of milesial/Pytorch-UNet.
 
-python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
+    python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
+
+This module keeps the import path and the command for users; see utils.inference.checkpoint.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Dice functions where users of the original import them; no module here imports this one."""
+"""The original's module of Dice functions, for users' imports; nothing here imports it."""
 
 from utils.evaluation.dice import dice_coeff, dice_loss, multiclass_dice_coeff
 

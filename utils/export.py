@@ -7,7 +7,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.inference.backends.export import export
 from utils.runtime.cli import add_debug_option, run_program
 
 
@@ -22,5 +21,13 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    args = get_args(argv)
+    from utils.inference.backends.export import export  # here, because it imports torch
+
+    return run_program(export, args)
+
+
 if __name__ == '__main__':
-    sys.exit(run_program(export, get_args()))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Augmentation changes image and mask alike, by (seed, epoch, position) and nothing else."""
+"""Augmentation changes image and mask alike, depending on seed, epoch and position only."""
 
 import pickle
 
@@ -7,17 +7,42 @@ import pytest
 import torch
 from drawing import data_set
 
-from utils.data.augmentation import Augmented, bent, moved, recoloured, toned
+from utils.data.augmentation import (
+    Augmented,
+    color_jitter,
+    elastic_deformation,
+    random_affine,
+)
 from utils.data.dataset import SegmentationDataset
 
 
-class White(torch.utils.data.Dataset):
-    """White squares on black, with masks that mark them: image and mask can be compared."""
+class Squares(torch.utils.data.Dataset):
+    """White squares on black, and masks of them. color: of the whole image instead."""
+
+    def __init__(self, channels=3, color=None):
+        self.channels, self.color = channels, color
 
     def __getitem__(self, position):
         mask = torch.zeros(64, 64, dtype=torch.uint8)
         mask[20:44, 10 + position : 34 + position] = 1
-        return {'image': 255 * mask.repeat(3, 1, 1), 'mask': mask}
+        image = 255 * mask.repeat(self.channels, 1, 1)
+        if self.color:
+            image = torch.tensor(self.color, dtype=torch.uint8).view(-1, 1, 1).expand(-1, 64, 64)
+        return {'image': image, 'mask': mask}
+
+
+class Drawn:
+    """Stands in for a generator: `uniform` returns the given numbers one after the other."""
+
+    def __init__(self, *given):
+        self.given = iter(given)
+
+    def uniform(self, *_, **__):
+        return next(self.given)
+
+
+def affine(turn=0.0, shear=0.0, zoom=1.0, shift=(0.0, 0.0)):
+    return Drawn(turn, shear, np.log(zoom), np.array(shift))
 
 
 def test_mirroring_is_joint_and_alternates_from_epoch_to_epoch(tmp_path):
@@ -38,23 +63,21 @@ def test_mirroring_is_joint_and_alternates_from_epoch_to_epoch(tmp_path):
 
 def test_none_changes_nothing():
     for position in range(4):
-        item, plain = Augmented(White(), 0, 'none')[1, position], White()[position]
+        item, plain = Augmented(Squares(), 0, 'none')[1, position], Squares()[position]
         assert all(torch.equal(item[name], plain[name]) for name in plain)
 
 
-def test_full_moves_image_and_mask_together():
-    class TwoChannels(White):  # whose values 'full' leaves alone
-        def __getitem__(self, position):
-            item = super().__getitem__(position)
-            return {'image': item['image'][:2], 'mask': item['mask']}
-
-    augmented = Augmented(TwoChannels(), seed=0, kind='full')
+@pytest.mark.parametrize('channels', [2, 5])
+def test_full_moves_image_and_mask_together_and_leaves_values_that_are_no_colours(channels):
+    augmented = Augmented(Squares(channels), seed=0, kind='full')
     centres = []
     for epoch in range(1, 13):
         item = augmented[epoch, 0]
         image, mask = item['image'], item['mask']
         assert image.dtype == mask.dtype == torch.uint8
-        assert type(image) is type(mask) is torch.Tensor
+        assert image.shape == (channels, 64, 64)
+        assert image.amax(dim=(1, 2)).tolist() == [255] * channels
+        assert all(torch.equal(image[0], plane) for plane in image)
         assert set(mask.unique().tolist()) == {0, 1}
         bright = image.float().mean(dim=0) > 127
         assert (bright == (mask == 1)).float().mean() > 0.97  # all but pixels of the outline
@@ -62,66 +85,44 @@ def test_full_moves_image_and_mask_together():
     assert torch.stack(centres).std(dim=0).min() > 1
 
 
-def test_full_changes_colours_and_tones_of_every_image():
-    class OneColour(White):  # which no move changes
-        def __getitem__(self, position):
-            item = super().__getitem__(position)
-            colour = torch.tensor([130, 90, 100], dtype=torch.uint8)
-            return {'image': colour.view(3, 1, 1).expand(3, 64, 64), 'mask': item['mask']}
-
-    images = [Augmented(OneColour(), 0, 'full')[epoch, 0]['image'] for epoch in range(1, 9)]
-    colours = [tuple(image[:, 32, 32].tolist()) for image in images]
-    assert len({*colours, (130, 90, 100)}) == 9
+@pytest.mark.parametrize('color', [(130, 90, 100), (130,)])
+def test_full_jitters_the_colours_of_every_rgb_and_grey_image(color):
+    augmented = Augmented(Squares(color=color), 0, 'full')
+    images = [augmented[epoch, 0]['image'] for epoch in range(1, 9)]
+    assert {image.shape for image in images} == {(len(color), 64, 64)}
+    colors = [tuple(image[:, 32, 32].tolist()) for image in images]
+    assert len({*colors, color}) == 9
 
 
-class Drawn:
-    """Stands in for a generator: what its calls draw, one after the other."""
-
-    def __init__(self, *given):
-        self.given = iter(given)
-
-    def uniform(self, *_, **__):
-        return next(self.given)
+def jitter(saturation, contrast=1.0, brightness=1.0):
+    return Drawn(saturation, np.array([contrast, brightness]))
 
 
-def test_colours_go_and_grow_about_their_grey():
+@pytest.mark.parametrize(
+    ('saturation', 'expected'), [(0.0, [82, 82, 82]), (1.0, [100, 50, 200]), (1.5, [109, 34, 255])]
+)
+def test_saturation_scales_the_difference_from_grey(saturation, expected):
     image = torch.tensor([100, 50, 200], dtype=torch.uint8).view(3, 1, 1)
-    for strength, expected in ((0.0, [82, 82, 82]), (1.0, [100, 50, 200]), (1.5, [109, 34, 255])):
-        found = recoloured(image, Drawn(strength))
-        assert (found.dtype, found.flatten().tolist()) == (torch.uint8, expected)
-        as_float = recoloured(image.float() / 255, Drawn(strength))
-        assert (255 * as_float).flatten().tolist() == pytest.approx(expected, abs=0.5)
+    found = color_jitter(image, jitter(saturation))
+    assert (found.dtype, found.flatten().tolist()) == (torch.uint8, expected)
+    as_float = color_jitter(image.float() / 255, jitter(saturation))
+    assert (255 * as_float).flatten().tolist() == pytest.approx(expected, abs=0.5)
 
 
-def test_grey_images_have_no_colours_to_change():
-    image = torch.arange(4, dtype=torch.uint8).view(1, 2, 2)
-    assert recoloured(image, Drawn()) is image
-
-
-def test_brightness_and_contrast_change_about_the_mean():
+def test_grey_images_have_no_saturation_but_contrast_and_brightness_about_the_mean():
     image = torch.tensor([[[0, 100, 200]]], dtype=torch.uint8)
-    found = toned(image, Drawn(np.array([0.5, 1.5])))
+    found = color_jitter(image, Drawn(np.array([0.5, 1.5])))
     assert found.tolist() == [[[75, 150, 225]]]  # 1.5 (100 + 0.5 (x - 100))
 
 
-def test_tones_of_floats_change_as_those_of_bytes():
+def test_float_images_change_as_uint8_images():
     image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
     for seed in range(8):
-        bytes_, floats = (
-            toned(tensor, np.random.default_rng(seed)) for tensor in (image, image / 255)
+        integers, floats = (
+            color_jitter(pixels, np.random.default_rng(seed)) for pixels in (image, image / 255)
         )
-        assert (bytes_ - 255 * floats).abs().max() <= 0.51
-        assert torch.equal(bytes_[0], bytes_[2])
-
-
-class Fixed:
-    """Stands in for a generator: angles, zoom and shifts as given."""
-
-    def __init__(self, turn=0.0, shear=0.0, zoom=1.0, shift=(0.0, 0.0)):
-        self.given = iter([turn, shear, np.log(zoom), np.array(shift)])
-
-    def uniform(self, *_, **__):
-        return next(self.given)
+        assert (integers - 255 * floats).abs().max() <= 0.51
+        assert torch.equal(integers[0], integers[2])
 
 
 def numbered(height, width):
@@ -129,40 +130,37 @@ def numbered(height, width):
     return {'image': mask[None].clone(), 'mask': mask}
 
 
-def test_no_move_leaves_every_pixel_and_half_a_turn_reverses_them():
+@pytest.mark.parametrize('name', ['image', 'mask'])
+def test_no_rotation_leaves_every_pixel_and_half_a_turn_reverses_them(name):
     item = numbered(6, 10)
-    for tensor, name in ((item['image'], 'image'), (item['mask'], 'mask')):
-        assert torch.equal(moved(item, Fixed())[name], tensor)
-        assert torch.equal(moved(item, Fixed(turn=180.0))[name], tensor.flip([-1, -2]))
+    assert torch.equal(random_affine(item, affine())[name], item[name])
+    assert torch.equal(random_affine(item, affine(turn=180.0))[name], item[name].flip([-1, -2]))
 
 
-def test_a_quarter_turn_keeps_angles_and_lengths_in_pictures_that_are_not_square():
+def test_a_quarter_turn_keeps_angles_and_lengths_in_images_that_are_not_square():
     item = numbered(6, 10)
-    turned = moved(item, Fixed(turn=90.0))['mask']
-    # The middle 6 x 6 pixels turn among themselves.
-    expected = {0: item['mask'][:, 2:8].rot90(1), 1: item['mask'][:, 2:8].rot90(-1)}
-    assert any(torch.equal(turned[:, 2:8], way) for way in expected.values())
+    turned = random_affine(item, affine(turn=90.0))['mask'][:, 2:8]
+    middle = item['mask'][:, 2:8]  # its 6 x 6 pixels turn among themselves
+    assert any(torch.equal(turned, middle.rot90(way)) for way in (1, -1))
 
 
 def test_what_a_shift_uncovers_mirrors_the_border():
-    item = numbered(4, 8)
-    shifted = moved(item, Fixed(shift=(0.5, 0.0)))  # half of half the width: 2 pixels
+    shifted = random_affine(numbered(4, 8), affine(shift=(0.5, 0.0)))  # a quarter of the width
     assert shifted['mask'][0].tolist() == [2, 3, 4, 5, 6, 7, 7, 6]
     assert torch.equal(shifted['image'][0], shifted['mask'])
 
 
 def test_a_zoom_of_two_shows_the_middle_at_twice_the_size():
-    mask = torch.zeros(8, 8, dtype=torch.uint8)
+    mask, expected = torch.zeros(2, 8, 8, dtype=torch.uint8)
     mask[3:5, 3:5] = 1
-    zoomed = moved({'image': mask[None], 'mask': mask}, Fixed(zoom=2.0))['mask']
-    expected = torch.zeros(8, 8, dtype=torch.uint8)
     expected[2:6, 2:6] = 1
+    zoomed = random_affine({'image': mask[None], 'mask': mask}, affine(zoom=2.0))['mask']
     assert torch.equal(zoomed, expected)
 
 
-@pytest.mark.parametrize('kind', ['flip', 'full'])
-def test_chance_comes_from_seed_epoch_and_position_alone(kind):
-    first, again = (Augmented(White(), seed=0, kind=kind) for _ in range(2))
+@pytest.mark.parametrize('kind', ['flip', 'elastic', 'full'])
+def test_randomness_comes_from_seed_epoch_and_position_alone(kind):
+    first, again = (Augmented(Squares(), seed=0, kind=kind) for _ in range(2))
     torch.manual_seed(1)
     expected = [first[epoch, 0]['image'] for epoch in (1, 2, 3)]
     torch.manual_seed(2)
@@ -171,42 +169,23 @@ def test_chance_comes_from_seed_epoch_and_position_alone(kind):
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
     assert torch.equal(before, torch.get_rng_state())
     assert not torch.equal(expected[0], expected[1])
-    others = [Augmented(White(), seed=5, kind=kind)[1, p]['image'] for p in range(8)]
+    others = [Augmented(Squares(), seed=5, kind=kind)[1, p]['image'] for p in range(8)]
     assert any(not torch.equal(first[1, p]['image'], others[p]) for p in range(8))
 
 
-def test_a_worker_process_that_gets_it_pickled_makes_the_same_items(tmp_path):
+def test_a_worker_that_gets_it_pickled_makes_the_same_items(tmp_path):
     augmented = Augmented(SegmentationDataset(*data_set(tmp_path, 2)), seed=0, kind='full')
     expected = augmented[1, 1]['image']
     assert torch.equal(pickle.loads(pickle.dumps(augmented))[1, 1]['image'], expected)
 
 
-def test_full_takes_grey_images_too():
-    class Grey(White):
-        def __getitem__(self, position):
-            item = super().__getitem__(position)
-            return {'image': item['image'][:1], 'mask': item['mask']}
-
-    assert Augmented(Grey(), 0, 'full')[1, 0]['image'].shape == (1, 64, 64)
-
-
-def test_full_moves_other_numbers_of_channels_and_leaves_their_values():
-    class Deep(White):
-        def __getitem__(self, position):
-            item = super().__getitem__(position)
-            return {'image': item['image'][:1].expand(5, -1, -1), 'mask': item['mask']}
-
-    image = Augmented(Deep(), 0, 'full')[1, 0]['image']
-    assert image.shape == (5, 64, 64)
-    assert image.amax(dim=(1, 2)).tolist() == [255] * 5  # white is white, whatever the light
-    assert torch.equal(image[0], image[4])
-
-
-def test_elastic_bends_all_parts_of_an_item_alike_and_mirrors_what_lies_outside():
+def test_elastic_deforms_all_parts_of_an_item_alike():
     y, x = torch.meshgrid(torch.arange(96), torch.arange(128), indexing='ij')
     ramp = (x + y).to(torch.uint8)
     item = {'image': ramp[None], 'mask': ramp, 'border': ramp}
-    first, again, other = (bent(item, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        elastic_deformation(item, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
     assert all(torch.equal(first[name], again[name]) for name in item)
     assert not torch.equal(first['mask'], other['mask'])
     assert torch.equal(first['image'][0], first['border'])
@@ -223,7 +202,7 @@ def test_elastic_displacements_are_of_ten_pixels_at_a_grid_of_three_by_three():
     shifts = []
     for seed in range(200):
         drawn = np.random.default_rng(seed).normal(0, 10, (1, 2, 3, 3))[0, 0, 1, 1]
-        found = bent(item, np.random.default_rng(seed))['image'][0, 50, 100].item() - 100
-        assert found == pytest.approx(drawn, abs=1e-2)
-        shifts.append(found)
+        deformed = elastic_deformation(item, np.random.default_rng(seed))['image']
+        shifts.append(deformed[0, 50, 100].item() - 100)
+        assert shifts[-1] == pytest.approx(drawn, abs=1e-2)
     assert np.std(shifts) == pytest.approx(10, rel=0.15)

@@ -1,10 +1,9 @@
-"""--cache: the same items whether decoded or kept, kept whole or not at all, and within bounds."""
+"""--cache: cached items equal decoded ones, damaged ones are not used, and space is limited."""
 
 import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,17 +16,15 @@ import train
 from utils.data import dataset as datasets
 from utils.data.augmentation import Augmented
 from utils.data.cache import placement
-from utils.data.cache.placement import cache_path, cached, choose
+from utils.data.cache.placement import cache_path, cached, choose_kind
 from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
 from utils.data.dataloader import ShuffledBatchSampler, make_dataloader
 from utils.data.dataset import SegmentationDataset
-from utils.runtime import memory
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
 
 CPU = torch.device('cpu')
-META = torch.device('meta')  # a device that is not the CPU, on any machine
-GIB = 2**30
+META = torch.device('meta')  # any machine has this device other than the CPU
 
 
 def dataset_of(folder, **options):
@@ -40,7 +37,7 @@ def same_items(a, b):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The names of the images that were decoded, in order."""
+    """Return the list of the images that were decoded, in order."""
     names, load = [], datasets.load_image
     monkeypatch.setattr(
         datasets,
@@ -62,15 +59,16 @@ def test_items_are_decoded_once_and_the_same(tmp_path, decoded, kind, colours):
         assert same_items(items, expected)
     assert len(decoded) == 5
     assert line.startswith('images: decoded once, ')
-    assert expected[0]['image'].permute(1, 2, 0).is_contiguous()  # what follows is the same
-    assert items[0]['image'].permute(1, 2, 0).is_contiguous()  # arithmetic, to the bit
+    # The same memory format, so that what follows computes bit-equal results.
+    assert expected[0]['image'].permute(1, 2, 0).is_contiguous()
+    assert items[0]['image'].permute(1, 2, 0).is_contiguous()
 
 
-def test_the_disks_are_there_for_the_next_run(tmp_path, decoded):
+def test_the_next_run_reads_the_items_on_disk(tmp_path, decoded):
     dataset = dataset_of(tmp_path)
     expected = [dataset[i] for i in range(5)]
     items, line = cached(dataset, 'disk', 1, 0, CPU)
-    assert f'decoded once, kept in {cache_path(dataset, user_cache("items"))}' in line
+    assert str(cache_path(dataset, user_cache('items'))) in line
     assert same_items(items, expected)
     decoded.clear()
     for kind in ('disk', 'auto'):
@@ -82,7 +80,7 @@ def test_the_disks_are_there_for_the_next_run(tmp_path, decoded):
 
 
 @pytest.mark.parametrize('damage', ['flip', 'zero', 'short', 'empty', 'noise'])
-def test_a_damaged_file_is_decoded_anew(tmp_path, decoded, damage):
+def test_damaged_items_are_decoded_again(tmp_path, decoded, damage):
     dataset = dataset_of(tmp_path)
     expected = [dataset[i] for i in range(5)]
     assert same_items(cached(dataset, 'disk', 1, 0, CPU)[0], expected)
@@ -102,7 +100,7 @@ def test_a_damaged_file_is_decoded_anew(tmp_path, decoded, damage):
     assert len(decoded) == (1 if damage in ('flip', 'zero') else 5)
 
 
-def test_changed_files_and_settings_have_files_of_their_own(tmp_path):
+def test_changed_files_and_settings_have_their_own_cache_files(tmp_path):
     dataset = dataset_of(tmp_path)
     path = cache_path(dataset, tmp_path)
     assert cache_path(dataset_of(tmp_path / 'elsewhere'), tmp_path) != path
@@ -118,7 +116,7 @@ def test_changed_files_and_settings_have_files_of_their_own(tmp_path):
     assert {p.name.split('-')[0] for p in changed} == {path.name.split('-')[0]}
 
 
-def test_what_a_change_leaves_behind_is_removed(tmp_path, decoded):
+def test_the_cache_of_an_earlier_state_is_removed(tmp_path, decoded):
     dataset = dataset_of(tmp_path)
     old = [cached(dataset, 'disk', 1, 0, CPU)[0][i]['mask'].clone() for i in range(5)]
     (tmp_path / 'masks/disc00.png').write_bytes((tmp_path / 'masks/disc01.png').read_bytes())
@@ -131,30 +129,30 @@ def dataset_of_folder(folder):
     return SegmentationDataset(folder / 'imgs', folder / 'masks', scale=0.5)
 
 
-def test_the_least_recently_used_goes_first(tmp_path, monkeypatch):
+def test_the_least_recently_used_cache_is_evicted_first(tmp_path, monkeypatch):
     sets = [dataset_of(tmp_path / name) for name in 'abc']
     paths = [cache_path(dataset, user_cache('items')) for dataset in sets]
     size = record_ends(sets[0])[-1]
     for dataset in (sets[0], sets[1]):
         cached(dataset, 'disk', 1, 0, CPU)
     os.utime(paths[1], (1, 1))
-    monkeypatch.setattr(placement, 'disk_room', lambda path: 2 * size + 10)
+    monkeypatch.setattr(placement, 'available_disk', lambda path: 2 * size + 10)
     cached(sets[2], 'disk', 1, 0, CPU)
     assert [path.is_file() for path in paths] == [True, False, True]
 
 
-def test_a_disk_that_fills_up_only_ends_the_keeping(tmp_path, capsys):
+def test_a_full_disk_only_ends_the_caching(tmp_path, capsys):
     dataset = dataset_of(tmp_path)
     store = FileStore(tmp_path / 'a.items', record_ends(dataset)[-1])
     items = StoredItems(dataset, store)
     first = items[0]['image'].clone()
-    store.path.unlink()  # as good as full: it can no longer be written
+    store.path.unlink()  # like a full disk: it can no longer be written
     assert same_items(items, [dataset[i] for i in range(5)])
     assert torch.equal(items[0]['image'], first)
-    assert capsys.readouterr().out.count('note: no more items are kept in') == 1
+    assert capsys.readouterr().out.count(str(store.path)) == 1
 
 
-def test_a_file_whose_size_changes_during_the_run_is_not_kept(tmp_path):
+def test_an_image_whose_size_changes_during_the_run_is_not_cached(tmp_path):
     dataset = dataset_of(tmp_path)
     items = StoredItems(dataset, MemoryStore(record_ends(dataset)[-1], shared=False))
     data_set(tmp_path, 1, size=(30, 20))
@@ -163,7 +161,7 @@ def test_a_file_whose_size_changes_during_the_run_is_not_kept(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['ram', 'disk'])
-def test_workers_fill_what_all_processes_read(tmp_path, decoded, kind):
+def test_workers_fill_the_cache_that_all_processes_read(tmp_path, decoded, kind):
     dataset = dataset_of(tmp_path)
     expected = [dataset[i] for i in range(5)]
     items, _ = cached(dataset, kind, 2, 2, CPU)
@@ -171,70 +169,48 @@ def test_workers_fill_what_all_processes_read(tmp_path, decoded, kind):
     list(make_dataloader(augmented, ShuffledBatchSampler([0, 1, 2, 3, 4], 2, 0), 2, CPU))
     decoded.clear()
     assert same_items(items, expected)
-    if kind == 'disk':  # as spawned workers get it
+    if kind == 'disk':  # spawned workers get it pickled
         assert same_items(pickle.loads(pickle.dumps(items)), expected)
     assert not decoded
 
 
-def test_auto_takes_what_has_room():
-    rooms = {'ram': lambda: 5, 'disk': lambda: 9}
+def test_auto_takes_what_has_space():
+    available = {'ram': lambda: 5, 'disk': lambda: 9}
     nowhere = Path('no-such-file')
-    assert choose(5, nowhere, 2, rooms) == ('ram', '')
-    assert choose(9, nowhere, 2, rooms) == ('disk', '')
-    assert choose(10, nowhere, 2, rooms)[0] == 'none'
-    assert choose(10, nowhere, 2, rooms)[1].startswith('no room for')
-    assert choose(5, nowhere, 1, rooms) == ('none', 'one epoch is to come')
-    assert choose(5, Path(__file__), 1, rooms) == ('disk', '')
-
-
-def test_memory_is_the_containers_and_with_workers_the_shared_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, 'CONTAINER', tmp_path)
-    free = memory.free_memory()  # no container
-    assert GIB / 16 < free < 2**50
-    (tmp_path / 'memory.current').write_text('1000\n')
-    (tmp_path / 'memory.max').write_text('5000\n')
-    assert memory.free_memory() == 4000
-    (tmp_path / 'memory.max').write_text('max\n')
-    assert memory.free_memory() > GIB / 16
-    monkeypatch.setattr(memory, 'free_memory', lambda: 1000)
-    monkeypatch.setattr(memory, 'SHARED_MEMORY', tmp_path)
-    monkeypatch.setattr(memory.shutil, 'disk_usage', lambda _: SimpleNamespace(free=64))
-    assert memory.memory_room(0) == 500
-    assert memory.memory_room(2) == 32
-    monkeypatch.setattr(memory, 'local_world_size', lambda: 4)
-    assert memory.memory_room(0) == 125  # each of four processes keeps images of its own
+    assert choose_kind(5, nowhere, 2, available) == ('ram', '')
+    assert choose_kind(9, nowhere, 2, available) == ('disk', '')
+    assert choose_kind(10, nowhere, 2, available)[0] == 'none'
+    assert choose_kind(5, nowhere, 1, available)[0] == 'none'
+    assert choose_kind(5, Path(__file__), 1, available) == ('disk', '')
 
 
 @pytest.mark.parametrize('kind', ['ram', 'disk', 'device'])
-def test_what_does_not_fit_is_refused(tmp_path, monkeypatch, kind):
-    for room in ('memory_room', 'disk_room', 'device_room'):
-        monkeypatch.setattr(placement, room, lambda _: 2**10)
-    with pytest.raises(
-        UserError,
-        match=rf'--cache {kind}: the decoded images take .*, and half of what is free',
-    ):
+def test_a_cache_that_does_not_fit_is_an_error(tmp_path, monkeypatch, kind):
+    for name in ('available_memory', 'available_disk', 'available_device_memory'):
+        monkeypatch.setattr(placement, name, lambda _: 2**10)
+    with pytest.raises(UserError, match=rf'--cache {kind}: .*Use another --cache'):
         cached(dataset_of(tmp_path), kind, 2, 0, META)
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_only_where_asked_for(tmp_path, monkeypatch):
+def test_a_folder_that_is_not_writable_is_an_error_only_if_asked_for(tmp_path, monkeypatch):
     dataset = dataset_of(tmp_path)
     (tmp_path / 'file').write_text('in the way')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
     with pytest.raises(UserError, match=r'--cache disk: .* cannot be written: .* XDG_CACHE_HOME'):
         cached(dataset, 'disk', 2, 0, CPU)
-    monkeypatch.setattr(placement, 'memory_room', lambda workers: 0)
+    monkeypatch.setattr(placement, 'available_memory', lambda workers: 0)
     items, line = cached(dataset, 'auto', 2, 0, CPU)
     assert items is dataset
-    assert 'decoded anew in each epoch (' in line
+    assert 'decoded in each epoch (' in line
     assert 'cannot be written' in line
 
 
 @pytest.mark.parametrize('augment', [pytest.param('flip', marks=pytest.mark.slow), 'full'])
-def test_no_cache_changes_a_weight(folder, capsys, augment):
+def test_caches_change_no_weight(folder, capsys, augment):
     data_set(folder, 6, image_suffix='.jpg', size=(70, 50))
     options = ['-e', '2', '-s', '0.5', '--augment', augment]
     assert run_train(*options, '--cache', 'none', '--output', 'none') == 0
-    assert 'images: decoded anew in each epoch (as asked)' in capsys.readouterr().out
+    assert 'images: decoded in each epoch' in capsys.readouterr().out
     for kind in ['ram', 'disk', 'device', 'auto'] if augment == 'flip' else ['disk']:
         assert run_train(*options, '--cache', kind, '--output', kind) == 0
         assert same_weights('none/last.pth', f'{kind}/last.pth')
@@ -242,21 +218,21 @@ def test_no_cache_changes_a_weight(folder, capsys, augment):
         assert 'images: read from' in capsys.readouterr().out
 
 
-def test_a_resumed_run_may_keep_its_items_elsewhere(folder, capsys):
+def test_a_resumed_run_may_use_another_cache(folder, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1', '--cache', 'ram') == 0
     assert train.main(['--resume', '-e', '2', '--cache', 'disk']) == 0
-    assert 'images: decoded once, kept in' in capsys.readouterr().out
+    assert str(user_cache('items')) in capsys.readouterr().out
 
 
-def test_images_of_more_than_8_bits_are_kept_as_floats(tmp_path):
+def test_images_of_more_than_8_bits_are_cached_as_floats(tmp_path):
     data_set(tmp_path, 3)
     for k, path in enumerate(sorted((tmp_path / 'imgs').iterdir())):
         pixels = np.random.default_rng(k).integers(0, 65536, (32, 48)).astype(np.uint16)
         Image.fromarray(pixels).save(path)
     dataset = SegmentationDataset(tmp_path / 'imgs', tmp_path / 'masks')
     stored = StoredItems(dataset, MemoryStore(record_ends(dataset)[-1], shared=False))
-    for _ in range(2):  # made, then read
+    for _ in range(2):  # decoded, then read
         for position in range(3):
             item, plain = stored[position], dataset[position]
             assert item['image'].dtype == torch.float32

@@ -1,4 +1,4 @@
-"""Validation never sees a car that is trained on; splits are the same everywhere."""
+"""Splits never divide a car between training and validation, and are the same everywhere."""
 
 import random
 
@@ -42,7 +42,7 @@ def test_other_names_are_split_to_the_percentage_and_at_least_one(method):
     assert [len(part) for part in split_ids(names, 100, method, 0)] == [0, 50]
 
 
-def test_one_image_is_for_training():
+def test_a_single_image_is_trained_on():
     assert split_ids(['a'], 10, 'group', 0) == ([0], [])
 
 
@@ -50,6 +50,6 @@ def test_one_car_alone_is_split_by_view():
     assert [len(part) for part in split_ids(CARS[:16], 10, 'group', 0)] == [15, 1]
 
 
-def test_numbered_names_that_are_no_carvana_names_are_no_group():
+def test_numbered_names_other_than_carvanas_are_no_groups():
     names = [f'frame_{i:02}' for i in range(40)] + [f'shot_{i:02}' for i in range(40)]
     assert [len(part) for part in split_ids(names, 10, 'group', 0)] == [72, 8]

@@ -1,24 +1,28 @@
-"""evaluate.py: figures one can check, in a table, JSON and CSV."""
+"""evaluate.py: scores by hand, its files, its options and its errors."""
 
-import csv
-import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from drawing import data_set
 from networks import brightness_network, save
 from PIL import Image
+from running import rows
+from test_scoring import DATA, scores
 
 import evaluate
 from utils.data.dataloader import make_dataloader
 from utils.data.dataset import SegmentationDataset
+from utils.evaluation import scoring
 from utils.evaluation.scoring import count_at_scale
-from utils.inference import predictor as predictors
+from utils.inference import tensor_predictor as predictors
 from utils.inference import tiling
 from utils.inference.tiling import Tiling
 from utils.runtime import memory
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 CPU = torch.device('cpu')
 
@@ -40,13 +44,6 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def scores(*options):
-    data = ['--images', 'imgs', '--masks', 'masks', '--device', 'cpu']
-    assert evaluate.main(['-m', 'm.pth', *data, '--json', 's.json', *options]) == 0
-    with open('s.json') as file:  # noqa: PTH123
-        return json.load(file)
-
-
 def test_scores_by_hand(folder, capsys):
     # predicted 16 columns of each; truth 16, 8, 24 columns: right 16, 8, 16
     found = scores()
@@ -60,29 +57,16 @@ def test_scores_by_hand(folder, capsys):
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_batch_size_and_workers_change_no_score(folder):
-    expected = scores()
-    for options in (['-b', '2'], ['-b', '3'], ['-b', '2', '--workers', '2']):
-        found = scores(*options)
-        del found['dice_reference']
-        assert found.items() <= expected.items()
-
-
 def test_dice_reference_drops_the_last_incomplete_batch(folder):
     assert scores('-b', '2')['dice_reference'] == pytest.approx((1 + 16 / 24) / 2)
     assert scores('-b', '4')['dice_reference'] is None
 
 
-def test_csv_has_a_row_an_image_and_class(folder):
+def test_csv_has_a_row_for_each_image_and_class(folder):
     scores('--csv', 's.csv')
-    with open('s.csv', newline='') as file:  # noqa: PTH123
-        rows = list(csv.DictReader(file))
-    assert [(row['image'], row['class']) for row in rows[:3]] == [
-        ('0', '0'),
-        ('0', '1'),
-        ('1', '0'),
-    ]
-    assert float(rows[3]['dice']) == pytest.approx(16 / 24)
+    found = rows('s.csv')
+    assert [(row['image'], row['class']) for row in found] == [(n, k) for n in '012' for k in '01']
+    assert float(found[3]['dice']) == pytest.approx(16 / 24)
 
 
 def test_scale_and_threshold_reach_the_network(folder, capsys):
@@ -91,21 +75,12 @@ def test_scale_and_threshold_reach_the_network(folder, capsys):
     assert scores('-t', '0.9')['dice_dataset'] != scores('-t', '0.8')['dice_dataset']
 
 
-def test_masks_of_other_values_are_matched_by_order_and_said(folder, capsys):
+def test_masks_of_other_values_are_matched_by_order_with_a_note(folder, capsys):
     expected = scores()
     for path in (folder / 'masks').iterdir():
         Image.fromarray(np.asarray(Image.open(path)) * 255).save(path)
     assert scores()['dice_dataset'] == expected['dice_dataset']
     assert 'taken in this order' in capsys.readouterr().out
-
-
-def test_the_threshold_is_refused_for_more_than_two_classes(folder, capsys):
-    save('four.pth', brightness_network(4), mask_values=[0, 1, 2, 3])
-    data = ['--images', 'imgs', '--masks', 'masks']
-    assert evaluate.main(['-m', 'four.pth', *data, '-t', '0.5']) == 2
-    assert '--mask-threshold acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
-    assert evaluate.main(['-m', 'four.pth', *data, '--threshold-sweep']) == 2
-    assert '--threshold-sweep acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
 
 
 def test_amp_runs_the_network_in_bfloat16(folder, monkeypatch):
@@ -118,28 +93,46 @@ def test_amp_runs_the_network_in_bfloat16(folder, monkeypatch):
     assert str(seen[0]) == 'torch.bfloat16'
 
 
-def test_mistakes_come_before_the_work(folder, capsys):
-    data = ['--images', 'imgs', '--masks', 'masks']
-    assert evaluate.main(['-m', 'm.pth', *data, '--json', 'no/s.json']) == 2
-    assert 'no/s.json cannot be written: no folder no' in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ('--json no/s.json', ['no/s.json', 'no folder no']),
+        ('--csv taken', ['taken is a folder']),
+        ('--report no/r', ['no/r', 'no folder no']),
+        ('--report m.pth', ['m.pth is a file']),
+        ('-m none.pth', ['none.pth does not exist']),
+        ('-s 0.2', ['too small', 'scale 0.2']),
+        ('-m four.pth -t 0.5', ['--mask-threshold', '1 or 2 classes', 'has 4']),
+        ('-m four.pth --threshold-sweep', ['--threshold-sweep', '1 or 2 classes', 'has 4']),
+    ],
+)
+def test_a_mistake_exits_2_with_what_was_found_before_anything_is_scored(
+    folder, monkeypatch, capsys, options, words
+):
+    monkeypatch.setattr(scoring, 'count_dataset', None)
     (folder / 'taken').mkdir()
-    assert evaluate.main(['-m', 'm.pth', *data, '--csv', 'taken']) == 2
-    assert 'taken is a folder; name a file' in capsys.readouterr().err
-    assert evaluate.main(['-m', 'm.pth', *data, '--report', 'no/r']) == 2
-    assert 'no/r cannot be written: no folder no' in capsys.readouterr().err
-    assert evaluate.main(['-m', 'm.pth', *data, '--report', 'm.pth']) == 2
-    assert 'm.pth is a file; name a folder to write the report into' in capsys.readouterr().err
-    assert evaluate.main(['-m', 'none.pth', *data]) == 2
-    assert 'none.pth does not exist' in capsys.readouterr().err
-    assert evaluate.main(['-m', 'm.pth', *data, '-s', '0.2']) == 2
-    assert 'images are too small at scale 0.2' in capsys.readouterr().err
+    save('four.pth', brightness_network(4), mask_values=[0, 1, 2, 3])
+    assert evaluate.main([*DATA, *options.split()]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith('error: ')
+    assert all(word in errors for word in words), errors
+
+
+def test_importing_evaluate_and_asking_for_help_needs_neither_torch_nor_numpy():
+    code = (
+        'import sys; sys.modules["torch"] = sys.modules["numpy"] = None\n'
+        'import evaluate; evaluate.get_args(["-h"])'
+    )
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, '')
+    assert result.stdout.startswith('usage: ')
 
 
 def test_the_model_is_left_in_the_mode_it_was_found(folder):
     loader = make_dataloader(SegmentationDataset('imgs', 'masks'), [[0], [1, 2]], 0, CPU)
     for training in (True, False):
         model = brightness_network().train(training)
-        counts = count_at_scale(model, loader, Precision(CPU, amp=False))
+        counts = count_at_scale(model, loader, MixedPrecision(CPU, amp=False))
         assert counts.shape == (3, 2, 3)
         assert model.training == training
 
@@ -155,11 +148,11 @@ def test_images_that_memory_would_not_hold_are_scored_one_by_one_or_by_tiles(
     dataset = SegmentationDataset('imgs', 'masks', mask_values=list(range(max(2, classes))))
     loader = make_dataloader(dataset, [[3, 4]], 0, CPU)
     model, shapes = brightness_network(classes), []
-    expected = count_at_scale(model, loader, Precision(CPU, amp=False))
-    monkeypatch.setattr(memory, 'memory_room', lambda _: int(images * 64 * 96 * 2 * 45))
+    expected = count_at_scale(model, loader, MixedPrecision(CPU, amp=False))
+    monkeypatch.setattr(memory, 'available_memory', lambda *_: int(images * 64 * 96 * 2 * 45))
     monkeypatch.setattr(tiling, 'SIDES', (64,))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
     model.register_forward_pre_hook(lambda _, x: shapes.append((len(x[0]), *x[0].shape[2:])))
-    found = count_at_scale(model, loader, Precision(CPU, amp=False))
+    found = count_at_scale(model, loader, MixedPrecision(CPU, amp=False))
     assert torch.equal(found, expected)
     assert set(shapes) == seen

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from utils.evaluation.dice import dice_coeff, dice_reference, multiclass_dice_coeff
-from utils.evaluation.metrics import count_pixels, format_table, image_rows, summarize
+from utils.evaluation.metrics import count_pixels, summarize
+from utils.evaluation.scoring import Counts
+from utils.evaluation.summary import csv_rows, format_table
 from utils.masks.encoding import IGNORE
 
 TRUTH = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 1]]])
@@ -87,16 +89,19 @@ def test_dice_reference_equals_the_coefficients_averaged_over_whole_batches(k, b
     assert found == pytest.approx(sum(scores) / len(scores), abs=1e-9)
 
 
-def test_dice_reference_of_less_than_a_batch_is_nothing():
+def test_dice_reference_of_less_than_a_batch_is_none():
     assert dice_reference(count_pixels(PREDICTED, TRUTH, 2), batch_size=3) is None
 
 
-def test_rows_name_image_class_counts_and_ratios():
-    rows = image_rows(count_pixels(PREDICTED, TRUTH, 2), ['a', 'b'])
-    assert [(r['image'], r['class']) for r in rows] == [('a', 0), ('a', 1), ('b', 0), ('b', 1)]
-    assert {k: rows[1][k] for k in ('tp', 'fp', 'fn')} == {'tp': 2, 'fp': 1, 'fn': 0}
+def test_csv_rows_name_image_class_counts_and_ratios():
+    pixels, outlines = count_pixels(PREDICTED, TRUTH, 2), torch.zeros(2, 2, 4)
+    rows = csv_rows(Counts(['a', 'b'], torch.zeros(2, 2), pixels, pixels, outlines), ['x', 'y'])
+    named = [(row['image'], row['class'], row['name']) for row in rows]
+    assert named == [('a', 0, 'x'), ('a', 1, 'y'), ('b', 0, 'x'), ('b', 1, 'y')]
+    assert [rows[1][k] for k in ('tp', 'fp', 'fn')] == [2, 1, 0]
     assert rows[1]['precision'] == pytest.approx(2 / 3)
     assert rows[3]['precision'] is None  # nothing was predicted
+    assert rows[1]['boundary_f'] is None  # no outlines
 
 
 def test_the_table_fits_a_terminal_and_shows_what_is_missing_as_a_dash():

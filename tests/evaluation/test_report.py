@@ -1,4 +1,4 @@
-"""The page of evaluate.py --report: whole HTML that needs nothing else."""
+"""The page of evaluate.py --report: well-formed HTML that loads nothing."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ VOID = {'meta', 'img', 'br', 'link', 'input', 'hr'}
 
 
 class Checked(HTMLParser):
-    """Every tag closed in its order; the attributes and texts of all, by tag."""
+    """Collects tags and texts, and checks that every tag is closed in order."""
 
     def __init__(self, page):
         super().__init__()
@@ -48,7 +48,7 @@ class Checked(HTMLParser):
 
 @pytest.fixture(scope='module')
 def folder_of_page(tmp_path_factory):
-    """A folder with the page of four discs, one with signs in its name that HTML knows."""
+    """A folder with the page of four discs, one named with HTML's special characters."""
     folder = tmp_path_factory.mktemp('page')
     before = os.getcwd()  # noqa: PTH109
     os.chdir(folder)

@@ -1,4 +1,4 @@
-"""Scores at the masks' own size equal counts of what predict.py writes; their limits by hand."""
+"""Scores at full resolution equal counts of what predict.py writes; ceiling and sweep by hand."""
 
 import json
 
@@ -12,14 +12,15 @@ from PIL import Image
 import evaluate
 import predict
 from utils.evaluation.intervals import bootstrap_interval
-from utils.evaluation.metrics import class_counts, confusion_matrix
-from utils.evaluation.scoring import (
+from utils.evaluation.metrics import (
     THRESHOLDS,
-    at_best,
     best_threshold,
+    class_counts,
+    confusion_matrix,
     count_thresholds,
     sweep_table,
 )
+from utils.evaluation.scoring import rescaled_truth
 from utils.masks.encoding import IGNORE
 
 DATA = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', '--device', 'cpu']
@@ -84,7 +85,7 @@ def test_at_scale_scores_the_masks_scaled_down(folder):
     assert full['dice_reference'] == found['dice_reference']  # as published: always at scale
 
 
-def test_batches_and_workers_change_no_figure(folder):
+def test_batch_size_and_workers_change_no_score(folder):
     data_set(folder, 3, size=(64, 48))
     data_set(folder, 2, size=(65, 49), names=['a', 'zz'])  # at half size as large as the others
     network()
@@ -114,10 +115,10 @@ def test_the_ceiling_is_the_truth_scaled_down_and_up_again(folder):
     assert scores('-s', '1')['ceiling'] == {'dice_dataset': 1.0, 'dice_per_image': 1.0}
 
 
-def test_the_best_of_three_classes_and_of_ignored_pixels():
+def test_the_rescaled_truth_of_three_classes_and_of_ignored_pixels():
     mask = torch.tensor([[0, 1, 2, IGNORE]], dtype=torch.uint8)
-    assert at_best(mask, (1, 4), 3).tolist() == [[[0, 1, 2, 0]]]
-    assert at_best(mask, (2, 8), 3)[0, 1].tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+    assert rescaled_truth(mask, (1, 4), 3).tolist() == [[[0, 1, 2, 0]]]
+    assert rescaled_truth(mask, (2, 8), 3)[0, 1].tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
 
 
 def test_a_sweep_counts_as_each_threshold_alone_would():
@@ -132,7 +133,7 @@ def test_a_sweep_counts_as_each_threshold_alone_would():
         assert counts[k].tolist() == class_counts(cells)[0, 1].tolist()
 
 
-def test_the_best_threshold_is_named_and_of_equals_the_middle_one(folder, capsys):
+def test_the_best_threshold_is_named_and_of_equals_the_nearest_to_one_half(folder, capsys):
     counts = torch.zeros(1, len(THRESHOLDS), 3, dtype=torch.int64)
     counts[..., 1] = 5
     counts[0, 6:12, 0] = 5  # thresholds 0.35 to 0.6 find five, with as many too much

@@ -1,4 +1,4 @@
-"""Files are decoded as small as they may be: the right size, near the whole decode, masks exact."""
+"""JPEGs are decoded at reduced size: the right size, close to the full decode, masks exact."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SCALES = [0.9, 0.51, 0.5, 0.45, 0.3, 0.25, 0.125, 0.1]
 
 
 def smooth(size):
-    """A picture like a photograph: soft changes, and noise far below a photograph's edges."""
+    """Return a picture of gradual changes, like a photograph out of focus."""
     small, _ = disc(3, size=(12, 8))
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
@@ -34,7 +34,7 @@ def test_a_jpeg_is_decoded_at_the_smallest_size_that_is_large_enough(tmp_path, s
 
 
 @pytest.mark.parametrize('name', ['a.png', 'a.gif', 'a.npy'])
-def test_other_files_are_decoded_whole(tmp_path, name):
+def test_other_files_are_decoded_at_full_size(tmp_path, name):
     picture = smooth((97, 64))
     np.save(tmp_path / name, picture) if name == 'a.npy' else picture.save(tmp_path / name)
     reduced, size, times = open_reduced(tmp_path / name, 0.1)
@@ -43,8 +43,8 @@ def test_other_files_are_decoded_whole(tmp_path, name):
 
 @pytest.mark.parametrize('size', [(384, 256), (385, 257), (511, 325)])
 @pytest.mark.parametrize('mode', ['RGB', 'L'])
-def test_a_reduced_jpeg_is_near_the_whole_one_resized(tmp_path, size, mode):
-    """Of odd sizes too, whose reduced form ends within a pixel: stretched, it would be 6 off."""
+def test_a_reduced_jpeg_is_close_to_the_full_one_resized(tmp_path, size, mode):
+    """Odd sizes too, whose reduced form ends within a pixel: stretched, it would be 6 off."""
     path = tmp_path / 'a.jpg'
     smooth(size).convert(mode).save(path, quality=95)
     for scale in SCALES:
@@ -60,7 +60,7 @@ def test_a_reduced_jpeg_is_near_the_whole_one_resized(tmp_path, size, mode):
 
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('name', ['P.gif', 'P.png', 'L.png', '1.png', 'RGB.png'])
-def test_masks_are_pillows_nearest_whatever_file_size_and_scale(tmp_path, size, name):
+def test_masks_are_resized_as_pillows_nearest_whatever_their_mode(tmp_path, size, name):
     labels = np.random.default_rng(0).integers(0, 2, size[::-1]).astype(np.uint8)
     picture = Image.fromarray(labels * 255).convert(name.split('.')[0])
     if name.startswith('P'):
@@ -74,7 +74,7 @@ def test_masks_are_pillows_nearest_whatever_file_size_and_scale(tmp_path, size, 
         assert np.array_equal(found.numpy(), np.asarray(expected))
 
 
-def test_prediction_of_a_file_sees_it_as_training_does(tmp_path, monkeypatch):
+def test_prediction_reads_a_file_as_training_does(tmp_path, monkeypatch):
     smooth((97, 65)).save(tmp_path / 'a.jpg')
     predictor = Predictor(UNet(3, 2, base_channels=2), 0.5, [0, 1])
     seen, predict = [], predictor.predict_batch
@@ -87,12 +87,12 @@ def test_a_file_too_small_for_the_network_is_named(tmp_path):
     for name in ('a.jpg', 'a.png'):
         smooth((97, 5)).save(tmp_path / name)
         predictor = Predictor(UNet(3, 2, base_channels=2), 0.1, [0, 1])
-        with pytest.raises(UserError, match=rf'{name} of 97 x 5 at scale 0\.1 is 9 x 1; the net'):
+        with pytest.raises(UserError, match=rf'{name} of 97 x 5 at scale 0\.1 is 9 x 1'):
             predictor.predict_file(tmp_path / name)
 
 
 @pytest.mark.parametrize(('turn', 'shown'), [(1, (96, 64)), (3, (96, 64)), (6, (64, 96))])
-def test_a_reduced_jpeg_is_turned_by_its_orientation_and_has_the_size_shown(tmp_path, turn, shown):
+def test_a_reduced_jpeg_is_turned_by_its_exif_orientation(tmp_path, turn, shown):
     exif = Image.Exif()
     exif[274] = turn
     smooth((96, 64)).save(tmp_path / 'a.jpg', exif=exif, quality=95)

@@ -121,7 +121,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file_alone(tmp_path):
             save_checkpoint(make(model), tmp_path / 'a.pth')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert explain(caught.value) == f'{tmp_path}/a.pth: File too large; files written are whole'
+    assert f'{tmp_path}/a.pth: File too large' in explain(caught.value)
     assert (tmp_path / 'a.pth').read_bytes() == before
     assert [p.name for p in tmp_path.glob('*')] == ['a.pth']
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file_alone(tmp_path):
 def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
     program = (
         'import sys; from pathlib import Path; from unet import UNet\n'
-        'from utils.checkpoint import *\n'
+        'from utils.inference.checkpoint import *\n'
         'model = UNet(1, 2, base_channels=8)\n'
         'while True:\n'
         '    checkpoint = Checkpoint(model_config(model), model.state_dict())\n'
@@ -149,46 +149,38 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
         assert load_checkpoint(path).model['base_channels'] == 8
 
 
-def test_what_is_no_checkpoint_is_said_with_its_first_bytes(tmp_path):
-    (tmp_path / 'a.pth').write_text('{"a": 1}')
-    with pytest.raises(
-        UserError, match=r'a\.pth is not a checkpoint.*8 bytes and starts with b.\{"a'
-    ):
-        load_checkpoint(tmp_path / 'a.pth')
-    torch.save([1, 2], tmp_path / 'list.pth')
-    with pytest.raises(UserError, match=r'holds a list; expected a state_dict'):
-        load_checkpoint(tmp_path / 'list.pth')
-    torch.save({'fc.weight': torch.zeros(2)}, tmp_path / 'other.pth')
-    with pytest.raises(
-        UserError, match=r"no U-Net of this kind: no 'inc.double_conv.0.weight' among fc"
-    ):
-        load_checkpoint(tmp_path / 'other.pth')
-    with pytest.raises(UserError, match='is not a checkpoint'):
-        save_checkpoint(make(UNet(1, 2, base_channels=2)), tmp_path / 'cut.pth')
-        whole = (tmp_path / 'cut.pth').read_bytes()
-        (tmp_path / 'cut.pth').write_bytes(whole[: len(whole) // 2])
-        load_checkpoint(tmp_path / 'cut.pth')
-
-
-def test_files_that_would_run_code_are_not_loaded(tmp_path):
-    torch.save({'model': subprocess.Popen}, tmp_path / 'evil.pth')
-    with pytest.raises(UserError, match='is not a checkpoint that can be read'):
-        load_checkpoint(tmp_path / 'evil.pth')
-
-
-def test_a_state_dict_that_does_not_fit_names_the_entries(tmp_path):
+def changed_names():
     flat = UNet(3, 2, base_channels=4).state_dict()
     del flat['down2.maxpool_conv.1.double_conv.0.weight']
-    flat['extra'] = torch.zeros(1)
-    torch.save(flat, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=r'2 entries do not fit: down2\.maxpool_conv.*, extra'):
+    return flat | {'extra': torch.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ([1, 2], r'holds a list; expected a state_dict'),
+        ({'fc.weight': torch.zeros(2)}, r"no 'inc.double_conv.0.weight' among fc\.weight"),
+        (changed_names(), r'2 entries do not fit: down2\.maxpool_conv.*, extra'),
+        ({'format': 'unet', 'version': 2}, r'version 2; .* 1\.'),
+        ({'model': subprocess.Popen}, 'is not a readable checkpoint'),  # it would run code
+    ],
+    ids=['list', 'another network', 'other entries', 'newer format', 'code'],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=rf'a\.pth.*{message}'):
         load_checkpoint(tmp_path / 'a.pth')
 
 
-def test_a_newer_format_is_refused(tmp_path):
-    torch.save({'format': 'unet', 'version': 2}, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=r'format version 2; this program reads up to 1'):
-        load_checkpoint(tmp_path / 'a.pth')
+def test_an_unreadable_file_is_described_by_its_size_and_first_bytes(tmp_path):
+    path = tmp_path / 'a.pth'
+    path.write_text('{"a": 1}')
+    with pytest.raises(UserError, match=r'a\.pth .* 8 bytes and starts with b.\{"a'):
+        load_checkpoint(path)
+    save_checkpoint(make(UNet(1, 2, base_channels=2)), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match='is not a readable checkpoint'):
+        load_checkpoint(path)
 
 
 def test_a_missing_file_says_which_there_are(tmp_path, monkeypatch):
@@ -196,17 +188,17 @@ def test_a_missing_file_says_which_there_are(tmp_path, monkeypatch):
     (tmp_path / 'a.pth').touch()
     with pytest.raises(UserError, match=r'is a folder; expected a \.pth file\. In it: .*a\.pth\.'):
         load_checkpoint(tmp_path)
-    with pytest.raises(UserError, match=r'MODEL\.pth does not exist, and checkpoints/ holds none'):
+    with pytest.raises(UserError, match=r'MODEL\.pth does not exist, and checkpoints/ has no'):
         load_checkpoint('MODEL.pth')
     (tmp_path / 'checkpoints').mkdir()
     for age, name in enumerate(('last.pth', 'best.pth', 'checkpoint_epoch2.pth')):
         path = tmp_path / 'checkpoints' / name
         path.write_bytes(b'')
         os.utime(path, (age, age))
-    (tmp_path / 'checkpoints/.last.77.part.pth').write_bytes(b'left by a kill')
+    (tmp_path / 'checkpoints/.last.77.part.pth').write_bytes(b'of a killed process')
     with pytest.raises(UserError) as caught:
         load_checkpoint('MODEL.pth')
     text = str(caught.value)
     assert 'part' not in text
     assert 'checkpoints/checkpoint_epoch2.pth, checkpoints/best.pth, checkpoints/last.pth' in text
-    assert 'for instance checkpoints/best.pth, or rename it MODEL.pth' in text
+    assert 'for instance checkpoints/best.pth, or rename it to MODEL.pth' in text

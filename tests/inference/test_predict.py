@@ -1,8 +1,12 @@
-"""predict.py: masks in the training masks' encoding, mistakes named before the model is loaded."""
+"""predict.py writes masks in the training masks' encoding and refuses wrong input early."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from drawing import disc
 from networks import brightness_network, half_white, save
 from PIL import Image
@@ -24,6 +28,17 @@ def folder(tmp_path, monkeypatch):
     pixels[:, 32:] = 255
     Image.fromarray(pixels).save('img.jpg', quality=100)
     return tmp_path
+
+
+def test_predict_is_imported_and_parses_without_torch_and_numpy():
+    code = (
+        'import sys; sys.modules["torch"] = sys.modules["numpy"] = None; import predict; '
+        'print(predict.get_args(["-i", "a.png"]).input); predict.get_args(["-h"])'
+    )
+    command = [sys.executable, '-c', code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("['a.png']\nusage:")
+    assert 'Predict masks from input images' in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -83,16 +98,16 @@ def test_the_threshold_acts_on_one_and_two_classes(folder, model, capsys):
 
 def test_the_threshold_is_refused_for_more_classes(folder, capsys):
     assert predict.main(['-m', 'four.pth', '-i', 'img.jpg', '-t', '0.5']) == 2
-    assert '--mask-threshold acts on 1 or 2 classes; the model has 4' in capsys.readouterr().err
+    assert '--mask-threshold' in capsys.readouterr().err
 
 
 def test_viz_without_a_display_writes_a_picture_and_says_so(folder, capsys, monkeypatch):
     monkeypatch.setenv('MPLBACKEND', 'agg')
     assert predict.main(['-i', 'img.jpg', '--viz', '-n']) == 0
-    assert 'no display: img_VIZ.png written instead of a window' in capsys.readouterr().err
+    assert 'img_VIZ.png' in capsys.readouterr().err
     assert Image.open('img_VIZ.png').width > 1000
     assert predict.main(['-i', 'img.jpg', '--viz', '-o', 'out/']) == 0
-    assert 'no display: out/img_VIZ.png' in capsys.readouterr().err
+    assert 'out/img_VIZ.png' in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_say_takes_scale_one_half_and_its_own_class_numbers(folder, capsys):
@@ -110,9 +125,9 @@ def test_the_checkpoints_scale_is_used_and_another_is_warned_of(folder, capsys):
     assert Predictor.load('half.pth').scale == 0.25
     assert capsys.readouterr().out == ''
     assert Predictor.load('half.pth', scale=0.5).scale == 0.5
-    assert (
-        'warning: half.pth was trained at scale 0.25, predicting at 0.5' in capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert 'warning: half.pth' in out
+    assert 'scale 0.25' in out
 
 
 def test_scale_changes_the_mask(folder):
@@ -136,8 +151,8 @@ def test_probabilities_are_resized_and_not_masks():
 
 def test_flags_that_contradict_the_file_are_refused(folder, capsys):
     assert predict.main(['-i', 'img.jpg', '-c', '3', '--bilinear']) == 2
-    expected = 'MODEL.pth: n_classes is 2, not 3 and bilinear is False, not True. Leave --classes'
-    assert expected in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert 'MODEL.pth: n_classes is 2, not 3 and bilinear is False, not True' in err
     assert predict.main(['-i', 'img.jpg', '-c', '2', '-n']) == 0
 
 
@@ -170,7 +185,7 @@ def test_an_image_too_small_for_the_scale_is_refused():
         (['-i', 'none.jpg'], 'no such input file: none.jpg'),
         (['-i', 'none*.jpg', 'img.jpg'], 'no such input file: none*.jpg'),
         (['-i', 'img.jpg', 'b.jpg', '-o', 'o.png'], '-o has 1 names for 2 inputs'),
-        (['-i', 'img.jpg', '-o', 'o.xyz'], 'cannot write o.xyz; expected a name in .png'),
+        (['-i', 'img.jpg', '-o', 'o.xyz'], 'cannot write o.xyz; expected a name that ends in .png'),
         (['-i', 'img.jpg', '-o', 'img.jpg'], 'the output img.jpg is an input and would be lost'),
         (
             ['-i', 'img.jpg', 'b.jpg', '-o', 'o.png', 'o.png'],
@@ -207,8 +222,11 @@ def test_what_headers_say_of_many_inputs_is_found_before_any_mask_is_written(fol
         assert not (folder / 'img_OUT.png').exists()
 
 
-def test_a_single_broken_input_is_found_before_the_model_is_loaded(folder, capsys, monkeypatch):
-    (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:-100])
+@pytest.mark.parametrize('cut', [200, -100])
+def test_a_single_broken_input_is_found_before_the_model_is_loaded(
+    folder, capsys, monkeypatch, cut
+):
+    (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:cut])
     monkeypatch.setattr(Predictor, 'load', None)  # calling it would be a TypeError
     assert predict.main(['-i', 'broken.jpg']) == 2
     assert 'broken.jpg cannot be read' in capsys.readouterr().err
@@ -232,20 +250,16 @@ def test_an_error_of_ours_keeps_its_traceback(folder, monkeypatch):
         predict.main(['-i', 'img.jpg', '-n'])
 
 
-def test_without_a_model_the_checkpoints_there_are_are_named(folder, capsys):
+def test_without_a_model_the_existing_checkpoints_are_named(folder, capsys):
     (folder / 'checkpoints').mkdir()
     (folder / 'MODEL.pth').rename('checkpoints/best.pth')
     assert predict.main(['-i', 'img.jpg']) == 2
-    assert 'MODEL.pth does not exist. There are checkpoints/best.pth' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert 'MODEL.pth does not exist' in err
+    assert 'checkpoints/best.pth' in err
 
 
 def test_any_of_our_files_renamed_model_pth_works(folder):
     (folder / 'one.pth').rename('MODEL.pth')
     assert predict.main(['-i', 'img.jpg', '-o', 'o.png']) == 0
     assert half_white('o.png')
-
-
-def test_a_broken_picture_is_named(folder, capsys):
-    (folder / 'broken.jpg').write_bytes((folder / 'img.jpg').read_bytes()[:200])
-    assert predict.main(['-i', 'broken.jpg', '-n']) == 2
-    assert 'broken.jpg cannot be read as a picture' in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""predict.py on many pictures: what -i and -o name, what is there already, what is broken."""
+"""predict.py on many images: names of -i and -o, existing masks, broken images, ranks."""
 
 import io
 import sys
@@ -13,7 +13,7 @@ from PIL import Image
 
 import predict
 from utils.inference.predictor import Predictor
-from utils.inference.work_list import find_pictures, place_masks
+from utils.inference.work_list import find_images, place_masks
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def masks(folder):
 
 
 @pytest.mark.parametrize('output', ['out/', 'out', 'there', './there/'])
-def test_a_folder_of_pictures_becomes_a_folder_of_masks(folder, output):
+def test_a_folder_of_images_becomes_a_folder_of_masks(folder, output):
     (folder / 'there').mkdir()
     assert predict.main(['-i', 'in', '-o', output]) == 0
     assert masks(folder / output) == ['a.png', 'b.png']
@@ -63,22 +63,22 @@ def test_patterns_are_expanded_where_the_shell_has_not(folder, pattern, found):
 def test_a_file_whose_name_looks_like_a_pattern_is_itself(folder):
     (folder / 'in/a.png').rename('in/[ab].png')
     assert predict.main(['-i', 'in/[ab].png', '-n']) == 0
-    assert [s.path.name for s in find_pictures(['in/[ab].png'], [], False, None)[0]] == ['[ab].png']
+    assert [s.path.name for s in find_images(['in/[ab].png'], [], False, None)[0]] == ['[ab].png']
 
 
-def test_a_list_on_standard_input_names_the_pictures(folder, monkeypatch):
+def test_standard_input_lists_the_images(folder, monkeypatch):
     monkeypatch.setattr(sys, 'stdin', io.StringIO('in/b.png\n\nin/deep/c.png\r\n'))
     assert predict.main(['-i', '-']) == 0
     assert masks(folder) == ['in/a.png', 'in/b.png', 'in/b_OUT.png', 'in/deep/c.png',
                              'in/deep/c_OUT.png']  # fmt: skip
 
 
-def test_a_folders_masks_are_left_out_when_it_is_predicted_again(folder, capsys):
+def test_a_folders_masks_are_ignored_when_it_is_predicted_again(folder, capsys):
     assert predict.main(['-i', 'in']) == 0
     before = masks(folder)
     capsys.readouterr()
     assert predict.main(['-i', 'in', '--overwrite']) == 0
-    assert 'note: 2 files left out: a_OUT.png, b_OUT.png' in capsys.readouterr().out
+    assert 'ignored: a_OUT.png, b_OUT.png' in capsys.readouterr().out
     assert masks(folder) == before
 
 
@@ -86,7 +86,7 @@ def test_other_files_in_a_folder_are_one_note(folder, capsys):
     for name in ('notes.txt', 'Thumbs.db', '.hidden.png'):
         (folder / 'in' / name).write_text('x')
     assert predict.main(['-i', 'in', '-n']) == 0
-    assert capsys.readouterr().out.count('note: 2 files left out: Thumbs.db, notes.txt') == 1
+    assert capsys.readouterr().out.count('ignored: Thumbs.db, notes.txt') == 1
 
 
 def test_an_output_folder_inside_the_input_folder_is_not_looked_into(folder):
@@ -99,25 +99,22 @@ def test_an_output_folder_inside_the_input_folder_is_not_looked_into(folder):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['-i', 'empty'], 'no pictures in empty; there are notes.txt, which are not looked at'),
-        (
-            ['-i', 'above'],
-            'no pictures in above; there are in/: look into folders with --recursive',
-        ),
-        (['-i', 'empty/*'], '-i names no pictures; there are notes.txt'),
-        (['-i', 'in', '-o', 'o.png'], '-o has 1 names for 2 inputs. Give a folder (-o NAME/)'),
+        (['-i', 'empty'], 'no images in empty; other files: notes.txt'),
+        (['-i', 'above'], 'no images in above; it has the folders in/. Use --recursive'),
+        (['-i', 'empty/*'], '-i names no images; other files: notes.txt'),
+        (['-i', 'in', '-o', 'o.png'], '-o has 1 names for 2 inputs'),
         (['-i', 'in', '-o', 'notes'], '-o notes is a file; expected a folder'),
         (['-i', 'in/a.png', 'twin/a.png', '-o', 'o/'], 'two inputs would be written to o/a.png'),
         (['-i', 'in', '-o', 'in'], 'the output in/a.png is an input and would be lost'),
         (['-i', 'in', '-o', 'x.png', 'twin.png'], 'the output twin.png is a folder'),
-        (['-i', 'in', '-o', 'old'], '1 of 2 masks are there already: old/b.png. --skip-existing'),
+        (['-i', 'in', '-o', 'old'], '1 of 2 masks exist already: old/b.png. Use --skip-existing'),
         (['-i', 'in', '--skip-existing', '--overwrite'], 'contradict each other'),
-        (['-i', 'in', '--overlap', '32'], '--overlap is of tiles: say --tile N too'),
+        (['-i', 'in', '--overlap', '32'], '--overlap needs --tile'),
         (['-i', 'in', '--tile', '100'], '--tile 100 --overlap 48: expected multiples of 16'),
         (['-i', 'in', '--rle', 'no/s.csv'], 'no folder no to write into'),
         (['-i', 'in', '--rle', 'in/a.png'], 'the output in/a.png is an input'),
-        (['-i', 'in/a.png', 'twin/a.png', '--rle', 's'], 'and a.png comes twice'),
-        (['-i', 'in', '--rle', 's', '--skip-existing'], '--skip-existing would leave images out'),
+        (['-i', 'in/a.png', 'twin/a.png', '--rle', 's'], 'several are named a.png'),
+        (['-i', 'in', '--rle', 's', '--skip-existing'], '--rle needs all images'),
     ],
 )
 def test_names_that_do_not_fit_are_refused_before_the_model_is_loaded(
@@ -135,17 +132,17 @@ def test_names_that_do_not_fit_are_refused_before_the_model_is_loaded(
     assert (folder / 'old/b.png').read_text() == 'x'
 
 
-def test_masks_that_are_there_are_left_or_written_anew_as_asked(folder, capsys):
+def test_existing_masks_are_kept_or_replaced_as_asked(folder, capsys):
     (folder / 'out').mkdir()
     (folder / 'out/b.png').write_text('old')
     assert predict.main(['-i', 'in', '-o', 'out', '--skip-existing']) == 0
     assert (folder / 'out/b.png').read_text() == 'old'
     assert half_white('out/a.png')
-    assert '1 masks are there already and are left' in capsys.readouterr().out
+    assert '1 masks exist already' in capsys.readouterr().out
     assert predict.main(['-i', 'in', '-o', 'out', '--overwrite']) == 0
     assert half_white('out/b.png')
     assert predict.main(['-i', 'in', '-o', 'out', '--skip-existing']) == 0
-    assert 'all masks are there already: nothing to do' in capsys.readouterr().out
+    assert 'nothing to do' in capsys.readouterr().out
 
 
 def test_a_broken_picture_does_not_stop_the_others(folder, capsys):
@@ -184,7 +181,7 @@ def test_batches_of_any_size_give_the_same_masks_in_order(folder, capsys, monkey
         assert np.array_equal(np.asarray(Image.open(path)), expected)
 
 
-def test_several_processes_share_the_pictures_and_their_report(folder, capsys):
+def test_ranks_share_the_images_and_report_together(folder, capsys):
     for k in range(5):
         (folder / f'in/n{k}.png').write_bytes((folder / 'in/a.png').read_bytes())
     (folder / 'in/x.png').write_text('broken')
@@ -198,10 +195,10 @@ def test_several_processes_share_the_pictures_and_their_report(folder, capsys):
     assert not list(folder.glob('s.*.csv'))
 
 
-def test_a_mistake_in_names_ends_all_processes(folder):
+def test_a_wrong_name_ends_all_ranks(folder):
     command = ['-i', 'in', 'nowhere.png', '--device', 'cpu']
     assert run_together(lambda rank: predict.main(command), folder) == [2, 2]
-    # By the first of them; by both where the main one, which keeps the store, has gone by then.
+    # By rank 0; by both if rank 0, which keeps the store, has ended before.
     said = ''.join((folder / f'err{rank}').read_text() for rank in range(2))
     assert 'error: no such input file: nowhere.png\n' in said
 
@@ -220,14 +217,14 @@ def test_many_pictures_have_a_bar_with_their_speed(folder, monkeypatch):
     assert '0/4' in sys.stderr.getvalue()
 
 
-def test_named_outputs_of_named_inputs_are_written_anew_as_ever(folder):
+def test_named_outputs_of_named_inputs_are_replaced(folder):
     for _ in range(2):
         assert predict.main(['-i', 'in/a.png', 'in/b.png', '-o', 'x.png', 'y.png']) == 0
     assert half_white('y.png')
 
 
 def test_pictures_named_twice_by_folder_and_name_are_taken_once(folder):
-    sources, _ = find_pictures(['in', 'in/b.png', 'in/*.png'], [], False, None)
+    sources, _ = find_images(['in', 'in/b.png', 'in/*.png'], [], False, None)
     assert [s.path.as_posix() for s in sources] == ['in/b.png', 'in/a.png']
     assert place_masks(sources, None, '.npy') == [Path('in/b_OUT.npy'), Path('in/a_OUT.npy')]
 

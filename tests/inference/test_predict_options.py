@@ -1,6 +1,7 @@
-"""predict.py's tiles, averages, largest pieces, runs and probabilities."""
+"""predict.py's tiles, averages, largest components, run-length encoding and probabilities."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,7 @@ import predict
 from unet import UNet
 from utils.images.decoding import pictures_of_any_size
 from utils.inference import tiling
-from utils.inference.ensemble import average
-from utils.inference.predictor import Predictor
+from utils.inference.predictor import Predictor, average_predictors
 from utils.inference.tiling import Tiling
 from utils.masks.rle import decode_rle
 from utils.runtime import memory
@@ -78,22 +78,22 @@ def test_tiles_agree_with_the_whole_at_any_scale_and_size(folder, monkeypatch):
         assert np.abs(tiled - whole).max() < 1e-4
 
 
-def test_a_picture_that_memory_would_not_hold_is_taken_by_tiles(folder, monkeypatch, capsys):
+def test_an_image_that_memory_does_not_hold_is_predicted_by_tiles(folder, monkeypatch, capsys):
     whole = probabilities()
-    monkeypatch.setattr(memory, 'memory_room', lambda _: 100 * 200 * 2 * 45 - 1)
+    monkeypatch.setattr(memory, 'available_memory', lambda *_: 100 * 200 * 2 * 45 - 1)
     monkeypatch.setattr(tiling, 'SIDES', (128, 32))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
     shapes = spied(monkeypatch)
     capsys.readouterr()
     tiled = probabilities()
-    assert 'note: memory does not hold 200 x 100 pixels at once: taken by tiles of 128 pixels' in (
-        capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert 'memory does not hold 200 x 100 pixels' in out
+    assert 'tiles of 128 pixels' in out
     assert set(shapes) == {(100, 128), (100, 120)}
     assert np.abs(tiled - whole).mean() < 0.05
 
 
-def test_when_memory_runs_out_smaller_and_smaller_tiles_are_taken(folder, monkeypatch, capsys):
+def test_when_memory_runs_out_ever_smaller_tiles_are_used(folder, monkeypatch, capsys):
     whole = probabilities()
     monkeypatch.setattr(tiling, 'SIDES', (128, 64))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
@@ -108,8 +108,7 @@ def test_when_memory_runs_out_smaller_and_smaller_tiles_are_taken(folder, monkey
     capsys.readouterr()
     tiled = probabilities()
     out = capsys.readouterr().out
-    assert 'note: out of memory; 200 x 100 pixels go on by tiles of 128 pixels' in out
-    assert 'note: out of memory; 200 x 100 pixels go on by tiles of 64 pixels' in out
+    assert re.findall(r'out of memory; 200 x 100 .* tiles of (\d+)', out) == ['128', '64']
     assert np.abs(tiled - whole).mean() < 0.05
     for k in range(4):
         Image.open('img.png').save(f'img{k}.png')
@@ -122,7 +121,7 @@ def test_memory_that_runs_out_half_way_repeats_no_row(folder, monkeypatch):
     predictor = Predictor.load('MODEL.pth')
     predictor.tiling = Tiling(128, 32)
     image = torch.rand(3, 300, 128)
-    whole = torch.cat(list(predictor._alone(image, (128, 300))), dim=1)
+    whole = torch.cat(list(next(predictor.strips([image], [(128, 300)]))), dim=1)
     monkeypatch.setattr(tiling, 'SIDES', (64,))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 32))
     forward, calls = Predictor.predict_batch, []
@@ -134,7 +133,7 @@ def test_memory_that_runs_out_half_way_repeats_no_row(folder, monkeypatch):
         return forward(self, images)
 
     monkeypatch.setattr(Predictor, 'predict_batch', failing)
-    found = torch.cat(list(predictor._alone(image, (128, 300))), dim=1)
+    found = torch.cat(list(next(predictor.strips([image], [(128, 300)]))), dim=1)
     assert found.shape == whole.shape
     first = 128 - 32 // 2 - 8 - 1  # a row is given when the next one is there
     assert torch.equal(found[:, :first], whole[:, :first])
@@ -182,7 +181,7 @@ def test_models_that_do_not_go_together_are_refused(folder, model, others, messa
 
 def test_one_model_is_its_own_average(folder):
     predictor = Predictor.load('MODEL.pth')
-    assert average([predictor], ['MODEL.pth']) is predictor
+    assert average_predictors([predictor], ['MODEL.pth']) is predictor
 
 
 def blobs():
@@ -193,7 +192,7 @@ def blobs():
     return pixels[..., 0] > 0
 
 
-def test_the_largest_component_alone_is_kept(folder):
+def test_only_the_largest_component_is_kept(folder):
     squares = blobs()
     command = ['-m', 'bright.pth', '-i', 'blobs.png', '-o', 'o.png']
     assert predict.main(command) == 0
@@ -204,7 +203,7 @@ def test_the_largest_component_alone_is_kept(folder):
     assert found[4:24, 4:24].all()
 
 
-def test_a_submission_holds_the_runs_of_each_picture(folder):
+def test_a_submission_has_the_run_length_encoding_of_each_image(folder):
     squares = blobs()
     Image.new('RGB', (64, 40)).save('black.png')
     command = ['-m', 'bright.pth', '-i', 'blobs.png', 'black.png', '--rle', 's.csv']
@@ -221,10 +220,12 @@ def test_a_submission_holds_the_runs_of_each_picture(folder):
     assert len(list(folder.glob('masks/*.png'))) == 2
 
 
-def test_runs_of_more_than_one_foreground_are_refused(folder, capsys):
+def test_a_submission_with_several_foreground_classes_is_refused(folder, capsys):
     save('four.pth', brightness_network(4), mask_values=[0, 1, 2, 3])
     assert predict.main(['-m', 'four.pth', '-i', 'img.png', '--rle', 's.csv']) == 2
-    assert '--rle is of one foreground; four.pth has 4 classes' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert '--rle' in err
+    assert 'four.pth has 4 classes' in err
     assert not Path('s.csv').exists()
 
 

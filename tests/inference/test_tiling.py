@@ -148,7 +148,7 @@ def test_tiles_are_as_large_as_memory_allows():
     whole = 1000 * 1000 * 8 * 45
     assert fitting_tiling((1000, 1000), 8, whole) is None
     assert fitting_tiling((1000, 1000), 8, whole - 1) == Tiling(512, 224)
-    assert fitting_tiling((1000, 1000), 8, whole // 2, wide=False) is None
+    assert fitting_tiling((1000, 1000), 8, whole // 2, float32=False) is None
     assert fitting_tiling((9000, 9000), 8, 2**31) == Tiling(2048, 224)
     assert fitting_tiling((9000, 9000), 8, 1) == Tiling(512, 224)
 
@@ -158,10 +158,10 @@ def test_tiles_are_as_large_as_memory_allows():
 )
 def test_tiles_off_the_grid_are_refused(side, overlap):
     with pytest.raises(UserError, match='expected multiples of 16, a tile of at least 32 pixels'):
-        Tiling.asked(side, overlap)
+        Tiling.from_options(side, overlap)
 
 
 def test_the_overlap_is_exact_where_the_tile_has_room_for_it():
-    assert Tiling.asked(1024) == Tiling(1024, 224)
-    assert Tiling.asked(256) == Tiling(256, 128)
-    assert Tiling.asked(256, 32) == Tiling(256, 32)
+    assert Tiling.from_options(1024) == Tiling(1024, 224)
+    assert Tiling.from_options(256) == Tiling(256, 128)
+    assert Tiling.from_options(256, 32) == Tiling(256, 32)

@@ -15,7 +15,7 @@ from utils.data.dataset import SegmentationDataset
 from utils.images.arrays import read_array
 from utils.images.decoding import open_picture
 from utils.inference.checkpoint import load_checkpoint
-from utils.inference.writer import in_form, save_result
+from utils.inference.writer import format_mask, save_result
 from utils.masks.encoding import MaskEncoding, to_image
 from utils.masks.values import mask_array
 from utils.runtime.errors import UserError
@@ -112,7 +112,7 @@ def test_masks_are_written_as_they_were_read(folder, name):
         written = to_image(drawn[0], masks)
         assert written.mode == mode
         save_result(written, folder / 'o.png')
-    save_result(in_form('values', masks, None, drawn[0], None, True), folder / 'o.npy')
+    save_result(format_mask('values', masks, drawn[0], as_array=True), folder / 'o.npy')
     for target in ('o.png', 'o.npy') if mode else ('o.npy',):
         expected = values_of(folder / f'masks/0.{extension}')
         assert np.array_equal(values_of(folder / target), expected), target

@@ -1,4 +1,4 @@
-"""The device is the best there is or the one asked for; precision follows the device."""
+"""Choice of the device and of the precision that it is fast in."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ import torch
 from utils.runtime import devices, precision
 from utils.runtime.devices import choose_device, default_workers
 from utils.runtime.errors import UserError
-from utils.runtime.precision import Precision, mixed_precision
+from utils.runtime.precision import MixedPrecision, amp_precision
 
-MEASURE = precision.cpu_bf16_speedup.__wrapped__  # past the cache
+MEASURE = precision.cpu_bf16_speedup.__wrapped__  # without its cache
 CPU, CUDA, MPS = torch.device('cpu'), torch.device('cuda'), torch.device('mps')
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretend that this machine has what is named."""
+    """Return a function that pretends that this machine has the named devices."""
 
     def have(*devices, bf16=True):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: 'cuda' in devices)
@@ -26,14 +26,14 @@ def machine(monkeypatch):
     return have
 
 
-def test_auto_is_the_best_there_is(machine):
+def test_auto_is_cuda_then_mps_then_the_cpu(machine):
     machine('cuda', 'mps')
     assert choose_device('auto') == CUDA
     machine('mps')
     assert choose_device('auto') == MPS
     machine()
     assert choose_device('auto') == CPU
-    with pytest.raises(UserError, match=r'--device cuda: torch .* finds only cpu here'):
+    with pytest.raises(UserError, match=r'--device cuda: .* only cpu'):
         choose_device('cuda')
 
 
@@ -48,14 +48,14 @@ def test_auto_is_the_best_there_is(machine):
         (CPU, False, 'fp32'),
     ],
 )
-def test_mixed_precision_is_what_the_device_is_fast_in(machine, device, bf16, expected):
+def test_amp_is_the_precision_that_the_device_is_fast_in(machine, device, bf16, expected):
     machine(bf16=bf16)
-    assert mixed_precision(device) == expected
+    assert amp_precision(device) == expected
 
 
 @pytest.mark.parametrize(('name', 'dtype'), [('bf16', torch.bfloat16), ('fp32', torch.float32)])
-def test_the_network_runs_in_the_precision_of_the_context(name, dtype):
-    precision = Precision(CPU, amp=True, name=name)
+def test_autocast_computes_in_the_precision(name, dtype):
+    precision = MixedPrecision(CPU, amp=True, name=name)
     with precision.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
     assert not precision.scaler.is_enabled()
@@ -64,9 +64,9 @@ def test_the_network_runs_in_the_precision_of_the_context(name, dtype):
 @pytest.mark.filterwarnings('ignore:.*GradScaler is enabled, but CUDA is not available')
 def test_only_fp16_scales_gradients(machine):
     machine(bf16=False)
-    assert Precision(CUDA, amp=True).name == 'fp16'
-    assert Precision(CUDA, amp=False).name == 'fp32'
-    assert not Precision(CUDA, amp=False).scaler.is_enabled()
+    assert MixedPrecision(CUDA, amp=True).name == 'fp16'
+    assert MixedPrecision(CUDA, amp=False).name == 'fp32'
+    assert not MixedPrecision(CUDA, amp=False).scaler.is_enabled()
 
 
 @pytest.mark.parametrize('slow', [torch.float32, torch.bfloat16])
@@ -88,7 +88,7 @@ def test_the_speedup_of_bfloat16_is_measured(monkeypatch, slow):
     assert speedup == (2 if slow == torch.float32 else 0.5)
 
 
-def test_workers_are_for_gpus(monkeypatch):
+def test_only_gpus_get_workers_by_default(monkeypatch):
     monkeypatch.setattr(devices.os, 'cpu_count', lambda: 6)
     assert default_workers(CPU) == 0
     assert default_workers(CUDA) == 5

@@ -1,6 +1,5 @@
-"""Two processes do what one does: the same gradients, statistics, scores, decisions."""
+"""Two ranks compute what one process does: gradients, running statistics, scores, decisions."""
 
-import itertools
 import json
 import os
 
@@ -12,47 +11,16 @@ from torch.distributed import TCPStore
 
 import evaluate
 from unet import UNet
-from utils.data.dataloader import ShuffledBatchSampler
 from utils.inference.checkpoint import Checkpoint, model_config, save_checkpoint
 from utils.runtime import devices, distributed
 from utils.runtime.devices import choose_device, default_workers
 from utils.runtime.errors import UserError
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 from utils.training.optimization.batchnorm import reestimate_statistics
 from utils.training.optimization.guard import StepGuard
 from utils.training.step import TrainStep
 
 CPU = torch.device('cpu')
-
-
-@pytest.mark.parametrize('count', [1, 2, 5, 7, 12, 13, 23])
-@pytest.mark.parametrize(('batch_size', 'processes', 'accumulate'), [
-    (2, 1, 1), (2, 2, 1), (1, 3, 1), (4, 3, 1), (2, 1, 3), (2, 2, 2), (1, 4, 3),
-])  # fmt: skip
-def test_processes_share_every_image_exactly_once_in_equally_many_steps(
-    count, batch_size, processes, accumulate
-):
-    ranks = [
-        ShuffledBatchSampler(list(range(count)), batch_size, 7, accumulate, (rank, processes))
-        for rank in range(processes)
-    ]
-    steps = list(zip(*ranks, strict=True))
-    assert len(steps) == len(ranks[0])
-    (one,) = ShuffledBatchSampler(list(range(count)), count, 7)
-    assert sorted(itertools.chain(*itertools.chain(*steps))) == sorted(one)
-    for number, step in enumerate(steps):
-        shares = [len(share) for share in step]
-        assert max(shares) - min(shares) <= 1
-        assert max(shares) <= batch_size * accumulate
-        assert sum(shares) == ranks[0].images_in_step(number)
-        # a step of all processes is the same images as one of one process with larger batches
-        first = number * ranks[0].whole_step
-        assert sorted(itertools.chain(*step)) == sorted(one[first : first + sum(shares)])
-    last_batches = [len(share) % batch_size or batch_size for share in steps[-1] if share]
-    assert ranks[0].smallest_batch() == min(last_batches)
-    for rank in ranks:
-        whole, rank.start = list(rank), 1
-        assert list(rank) == whole[1:]
 
 
 def small_model():
@@ -67,10 +35,10 @@ def four_images():
 
 
 def gradients_of_a_step(batches, whole, training=False):
-    """After one step of SGD at rate 0: gradients as clipped, loss, norm, running statistics."""
+    """Return the clipped gradients of a step of SGD at rate 0; then loss, norm and statistics."""
     model = small_model().train(training)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    step = TrainStep(model, optimizer, Precision(CPU, amp=False), StepGuard(model))
+    step = TrainStep(model, optimizer, MixedPrecision(CPU, amp=False), StepGuard(model))
     loss, norm = step(batches, whole)
     statistics = [b for b in model.buffers() if b.is_floating_point()]
     return [p.grad for p in model.parameters()], [loss, norm, *statistics]
@@ -84,7 +52,7 @@ def assert_close(a, b):
 def test_gradients_of_accumulated_batches_are_those_of_one_large_batch():
     images, masks = four_images()
     whole = gradients_of_a_step([(images, masks)], 4)
-    parts = [(images[:3], masks[:3]), (images[3:], masks[3:])]  # of three and one: weighted right
+    parts = [(images[:3], masks[:3]), (images[3:], masks[3:])]  # which need different weights
     for one, other in zip(whole, gradients_of_a_step(parts, 4), strict=True):
         assert_close(one, other)
 
@@ -99,7 +67,7 @@ EVALUATE = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', '--device', '
 
 
 def collect(rank):
-    """What the tests below look at, of each of two processes."""
+    """Save what the tests below check, on each of two ranks."""
     images, masks = four_images()
     found = {}
     with distributed.process_group():
@@ -134,13 +102,13 @@ def collect(rank):
                     raise torch.OutOfMemoryError('no memory in 1')
         except distributed.OutOfMemoryOnAnyRank as error:
             found['memory'] = str(error)
-        print('said by', rank)
+        print('printed by', rank)
     torch.save(found, f'found{rank}.pt')
 
 
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
-    """What two processes found."""
+    """Return what two ranks saved, and their folder."""
     folder = tmp_path_factory.mktemp('two')
     before = os.getcwd()  # noqa: PTH109
     os.chdir(folder)
@@ -151,7 +119,7 @@ def two(tmp_path_factory):
     return [torch.load(folder / f'found{rank}.pt') for rank in (0, 1)], folder
 
 
-def test_two_processes_step_as_one_with_twice_the_batch(two):
+def test_a_step_of_two_ranks_equals_one_of_one_process_with_twice_the_batch(two):
     found, _ = two
     images, masks = four_images()
     one = gradients_of_a_step([(images, masks)], 4)
@@ -162,7 +130,7 @@ def test_two_processes_step_as_one_with_twice_the_batch(two):
             assert_close(process['uneven'][part], three[part])
 
 
-def test_running_statistics_are_the_average_over_the_processes_after_each_step(two):
+def test_running_statistics_are_averaged_over_the_ranks_after_each_step(two):
     found, _ = two
     images, masks = four_images()
     halves = [
@@ -174,7 +142,7 @@ def test_running_statistics_are_the_average_over_the_processes_after_each_step(t
         assert_close(process['trained'][1][2:], expected)
 
 
-def test_reestimated_statistics_are_those_of_one_process_and_equal_to_the_bit(two):
+def test_reestimated_statistics_are_those_of_one_process_and_equal_on_all_ranks(two):
     found, _ = two
     model = small_model()
     reestimate_statistics(model, four_images()[0].split([1, 2, 1]))
@@ -185,7 +153,7 @@ def test_reestimated_statistics_are_those_of_one_process_and_equal_to_the_bit(tw
     assert all(torch.equal(a, b) for a, b in zip(floats[1], floats[2], strict=True))
 
 
-def test_processes_agree_and_only_the_main_one_speaks(two, monkeypatch):
+def test_collectives_give_every_rank_the_same_and_only_rank_0_prints(two):
     found, folder = two
     assert [process['who'] for process in found] == [(0, 2, 2), (1, 2, 2)]
     for process in found:
@@ -194,24 +162,25 @@ def test_processes_agree_and_only_the_main_one_speaks(two, monkeypatch):
         assert process['from main'] == 'of 0'
         assert process['copied'] == 0
         assert process['workers'] == max(1, min(8, os.cpu_count() // 2 - 1))
-    assert [process['memory'] for process in found] == ['in another process', 'no memory in 1']
-    assert (folder / 'out0').read_text() == 'said by 0\n'
+    assert found[1]['memory'] == 'no memory in 1'
+    assert 'another rank' in found[0]['memory']
+    assert (folder / 'out0').read_text() == 'printed by 0\n'
     assert (folder / 'out1').read_text() == ''
 
 
-def test_threads_are_shared_unless_the_user_has_said_how_many(monkeypatch):
+def test_ranks_divide_the_cores_unless_the_user_has_set_the_number_of_threads(monkeypatch):
     threads = []
     monkeypatch.setattr(torch, 'set_num_threads', threads.append)
     monkeypatch.setattr(distributed.os, 'cpu_count', lambda: 12)
     monkeypatch.setattr(distributed, 'local_world_size', lambda: 4)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')  # as torchrun sets it
-    distributed._share_cores()
+    distributed._divide_cores()
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
-    distributed._share_cores()
+    distributed._divide_cores()
     assert threads == [3]
 
 
-def test_a_process_takes_its_own_card_and_more_processes_than_cards_are_refused(monkeypatch):
+def test_each_rank_takes_its_own_card_and_more_ranks_than_cards_are_an_error(monkeypatch):
     cards = []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
@@ -222,14 +191,14 @@ def test_a_process_takes_its_own_card_and_more_processes_than_cards_are_refused(
     assert cards == [1]
     assert choose_device('cpu') == CPU
     monkeypatch.setattr(devices, 'local_world_size', lambda: 3)
-    with pytest.raises(UserError, match=r'3 processes here for 2 CUDA cards.*--nproc-per-node=2'):
+    with pytest.raises(UserError, match=r'3 processes .* 2 CUDA cards.*--nproc-per-node=2'):
         choose_device('cuda')
     monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
-    with pytest.raises(UserError, match='--device mps serves one process'):
+    with pytest.raises(UserError, match=r'--device mps .*one process'):
         choose_device('mps')
 
 
-def test_evaluate_gives_the_same_files_and_prints_once(folder, capsys):
+def test_evaluate_writes_the_same_files_and_prints_once(folder, capsys):
     data_set(folder, 7)
     data_set(folder, 2, size=(40, 40), names=['a', 'zz'])
     network_of(folder / 'm.pth')
@@ -246,18 +215,17 @@ def test_evaluate_gives_the_same_files_and_prints_once(folder, capsys):
     assert (folder / 'out1').read_text() + (folder / 'err1').read_text() == ''
 
 
-def test_a_mistake_is_said_once_and_ends_all(folder):
+def test_an_error_is_printed_once_and_ends_all_ranks(folder):
     assert run_together(lambda rank: evaluate.main(EVALUATE), folder) == [2, 2]
-    said = (folder / 'err0').read_text() + (folder / 'err1').read_text()
-    assert said.count('error: m.pth does not exist') == 1
-    assert said.count('error:') == 1
+    printed = (folder / 'err0').read_text() + (folder / 'err1').read_text()
+    assert printed.count('error:') == printed.count('error: m.pth') == 1
 
 
-def test_a_mistake_is_said_even_when_the_store_has_gone_with_its_process():
+def test_an_error_is_printed_even_when_the_process_with_the_store_has_ended():
     server = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     store = TCPStore('127.0.0.1', server.port, is_master=False)
-    mistake = UserError('no such folder')
-    assert not distributed._said_elsewhere(mistake, store)  # the first to say it
-    assert distributed._said_elsewhere(mistake, store)
+    error = UserError('no such folder')
+    assert not distributed._reported_elsewhere(error, store)  # the first report
+    assert distributed._reported_elsewhere(error, store)
     del server
-    assert not distributed._said_elsewhere(mistake, store)
+    assert not distributed._reported_elsewhere(error, store)

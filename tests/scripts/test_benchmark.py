@@ -1,4 +1,4 @@
-"""The benchmarks time what they say, in one line a variant."""
+"""The benchmarks print a line for each variant, and the scripts start without torch."""
 
 import os
 import re
@@ -47,10 +47,21 @@ def test_every_variant_gets_a_line_of_minimum_median_and_maximum(tmp_path):
     assert all(float(low) <= float(median) <= float(high) for _, low, median, high in lines)
 
 
-def test_a_size_that_is_none_is_refused(tmp_path):
+def test_a_wrong_size_is_refused(tmp_path):
     result = benchmark(tmp_path, 'step', '--size', 'large')
     assert result.returncode == 2
-    assert "argument --size: invalid size value: 'large'" in result.stderr
+    assert "--size: 'large': expected WxH" in result.stderr
+
+
+@pytest.mark.parametrize('script', ['benchmark', 'merged_cells', 'make_demo_data'])
+def test_help_of_the_scripts_needs_neither_torch_nor_numpy_nor_pillow(script):
+    code = (
+        'import sys; sys.modules |= dict.fromkeys(["torch", "numpy", "PIL"])\n'
+        f'from scripts import {script}; {script}.get_args(["-h"])'
+    )
+    result = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, '')
+    assert result.stdout.startswith('usage: ')
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Dockerfile, .dockerignore and the requirements, as far as they can be tried without Docker."""
+"""Dockerfile, .dockerignore and requirements, as far as they can be tested without Docker."""
 
 import ast
 import re
@@ -17,12 +17,12 @@ from utils.inference.backends.selection import PACKAGES
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE_PYTHON = Path(sys.executable).parent
 PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'hubconf.py', 'unet', 'utils', 'scripts']
-# Imported under another name than they are installed under.
+# Packages whose modules have another name.
 INSTALLED_AS = {'PIL': 'pillow'}
 
 
 def steps():
-    """The Dockerfile's instructions in order, as (NAME, rest), comments left out."""
+    """The Dockerfile's instructions in order, as (NAME, rest), without comments."""
     lines = (ROOT / 'Dockerfile').read_text().splitlines()
     text = '\n'.join(line for line in lines if not line.lstrip().startswith('#'))
     joined = re.sub(r'\\\n\s*', '', text)
@@ -40,7 +40,7 @@ def requirements(name='requirements.txt'):
 
 
 def run_step(words, folder, change=lambda command: command):
-    """Run the RUN instruction that holds the words, its python being this one."""
+    """Run the RUN instruction that holds the words, with this Python as its python."""
     (folder / 'bin').mkdir(exist_ok=True)
     (folder / 'bin' / 'python').write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (folder / 'bin' / 'python').chmod(0o755)
@@ -96,17 +96,20 @@ def test_the_install_step_keeps_the_torch_of_the_constraints(tmp_path, pins, acc
     assert 'Would install' not in result.stdout
 
 
-def test_changed_code_does_not_install_again():
-    assert step_index('COPY requirements.txt') < step_index('pip install')
-    assert step_index('pip install') < step_index('COPY . .')
-
-
-def test_pip_may_write_into_an_externally_managed_python():
-    assert step_index('PIP_BREAK_SYSTEM_PACKAGES=1') < step_index('pip install')
+@pytest.mark.parametrize(
+    ('first', 'second'),
+    [
+        ('COPY requirements.txt', 'pip install'),
+        ('PIP_BREAK_SYSTEM_PACKAGES=1', 'pip install'),  # or pip refuses this Python
+        ('pip install', 'COPY . .'),  # or each change of the code would install again
+    ],
+)
+def test_the_steps_have_this_order(first, second):
+    assert step_index(first) < step_index(second)
 
 
 def ignored(path, patterns):
-    """Docker's rules: a pattern takes a path or a folder above it; the last match decides."""
+    """Docker's rules: a pattern matches a path or a folder above it; the last match decides."""
     parts = path.split('/')
     ancestors = ['/'.join(parts[:count]) for count in range(1, len(parts) + 1)]
     verdict = False
@@ -123,13 +126,19 @@ def docker_ignores(path):
     return ignored(path, [line for line in lines if line and not line.startswith('#')])
 
 
-def test_the_matcher_of_this_file_follows_dockers_rules():
-    assert ignored('a/b/c.txt', ['a/*'])
-    assert not ignored('x/a/b', ['a'])
-    assert ignored('x/y/z.pth', ['**/*.pth'])
-    assert ignored('z.pth', ['**/*.pth'])
-    assert not ignored('x/z.pth', ['*.pth'])
-    assert not ignored('a/keep', ['a/*', '!a/keep'])
+@pytest.mark.parametrize(
+    ('path', 'patterns', 'expected'),
+    [
+        ('a/b/c.txt', ['a/*'], True),
+        ('x/a/b', ['a'], False),
+        ('x/y/z.pth', ['**/*.pth'], True),
+        ('z.pth', ['**/*.pth'], True),
+        ('x/z.pth', ['*.pth'], False),
+        ('a/keep', ['a/*', '!a/keep'], False),
+    ],
+)
+def test_the_matcher_of_this_file_follows_dockers_rules(path, patterns, expected):
+    assert ignored(path, patterns) == expected
 
 
 @pytest.mark.parametrize(
@@ -141,14 +150,18 @@ def test_the_matcher_of_this_file_follows_dockers_rules():
         *('kaggle.json', 'scripts/.env'),
     ],
 )
-def test_the_image_takes_no_data_secrets_or_caches(path):
+def test_the_image_contains_no_data_secrets_or_caches(path):
     assert docker_ignores(path)
 
 
-def test_the_image_takes_the_programs():
+def test_the_image_contains_the_programs():
     wanted = [*PROGRAMS[:4], 'requirements.txt', 'LICENSE', 'README.md']
-    wanted += [path.relative_to(ROOT).as_posix() for path in ROOT.glob('u*/*.py')]
-    wanted += ['scripts/download_data.sh', 'scripts/unpack_zip.py']
+    wanted += [
+        path.relative_to(ROOT).as_posix()
+        for folder in ('unet', 'utils', 'scripts')
+        for path in (ROOT / folder).rglob('*')
+        if path.suffix in ('.py', '.sh')
+    ]
     assert [path for path in wanted if docker_ignores(path)] == []
 
 
@@ -166,7 +179,7 @@ def sources():
 
 
 def third_party(source, own):
-    """The top-level packages that a source text imports, standard library and own left out."""
+    """The top-level packages that a source text imports, except the standard library and ours."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -176,22 +189,15 @@ def third_party(source, own):
     return found - own - set(sys.stdlib_module_names)
 
 
-def test_third_party_imports_are_told_from_the_rest():
-    source = 'import os, scipy.io\nfrom PIL import Image\nfrom .x import y\nimport unet'
-    assert third_party(source, {'unet'}) == {'scipy', 'PIL'}
-
-
-def names_in(*files):
-    return {
-        canonicalize_name(requirement.name) for file in files for requirement in requirements(file)
-    }
-
-
 def test_requirements_name_every_package_that_the_programs_import():
     own = {Path(name).stem for name in PROGRAMS} | {path.stem for path in sources()}
-    declared = names_in('requirements.txt')
-    extras = names_in('requirements-backends.txt')
-    optional = ('openvino', 'onnx', 'quantization')  # imported where asked for
+    source = 'import os, scipy.io\nfrom PIL import Image\nfrom .x import y\nimport unet'
+    assert third_party(source, own) == {'scipy', 'PIL'}
+    declared, extras = (
+        {canonicalize_name(requirement.name) for requirement in requirements(name)}
+        for name in ('requirements.txt', 'requirements-backends.txt')
+    )
+    optional = ('openvino', 'onnx', 'quantization')  # modules that import the extras when used
     for path in sources():
         for module in third_party(path.read_text(encoding='utf-8'), own):
             name = canonicalize_name(INSTALLED_AS.get(module, module))
@@ -201,7 +207,7 @@ def test_requirements_name_every_package_that_the_programs_import():
 
 
 def test_the_installed_kaggle_command_starts(tmp_path):
-    # The reason for six in the requirements: kaggle 2.2.5 imports it without declaring it.
+    # kaggle 2.2.5 imports six without declaring it, so the requirements do.
     kaggle = shutil.which('kaggle', path=BESIDE_PYTHON)
     if not kaggle:
         pytest.skip('the kaggle package is not installed beside this python')

@@ -22,7 +22,7 @@ ZIPS = ['train_hq.zip', 'train_masks.zip']
 TOKEN = 'KGAT_0123456789abcdef'
 PAGE = 'https://www.kaggle.com/c/carvana-image-masking-challenge'
 
-# Called as: competitions download NAME -f ZIP -p FOLDER. Its words are those of kaggle 2.2.
+# Called as: competitions download NAME -f ZIP -p FOLDER. It prints what kaggle 2.2 prints.
 STAND_IN = r"""#!/bin/sh
 echo "$*" >>'{calls}'
 source='{remote}'/$5 target=$7/$5 marker='{calls}'.$5
@@ -40,7 +40,7 @@ else
   cp "$source" "$target"
 fi
 """
-# Python imports sitecustomize by itself: this one kills the run inside the second picture.
+# A sitecustomize, which Python imports at its start: kills the run inside the second picture.
 KILLS = """
 import itertools, os, shutil
 count, whole = itertools.count(), shutil.copyfileobj
@@ -64,7 +64,9 @@ def make_zips(folder):
 
 
 class Checkout:
-    def __init__(self, tmp_path):  # a copy of the scripts with a home and a kaggle of its own
+    """A copy of the scripts with a home folder and a kaggle command of its own."""
+
+    def __init__(self, tmp_path):
         self.data, self.home = tmp_path / 'repo with space' / 'data', tmp_path / 'home'
         self.calls_file, self.bin = tmp_path / 'calls', tmp_path / 'bin'
         self.remote = make_zips(tmp_path / 'remote')
@@ -115,25 +117,21 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
-def test_a_fresh_download_fills_both_folders_and_removes_the_zips(checkout):
-    assert '3 images and 3 masks' in checkout.run_whole().stdout
-    assert checkout.zips() == []
+@pytest.mark.parametrize(('options', 'kept'), [([], []), (['--keep-zips'], ZIPS)])
+def test_a_fresh_download_fills_both_folders_and_removes_the_zips(checkout, options, kept):
+    assert '3 images and 3 masks' in checkout.run_whole(*options).stdout
+    assert checkout.zips() == kept
     command = 'competitions download carvana-image-masking-challenge -f {} -p {}'
     assert checkout.calls() == [command.format(name, checkout.data) for name in ZIPS]
 
 
-def test_a_second_run_says_so_and_downloads_nothing(checkout):
+def test_a_second_run_downloads_nothing_and_needs_no_credentials(checkout):
     checkout.run_whole()
     assert 'nothing to do' in checkout.run_whole(KAGGLE_API_TOKEN='').stdout
     assert len(checkout.calls()) == 2
 
 
-def test_keep_zips_leaves_both_zips(checkout):
-    checkout.run_whole('--keep-zips')
-    assert checkout.zips() == ZIPS
-
-
-def test_files_that_are_there_are_never_overwritten(checkout):
+def test_existing_files_are_never_overwritten(checkout):
     mine = checkout.data / 'imgs' / f'{STEMS[0]}.jpg'
     mine.write_bytes(b'my own')
     (checkout.data / 'masks' / 'unrelated.png').write_bytes(b'mine too')
@@ -144,14 +142,14 @@ def test_files_that_are_there_are_never_overwritten(checkout):
     assert '1 already there and kept (warning: 1 of these differ in size' in result.stderr
 
 
-def test_ready_zips_need_neither_kaggle_nor_credentials_and_are_left(checkout, tmp_path):
+def test_zips_of_the_user_need_neither_kaggle_nor_credentials_and_are_kept(checkout, tmp_path):
     ready = make_zips(tmp_path / 'ready made')
     (checkout.bin / 'kaggle').unlink()
     checkout.run_whole('--zips', ready, KAGGLE_API_TOKEN='')
     assert sorted(path.name for path in ready.iterdir()) == ZIPS
 
 
-def test_whole_zips_lying_in_data_are_not_downloaded_again(checkout):
+def test_intact_zips_in_data_are_not_downloaded_again(checkout):
     make_zips(checkout.data)
     checkout.run_whole(KAGGLE_API_TOKEN='')
     assert checkout.calls() == []
@@ -161,9 +159,9 @@ def test_whole_zips_lying_in_data_are_not_downloaded_again(checkout):
     ('args', 'code', 'words'),
     [
         (['--help'], 0, 'usage: bash scripts/download_data.sh'),
-        (['--zips'], 2, '--zips needs a folder'),
+        (['--zips'], 2, 'expected: --zips FOLDER'),
         (['--zips', 'no/folder'], 2, 'no/folder'),
-        (['--zips', '.'], 2, 'holds no train_hq.zip'),
+        (['--zips', '.'], 2, 'no train_hq.zip'),
         (['--wrong'], 2, 'unknown argument: --wrong'),
     ],
 )
@@ -173,7 +171,7 @@ def test_help_exits_0_and_a_wrong_argument_exits_2_and_is_named(checkout, args, 
     assert checkout.calls() == []
 
 
-def test_a_damaged_zip_of_the_users_exits_2(checkout, tmp_path):
+def test_a_damaged_zip_of_the_user_exits_2(checkout, tmp_path):
     ready = make_zips(tmp_path / 'ready')
     (ready / ZIPS[1]).write_bytes((ready / ZIPS[1]).read_bytes()[:-40])
     checkout.run_failing(2, f'{ZIPS[1]} is damaged', args=['--zips', ready])
@@ -183,12 +181,12 @@ def test_a_damaged_zip_of_the_users_exits_2(checkout, tmp_path):
 @pytest.mark.parametrize(
     ('mode', 'code', 'words', 'never'),
     [
-        ('403', 2, f'accept the rules at {PAGE}/rules first, then run again', 'credentials in'),
+        ('403', 2, f'accept the rules at {PAGE}/rules', 'credentials in'),
         ('401', 2, 'did not accept the credentials in KAGGLE_API_TOKEN', 'the rules'),
         ('full', 1, 'No space left on device', 'the rules'),
     ],
 )
-def test_a_refused_download_says_what_to_do_about_it(checkout, mode, code, words, never):
+def test_a_refused_download_names_the_remedy(checkout, mode, code, words, never):
     result = checkout.run_failing(code, words, STAND_IN=mode)
     assert never not in result.stderr
     assert TOKEN not in result.stderr + result.stdout
@@ -196,14 +194,14 @@ def test_a_refused_download_says_what_to_do_about_it(checkout, mode, code, words
 
 
 @pytest.mark.skipif(bool(shutil.which('kaggle', path='/usr/bin:/bin')), reason='system kaggle')
-def test_a_missing_kaggle_command_says_what_to_install(checkout):
+def test_a_missing_kaggle_command_names_the_remedy(checkout):
     (checkout.bin / 'kaggle').unlink()
     checkout.run_failing(2, 'pip install -r requirements.txt', '--zips')
 
 
 def test_without_credentials_and_terminal_it_exits_2_before_kaggle_is_called(checkout):
-    # Neither of these counts: half a key pair, and a kaggle.json in ~/.config, where kaggle
-    # no longer looks once there is a ~/.kaggle.
+    # Half a key pair does not count, nor a kaggle.json in ~/.config, where kaggle does not look if
+    # there is a ~/.kaggle.
     (checkout.home / '.kaggle').mkdir()
     (checkout.home / '.config' / 'kaggle').mkdir(parents=True)
     (checkout.home / '.config' / 'kaggle' / 'kaggle.json').write_text(TOKEN)
@@ -232,7 +230,7 @@ def test_every_place_kaggle_reads_credentials_from_is_accepted(checkout, file, e
     checkout.run_whole(**{'KAGGLE_API_TOKEN': '', **extra})
 
 
-def test_at_a_terminal_the_token_is_asked_hidden_and_stored_for_the_owner_only(checkout):
+def test_a_terminal_asks_for_the_token_unseen_and_stores_it_for_the_owner_only(checkout):
     terminal, inner = pty.openpty()
     environment = checkout.environment(KAGGLE_API_TOKEN='')
     streams = {'stdin': inner, 'stdout': inner, 'stderr': inner}
@@ -265,12 +263,12 @@ def test_a_wrong_number_of_pictures_is_an_error_with_the_counts(checkout):
 
 
 @pytest.mark.parametrize('damaged_inside', [False, True])
-def test_a_zip_that_is_not_whole_is_downloaded_again(checkout, damaged_inside):
+def test_a_damaged_zip_in_data_is_downloaded_again(checkout, damaged_inside):
     whole = (checkout.remote / ZIPS[0]).read_bytes()
     bad = whole.replace(whole[200:210], bytes(10)) if damaged_inside else whole[:300]
     (checkout.data / ZIPS[0]).write_bytes(bad)
     checkout.run_whole()
-    # A file of the right length is finished to kaggle, which then wants --force.
+    # kaggle skips a file of the right size unless --force is given.
     assert sum('--force' in call for call in checkout.calls()) == damaged_inside
 
 
@@ -279,7 +277,9 @@ def test_a_download_killed_half_way_is_resumed(checkout):
     assert 'Resuming from' in checkout.run_whole().stderr
 
 
-def test_a_kill_while_unpacking_leaves_no_half_picture_and_a_new_run_completes(checkout, tmp_path):
+def test_a_kill_while_unpacking_leaves_no_partial_picture_and_a_new_run_completes(
+    checkout, tmp_path
+):
     (tmp_path / 'patch').mkdir()
     (tmp_path / 'patch' / 'sitecustomize.py').write_text(KILLS)
     make_zips(checkout.data)

@@ -207,7 +207,7 @@ def test_a_data_worker_that_dies_is_explained(folder, capsys, monkeypatch):
     assert run_train('-e', '1', '--workers', '1') == 2
     err = capsys.readouterr().err
     assert 'error: a process that loads images has died (DataLoader worker (pid' in err
-    assert 'Try fewer --workers, or --workers 0' in err
+    assert 'fewer --workers, or --workers 0' in err
 
 
 def test_one_bad_step_in_an_epoch_of_one_is_skipped(folder, monkeypatch):

@@ -7,7 +7,7 @@ import torch
 from reference import fill, image, labels, load_json
 
 from unet import UNet
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.recipes import RECIPES, warmup_decay
 from utils.training.state import validation_steps
@@ -28,7 +28,7 @@ def test_four_classic_steps_in_float64_equal_the_reference(n_classes):
     recipe = RECIPES['classic']
     model = fill(UNet(3, n_classes)).double().train()
     optimizer = recipe.optimizer(model, recipe.learning_rate)
-    precision, guard = Precision(torch.device('cpu'), amp=False), StepGuard(model)
+    precision, guard = MixedPrecision(torch.device('cpu'), amp=False), StepGuard(model)
     for k, expected in enumerate(load_json('training_steps.json')[f'n_classes={n_classes}']):
         images = image(f'train{k}', (2, 3, 48, 64)).double()
         masks = labels(f'target{k}', (2, 48, 64), 2)

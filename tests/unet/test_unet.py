@@ -1,4 +1,4 @@
-"""The network equals the reference and keeps its promises on sizes, memory and compilation."""
+"""The network equals the reference. Sizes, memory format, checkpointing, export, compilation."""
 
 import copy
 
@@ -36,7 +36,7 @@ def test_logits_equal_the_reference(name, n_channels, n_classes, bilinear, shape
 
 
 def forward_by_formula(weights, x, bilinear):
-    """Training-mode logits from a state_dict by the textbook's formulas alone, in x's precision."""
+    """Return training-mode logits of a state_dict, by the formulas of each layer, in x's dtype."""
 
     def double_conv(x, name):
         for conv, norm in ((0, 1), (3, 4)):
@@ -67,10 +67,10 @@ def forward_by_formula(weights, x, bilinear):
 
 @pytest.mark.parametrize('bilinear', [False, True])
 def test_logits_in_training_mode_equal_the_formula(bilinear):
-    """With random weights, for which float32 and float64 agree, and 4 x 7 x 9 values a deepest map.
+    """Random weights, and 4 x 7 x 9 values in a deepest map, so that float32 equals float64.
 
-    With the reference's, of waves that repeat, a dozen values there have nearly no variance, and
-    rounding alone, which differs between processors, moves the logits by 8e-4.
+    With the reference's weights, a dozen channels there have nearly no variance, and rounding
+    alone, which differs between processors, changes the logits by 8e-4.
     """
     torch.manual_seed(0)
     model = UNet(3, 4, bilinear=bilinear, base_channels=8).train()
@@ -86,21 +86,21 @@ def test_logits_in_training_mode_equal_the_formula(bilinear):
 
 @pytest.mark.parametrize('bilinear', [False, True])
 @pytest.mark.parametrize('size', [(16, 16), (17, 31), (33, 50), (16, 200)])
-def test_logits_have_the_size_of_the_picture(bilinear, size):
+def test_logits_have_the_size_of_the_image(bilinear, size):
     model = UNet(1, 3, bilinear=bilinear, base_channels=4).eval()
     assert model(torch.rand(1, 1, *size)).shape == (1, 3, *size)
 
 
-def test_pictures_the_network_cannot_take_are_refused_with_their_size():
+def test_errors_of_images_that_the_network_cannot_take_name_size_and_channels():
     model = UNet(3, 2, base_channels=4)
-    with pytest.raises(ValueError, match=r'from 16 x 16 pixels, got 40 x 15'):
+    with pytest.raises(ValueError, match=r'16 x 16 pixels, got 40 x 15'):
         model(torch.rand(1, 3, 15, 40))
-    with pytest.raises(ValueError, match=r'takes 3 channels, got 1'):
+    with pytest.raises(ValueError, match=r'3 channels, got 1'):
         model(torch.rand(1, 1, 32, 32))
 
 
 def saved_bytes(model, x):
-    """Bytes that autograd keeps for the backward pass, and the gradients."""
+    """Return the bytes that autograd saves for the backward pass, and the gradients."""
     sizes = {}
 
     def pack(tensor):

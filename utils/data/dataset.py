@@ -1,9 +1,9 @@
-"""Images and masks from files to batches.
+"""The dataset of training: image and mask files to items.
 
-    pair_files -> scan_pairs -> BasicDataset item -> pad_batch -> to_unit_range on the device
+    match_sets -> scan_pairs -> SegmentationDataset item -> pad_batch -> to_device
 
-Axis letters: B batch, C channels, H and W pixels. Items stay uint8, a quarter of float32's bytes,
-until they are on the device; those of images over 8 bits are float32 in [0, 1].
+Axis letters: C channels, H and W pixels. Items are uint8, a quarter of the bytes of float32, until
+they are on the device. Images of more than 8 bits a channel are float32 in [0, 1].
 """
 
 from pathlib import Path
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.images.decoding import open_picture, scaled_size
-from utils.images.metadata import DEEP_TYPES
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
@@ -32,23 +31,24 @@ from .scan import scan_pairs
 class SegmentationDataset(Dataset):
     """Images and masks of two folders, as items at training scale.
 
-    images_dir, mask_dir: folders; an image ID.* belongs to the mask ID<mask_suffix>.*.
+    images_dir, mask_dir: folders. The mask of image ID.* is ID<mask_suffix>.*.
     scale: factor of width and height, in (0, 1].
     mask_suffix: None finds it from the names.
-    classes: how many are expected; None takes as many as the masks hold values.
-    channels: 1 (grey), 3 (RGB), or the N of arrays; None takes what the images have, 1 where
-        every image is grey.
-    mask_values: the encoding or the values of the masks a network was trained on, to which those
-        here are held.
-    wanted: what is asked of the mask values; `classes` goes before its own.
-    resize_masks: masks of another size than their image are stretched to it.
-    skip_bad: leave out pairs with which something is wrong; `scan.left_out` says what.
-    weight_map: items have a third part, 'border', uint8 (H, W), see weight_map.to_bytes.
-    validation_dirs: folders of images and masks of a fixed validation set, whose items follow.
+    classes: expected number of classes; None takes the number of mask values.
+    channels: 1 (grey), 3 (RGB), or the N of arrays; None takes that of the images: 1 if all are
+        grey.
+    mask_values: mask encoding or mask values of a trained network, which the masks must match.
+    wanted: options about mask values; `classes` overrides its number of classes.
+    resize_masks: stretch masks whose size differs from their image.
+    skip_bad: leave out pairs with problems, and list them in `scan.left_out`.
+    weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes.
+    validation_dirs: image and mask folders of a fixed validation set, whose items follow.
 
-    Item i is {'image': (C, H, W) uint8, or float32 where an image has over 8 bits, 'mask': uint8
-    (H, W) class indices or IGNORE}; `ids` names it, `masks` is how masks are encoded.
-    Raises UserError with all that is wrong with the files.
+    Item i is {'image': (C, H, W) uint8, or float32 if `float_images`, 'mask': uint8 (H, W) of class
+    indices and IGNORE}. `ids[i]` is its name, `sizes[i]` its (width, height), `masks` the encoding
+    of the masks. `float_images` is set if any image has more than 8 bits a channel.
+
+    Raises UserError with all problems of the files.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class SegmentationDataset(Dataset):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or MaskOptions(classes)
-        trained = mask_values and encoding_of(mask_values)
+        trained = encoding_of(mask_values) if mask_values else None
         asked = trained or requested_encoding(wanted, Path(mask_dir))
         folders = (Path(images_dir), Path(mask_dir))
         matched = match_sets(folders, mask_suffix, validation_dirs)
@@ -90,7 +90,7 @@ class SegmentationDataset(Dataset):
             else choose_encoding(self.scan, asked, classes or wanted.classes)
         )
         self.channels = channels_of(self.scan, channels)
-        self.deep = any(fact.image.mode in DEEP_TYPES for fact in self.scan.metadata)
+        self.float_images = any(fact.image.deep for fact in self.scan.metadata)
         self.sizes = [scaled_size(fact.image.size, scale) for fact in self.scan.metadata]
 
     @property
@@ -99,7 +99,7 @@ class SegmentationDataset(Dataset):
         return self.masks.values
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
-        """Raise UserError for images too small for the network; see image_checks.check_sizes."""
+        """Raise UserError for images too small for the network; see input_checks.check_sizes."""
         check_sizes(self.pairs, self.sizes, self.scale, smallest_batch)
 
     def __len__(self) -> int:
@@ -108,13 +108,13 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
         item = {'image': self.image(index), 'mask': mask}
-        return self._weighted(item, index) if self.weight_map else item
+        return self._with_border(item, index) if self.weight_map else item
 
-    def _weighted(self, item: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-        """An item with its border weights, as bytes, and with cells that touch set apart."""
+    def _with_border(self, item: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+        """Return the item with border weights, and with background between touching cells."""
         mask = item['mask'].numpy()
         values = np.where(mask == IGNORE, 0, mask)
-        if self.masks.threshold is not None:  # it has made one class of what may be many cells
+        if self.masks.threshold is not None:  # --binarize has merged cells of different values
             path = self.pairs[index].mask
             found = mask_array(resize_mask(open_picture(path), self.sizes[index]), path)
             values = np.where(values, found, 0)
@@ -124,7 +124,7 @@ class SegmentationDataset(Dataset):
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:
-        """The image of an item."""
+        """Return the image (C, H, W) of an item."""
         image = load_image(self.pairs[index].image, self.channels, self.scale)
-        # One type for all items, or they would make no batch.
-        return to_unit_range(image) if self.deep else image
+        # All items need the same dtype to make a batch.
+        return to_unit_range(image) if self.float_images else image

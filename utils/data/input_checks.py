@@ -1,54 +1,75 @@
-"""Whether the images of a data set fit a network: their channels and sizes.
-
-What the inputs of predict.py hold, and whether a network can take them.
-"""
+"""Checks that images fit a network: large enough at its scale, with channels it can take."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unet import MIN_SIZE
-from utils.images.arrays import channels_error
-from utils.images.decoding import WITH_ALPHA
-from utils.images.metadata import ImageMetadata
+from utils.images.arrays import can_convert, channels_error
+from utils.images.decoding import WITH_ALPHA, scaled_size
 from utils.runtime.errors import UserError, first_few
 
-from .pairing import Pair
-from .scan import DatasetScan
+if TYPE_CHECKING:
+    from utils.images.metadata import ImageMetadata
+
+    from .pairing import Pair
+    from .scan import DatasetScan
+
+LARGER = 'Use a larger --scale (-s), up to 1, or larger images.'
+
+
+def is_too_small(size: tuple[int, int], smallest_batch: int | None = None) -> bool:
+    """Return whether an image of `size` (width, height) is too small for the network.
+
+    smallest_batch: images in the smallest micro-batch of training, where BatchNorm needs two values
+        a channel at the deepest level; None for prediction.
+    """
+    return min(size) < MIN_SIZE or (smallest_batch == 1 and max(size) < 2 * MIN_SIZE)
+
+
+def network_size(size: tuple[int, int], scale: float, name: str) -> tuple[int, int]:
+    """Return `size` (width, height) at `scale`; raise UserError, naming `name`, if too small."""
+    seen = scaled_size(size, scale)
+    if is_too_small(seen):
+        raise UserError(
+            f'{name} of {size[0]} x {size[1]} at scale {scale:g} is {seen[0]} x {seen[1]}; the '
+            f'network needs {MIN_SIZE} x {MIN_SIZE} pixels. {LARGER}'
+        )
+    return seen
 
 
 def check_sizes(
-    pairs: list[Pair],
+    pairs: list['Pair'],
     sizes: list[tuple[int, int]],
     scale: float,
     smallest_batch: int | None = None,
 ) -> None:
-    """Raise UserError, naming files, for images too small for the network at this scale.
+    """Raise UserError, naming files, for images that are too small for the network.
 
-    sizes: (width, height) at `scale`. smallest_batch: of training, where BatchNorm needs two
-    values a channel at the deepest level; None for prediction.
+    sizes: (width, height) at `scale`. smallest_batch: see is_too_small.
     """
-    small = [i for i, size in enumerate(sizes) if min(size) < MIN_SIZE]
-    if smallest_batch == 1 and not small:
-        small = [i for i, (w, h) in enumerate(sizes) if max(w, h) < 2 * MIN_SIZE]
+    small = [
+        f'{pair.image.name} ({size[0]} x {size[1]})'
+        for pair, size in zip(pairs, sizes, strict=True)
+        if is_too_small(size, smallest_batch)
+    ]
     if small:
-        names = first_few(f'{pairs[i].image.name} ({sizes[i][0]} x {sizes[i][1]})' for i in small)
         raise UserError(
-            f'{len(small)} images are too small at scale {scale:g}: {names}. The network '
-            f'needs {MIN_SIZE} x {MIN_SIZE} pixels, and {2 * MIN_SIZE} one way to train on '
-            'one image at a time. Use a larger --scale (-s), up to 1, or larger images.'
+            f'{len(small)} images are too small at scale {scale:g}: {first_few(small)}. The '
+            f'network needs {MIN_SIZE} x {MIN_SIZE} pixels, and {2 * MIN_SIZE} in one direction to '
+            f'train on one image at a time. {LARGER}'
         )
 
 
-def channels_of(scan: DatasetScan, asked: int | None) -> int:
-    """The channels to train with: as asked, or what the images have, RGB where some are grey.
+def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
+    """Return the channels to train with: `asked`, else those of the images, 1 if all are grey.
 
-    Raises UserError, naming files, where images have channels that cannot be converted.
+    Raises UserError, naming files, for images whose channels cannot be converted.
     """
     channels = asked or max(fact.image.channels for fact in scan.metadata)
     files: dict[int, list[str]] = {}
     for pair, fact in zip(scan.pairs, scan.metadata, strict=True):
         files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
-    odd = [n for n in files if n != channels and {n, channels} != {1, 3}]
-    if odd:
+    if not all(can_convert(found, channels) for found in files):
         found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())
         raise UserError(
             f'images have different numbers of channels: {found}; {channels} are expected, and '
@@ -58,15 +79,15 @@ def channels_of(scan: DatasetScan, asked: int | None) -> int:
     return channels
 
 
-def check_channels(inputs: list[tuple[Path, ImageMetadata]], channels: int) -> None:
-    """Raise UserError for a picture whose channels the network cannot take; say of conversions."""
+def check_channels(inputs: list[tuple[Path, 'ImageMetadata']], channels: int) -> None:
+    """Raise UserError for an image whose channels the network cannot take; print conversions."""
     converted = []
-    for path, fact in inputs:
-        has = fact.channels_as(channels)
-        if has != channels and {has, channels} != {1, 3}:
-            raise channels_error(path, has, channels)
-        if has != channels or (fact.mode in WITH_ALPHA and channels in (1, 3)):
-            converted.append(f'{path.name} ({fact.mode})')
+    for path, metadata in inputs:
+        found = metadata.channels_as(channels)
+        if not can_convert(found, channels):
+            raise channels_error(path, found, channels)
+        if found != channels or (metadata.mode in WITH_ALPHA and channels in (1, 3)):
+            converted.append(f'{path.name} ({metadata.mode})')
     if converted:
         into = 'grey' if channels == 1 else 'RGB'
-        print(f'note: {len(converted)} inputs are taken as {into}: {first_few(converted)}')
+        print(f'note: {len(converted)} inputs are converted to {into}: {first_few(converted)}')

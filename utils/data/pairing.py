@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by exact file stem, both folders listed once."""
+"""Pairs of images and masks, matched by file name. Each folder is listed once."""
 
 import unicodedata
 from collections import defaultdict
@@ -6,11 +6,8 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from utils.images.arrays import ARRAYS
+from utils.images.decoding import IMAGE_SUFFIXES
 from utils.runtime.errors import Problem, UserError, data_error, first_few
-
-# What Pillow decodes and people keep pictures in, and arrays. Other files are not looked at.
-PICTURES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm'}
 
 OWN_OUTPUT = 'It seems to be an output of predict.py: move it elsewhere.'
 
@@ -22,10 +19,10 @@ NO_DATA = (
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask; `id` is the image's file name without its extension.
+    """An image and its mask.
 
-    validation: whether it is of a fixed validation set; its id then begins with 'validation/',
-    which no file name does.
+    id: the image's file name without extension, after 'validation/' if `validation` is set.
+    validation: whether the pair belongs to a fixed validation set (--val-images).
     """
 
     id: str
@@ -36,14 +33,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matched:
-    """Two folders, matched: the pairs in order by id, and what is wrong with other files."""
+    """The pairs of two folders, sorted by id, and the problems with other files."""
 
     pairs: list[Pair]
     problems: list[Problem]
 
 
 def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> list[Pair]:
-    """The pairs of match_files; raises UserError with all that is wrong with other files."""
+    """Return the pairs of match_files; raise UserError with all problems."""
     matched = match_files(images_dir, mask_dir, mask_suffix)
     if matched.problems:
         raise data_error(matched.problems)
@@ -53,10 +50,10 @@ def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None)
 def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> Matched:
     """Match images and masks of two folders by name.
 
-    mask_suffix: what a mask's stem has after its image's, '_mask' for Carvana. None finds it: the
-        one suffix that gives every image a mask, the shortest where several do.
+    mask_suffix: suffix of a mask's stem after that of its image, '_mask' for Carvana. None finds
+        it: the shortest suffix that gives every image a mask.
 
-    Raises UserError for a folder that is missing or empty. Masks without an image are left alone.
+    Masks without an image are ignored. Raises UserError for a folder that is missing or empty.
     """
     images_dir, mask_dir = Path(images_dir), Path(mask_dir)
     images = _files_by_stem(images_dir, images_dir, mask_dir)
@@ -65,14 +62,18 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
     if images_dir.resolve() == mask_dir.resolve() and suffix:
         images = {stem: files for stem, files in images.items() if not stem.endswith(suffix)}
         if not images:
-            raise UserError(f'{images_dir} holds masks only: every name ends in {suffix}')
+            raise UserError(
+                f'{images_dir} holds masks only: every name ends in {suffix}. Add the images, or '
+                'name their folder with --images.'
+            )
 
     missing = [stem for stem in images if stem + suffix not in masks]
     double = [files for stem, files in images.items() if len(files) > 1]
     double += [masks[stem + suffix] for stem in images if len(masks.get(stem + suffix, ())) > 1]
     there = first_few(file.name for files in masks.values() for file in files)
     expected = (
-        f'Expected the name of the image plus one suffix for all (--mask-suffix, here {suffix!r}).'
+        "Expected the image's name and the same suffix for all masks (--mask-suffix, here "
+        f'{suffix!r}).'
     )
     problems = [
         Problem(
@@ -103,9 +104,9 @@ def match_sets(
     mask_suffix: str | None = None,
     validation: tuple[Path, Path] | None = None,
 ) -> Matched:
-    """match_files of the folders `data`, and behind them those of a fixed validation set.
+    """Match the folders `data` (images, masks), then those of a fixed validation set, if any.
 
-    Raises UserError as match_files, and where both have the same images.
+    Raises UserError as match_files does, and if both sets have the same image folder.
     """
     matched = match_files(*data, mask_suffix)
     if validation is None:
@@ -113,13 +114,13 @@ def match_sets(
     for folder in validation:
         if not folder.is_dir():
             raise UserError(
-                f'{folder} does not exist. --val-images and --val-masks name the folders of the '
-                'images to validate on and of their masks.'
+                f'{folder} does not exist. Expected the folders of the validation images '
+                '(--val-images) and of their masks (--val-masks).'
             )
     if data[0].resolve() == validation[0].resolve():
         raise UserError(
             f'--images and --val-images are both {data[0]}; expected other images to validate on. '
-            'To hold some of these back leave --val-images and --val-masks out.'
+            'To validate on part of these, leave --val-images and --val-masks out.'
         )
     held_out = match_files(*validation, mask_suffix)
     pairs = [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out.pairs]
@@ -127,11 +128,12 @@ def match_sets(
 
 
 def is_own_output(stem: str, stems: Container[str]) -> bool:
-    """Whether a file is what predict.py writes beside an input, which is one of `stems`."""
+    """Return whether `stem` is that of a file which predict.py wrote beside one of `stems`."""
     return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
 
 
 def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:
+    """Return the image files of a folder; the other folders are for the error message."""
     if not folder.is_dir():
         what = 'is not a folder' if folder.exists() else 'does not exist'
         raise UserError(f'{folder} {what}. {NO_DATA.format(images=images_dir, masks=mask_dir)}')
@@ -140,26 +142,26 @@ def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, 
     for path in sorted(folder.iterdir()):
         if path.name.startswith('.'):
             continue
-        if path.suffix.lower() in PICTURES | ARRAYS and not path.is_dir():
-            # One form for letters with accents, which some systems store in two signs.
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+            # Some systems store an accented letter as two code points.
             files[unicodedata.normalize('NFC', path.stem)].append(path)
         else:
             others.append(f'{path.name}/' if path.is_dir() else path.name)
     if not files:
         remedy = NO_DATA.format(images=images_dir, masks=mask_dir)
-        there = f'; there are {first_few(others)}, which are not looked at' if others else ''
+        there = f'; there are {first_few(others)}, which are ignored' if others else ''
         raise UserError(f'{folder} holds no pictures{there}. {remedy}')
     return files
 
 
-def _find_suffix(images: dict, masks: dict) -> str:
-    """The suffix that gives most images a mask; '' where none gives any a mask."""
+def _find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> str:
+    """Return the shortest suffix that gives all images a mask, else one that does for most."""
     first = next(iter(images))
-    # A suffix that serves every image serves the first, so only that one's masks are candidates;
-    # '' and '_mask' are the guesses for a report of what is missing.
+    # A suffix of all masks is one of the first image's masks. '' and '_mask' are likely ones, for
+    # the report of missing masks.
     candidates = {'', '_mask'} | {m.removeprefix(first) for m in masks if m.startswith(first)}
     ordered = sorted(candidates, key=len)
-    for suffix in ordered:  # each is given up at its first miss: names like 1 … 20000 have many
+    for suffix in ordered:  # all() stops at the first miss: names like 1 … 20000 have many suffixes
         if all(stem + suffix in masks for stem in images):
             return suffix
     return max(ordered[:20], key=lambda suffix: sum(stem + suffix in masks for stem in images))

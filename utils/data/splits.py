@@ -1,4 +1,4 @@
-"""Training and validation parts of a data set, equal on every machine for one seed."""
+"""Splits of a data set for training and validation, equal on every machine for one seed."""
 
 import argparse
 import hashlib
@@ -10,15 +10,15 @@ from utils.runtime.errors import UserError, first_few
 
 from .pairing import Pair
 
-# Carvana's names: a car's id and one of its 16 views, as in fff9b3a5373f_01.
+# Carvana's names: the id of a car and one of its 16 views, such as fff9b3a5373f_01.
 CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
-    """Positions of `pairs` to train on and to validate on, as train.py's options say.
+    """Return the positions in `pairs` to train on and to validate on, by train.py's options.
 
-    Pairs of a fixed validation set are those to validate on, and no others. Raises UserError where
-    nothing would be left to train on, and as split_ids and fold_ids.
+    With a fixed validation set (--val-images), its pairs are the ones to validate on. Raises
+    UserError if none would be left to train on, and as split_ids and fold_ids do.
     """
     ids = [pair.id for pair in pairs]
     if args.fold:
@@ -28,13 +28,13 @@ def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int],
         validation = [k for k, pair in enumerate(pairs) if pair.validation]
         for part, folder in ((training, args.images), (validation, args.val_images)):
             if not part:
-                raise UserError(f'no pair of {folder} is left. Mend some of what --check reports.')
+                raise UserError(f'no pair of {folder} is left. Correct what --check reports.')
         return training, validation
     training, validation = split_ids(ids, args.validation, args.split, args.seed, args.group_regex)
     if not training:
         raise UserError(
             f'--validation {args.validation:g} leaves none of {len(ids)} images to train on. '
-            'Use a smaller percentage, 10 for instance, or 0 for no validation.'
+            'Use a smaller percentage, such as 10, or 0 for no validation.'
         )
     return training, validation
 
@@ -42,14 +42,13 @@ def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int],
 def split_ids(
     ids: list[str], percent: float, method: str, seed: int, regex: str | None = None
 ) -> tuple[list[int], list[int]]:
-    """Positions of `ids` to train on and to validate on, each sorted.
+    """Return the positions in `ids` to train on and to validate on, each sorted.
 
-    percent: of the ids to validate on, 0 to 100; any percentage above 0 gives at least one,
-        where there are two ids.
-    method: 'group' keeps groups on one side, so that validation sees cars or patients the network
-        has never seen. 'random' is the original's split: by torch's permutation.
-    seed: of the split; the order of `ids` does not matter to 'group'.
-    regex: as of group_ids, which also says what it raises.
+    percent: of the ids to validate on, 0 to 100. Above 0, at least one is chosen of two or more.
+    method: 'group' never divides a group, so that validation is on cars or patients that the
+        network has not seen. 'random' is the original's split, by torch.randperm.
+    seed: of the split. With 'group', the order of `ids` makes no difference.
+    regex: see group_ids, which raises UserError.
     """
     groups = group_ids(ids, regex)
     if percent == 0 or len(ids) < 2:
@@ -65,12 +64,13 @@ def split_ids(
 def fold_ids(
     ids: list[str], fold: str, method: str, seed: int, regex: str | None = None
 ) -> tuple[list[int], list[int]]:
-    """Positions of `ids` to train on and to validate on in one fold of a cross-validation.
+    """Return the positions in `ids` to train on and to validate on in one fold.
 
-    fold: 'K/N', the K-th of N parts, counted from 1. Every id is validated on in exactly one of
-    them, a whole group in the same one; parts are as equal as groups allow. method, seed, regex:
-    as of split_ids; with 'random' each id is its own group. Raises UserError for fewer groups than
-    parts.
+    fold: 'K/N', the K-th of N folds, counted from 1. Every group is validated on in exactly one
+        fold. Folds are as equal in size as the groups allow.
+    method, seed, regex: see split_ids. With 'random', each id is a group.
+
+    Raises UserError for fewer groups than folds.
     """
     number, count = (int(part) for part in fold.split('/'))
     groups = {name: [k] for k, name in enumerate(ids)} if method == 'random' else None
@@ -81,33 +81,34 @@ def fold_ids(
             f'{first_few(groups)}. Use fewer parts, or another --group-regex.'
         )
     parts: list[list[int]] = [[] for _ in range(count)]
-    # The largest first, each into the part that is smallest so far: the parts come out alike.
+    # The largest groups first, each into the smallest part so far.
     for name in sorted(_shuffled(groups, seed), key=lambda name: -len(groups[name])):
         min(parts, key=len).extend(groups[name])
     return _parts(len(ids), parts[number - 1])
 
 
 def group_ids(ids: list[str], regex: str | None = None) -> dict[str, list[int]]:
-    """The positions of each group's ids.
+    """Return the positions of each group's ids.
 
-    regex: what of a name says its group, found anywhere in it: the first capture group, or the
-        whole match where there is none. Without it a group is a Carvana car; ids that are no
-        Carvana names are their own group, and so are all where there is but one car.
+    regex: finds the group in a name: the first capture group, else the whole match. None takes the
+        car of Carvana's names. Other names are groups of one, and so are all if there is only one
+        car.
 
-    Raises UserError for names without a match, and where all ids would be one group.
+    Raises UserError for names without a match, and if `regex` puts all ids into one group.
     """
-    names = {name: group_of(name, regex) for name in ids}
-    strange = [name for name, group in names.items() if group is None]
+    found = {name: group_of(name, regex) for name in ids}
+    strange = [name for name, group in found.items() if group is None]
     if strange:
         raise UserError(
-            f'--group-regex {regex} matches {len(strange)} of {len(names)} names not: '
-            f'{first_few(strange)}. Expected a part of every name, without its extension.'
+            f'--group-regex {regex} does not match {len(strange)} of {len(found)} names: '
+            f'{first_few(strange)}. Expected a match in every name, without its extension.'
         )
+    names = {name: group for name, group in found.items() if group is not None}
     if len(set(names.values())) == 1 and len(names) > 1:
         if regex:
             raise UserError(
                 f'--group-regex {regex} puts all {len(names)} images into one group, '
-                f'{next(iter(names.values()))!r}; expected two or more'
+                f'{next(iter(names.values()))!r}; expected two or more groups'
             )
         names = {name: name for name in ids}
     groups: dict[str, list[int]] = {}
@@ -117,7 +118,7 @@ def group_ids(ids: list[str], regex: str | None = None) -> dict[str, list[int]]:
 
 
 def group_of(name: str, regex: str | None = None) -> str | None:
-    """The group of a name, as of group_ids; None where `regex` does not match."""
+    """Return the group of a name, see group_ids; None if `regex` does not match."""
     if regex is None:
         match = CAR_VIEW.fullmatch(name)
         return match[1] if match else name
@@ -126,7 +127,7 @@ def group_of(name: str, regex: str | None = None) -> str | None:
 
 
 def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Namespace) -> list[str]:
-    """A line on the groups that --group-regex makes, to see whether it is the right one."""
+    """Return a line on the groups of --group-regex, by which the user can check the regex."""
     if not args.group_regex:
         return []
     groups = group_ids([pair.id for pair in pairs], args.group_regex)
@@ -140,23 +141,23 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
 
 
 def _parts(count: int, validation: list[int]) -> tuple[list[int], list[int]]:
-    """All of `count` positions but those of `validation`, and these, each sorted."""
+    """Return the first `count` positions without those of `validation`, and these, each sorted."""
     held_out = set(validation)
     return [i for i in range(count) if i not in held_out], sorted(held_out)
 
 
 def _shuffled(groups: dict[str, list[int]], seed: int) -> list[str]:
-    """The groups in an order of the seed.
+    """Return the groups in an order that depends on the seed.
 
-    By a hash and not a shuffle: adding pictures moves no other between the sides.
+    Sorted by a hash, not shuffled, so that adding images does not reorder the others.
     """
     return sorted(groups, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
 
 
 def _whole_groups(groups: dict[str, list[int]], wanted: int, seed: int) -> list[int]:
-    """Positions of whole groups, each taken where it brings their number nearer to `wanted`.
+    """Return the positions of groups, each added if it brings their count nearer to `wanted`.
 
-    At least one group: the smallest, where all are too large.
+    If every group is too large, the smallest one is returned.
     """
     chosen: list[int] = []
     order = _shuffled(groups, seed)

@@ -1,12 +1,11 @@
-"""Class scores of whole pictures from networks without padding: the context they lack is mirrored.
+"""Training tiles, and the mirrored context that networks without padding need.
 
-The overlap-tile strategy of https://arxiv.org/abs/1505.04597: a network without padding sees 92
-pixels more on each side than it scores. Where the picture has them they are the picture's own,
-beyond its border they are its mirror image. Axis letters: B batch, C channels, H and W pixels, K
-classes.
-
-Training on parts of images that are too large for the memory, or as in the paper.
+Such a network sees 92 pixels more on each side than it scores. The overlap-tile strategy of
+https://arxiv.org/abs/1505.04597 takes them from the image, and mirrors the image beyond its border.
+Axis letters: H and W pixels.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,23 +15,26 @@ from torch.utils.data import Dataset
 from unet import CONTEXT, MIN_SIZE, input_side, output_side
 from utils.runtime.errors import UserError
 
-from .augmentation import Item
+from .input_checks import is_too_small
+
+if TYPE_CHECKING:
+    from .augmentation import Item
 
 
 def mirrored_indices(start: int, count: int, length: int) -> np.ndarray:
-    """(count,) int64: the pixels from `start` on of a row of `length`, mirrored at both its ends.
+    """Return the indices (count,) int64 from `start` on of a row of `length`, mirrored at its ends.
 
-    Of 0 1 2 3: … 2 1 0 1 2 3 2 1 0 1 …, as often as it takes.
+    For length 4: … 2 1 0 1 2 3 2 1 0 1 …, as often as needed.
     """
     period = max(1, 2 * length - 2)
-    place = np.arange(start, start + count) % period
-    return np.minimum(place, period - place) if length > 1 else place * 0
+    indices = np.arange(start, start + count) % period
+    return np.minimum(indices, period - indices) if length > 1 else indices * 0
 
 
 def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """The part of images (…, H, W) from row `top` and column `left` on, `size` (height, width).
+    """Return the part of images (…, H, W) from (top, left) on, of `size` (height, width).
 
-    What lies outside is mirrored.
+    Beyond their borders the images are mirrored.
     """
     rows, columns = (
         torch.from_numpy(mirrored_indices(start, count, length)).to(image.device)
@@ -42,57 +44,61 @@ def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
 
 
 def with_context(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """What a network without padding must see of images (…, H, W) to score `size` (height, width)
-    pixels from row `top` and column `left` on."""
+    """Return the part of images (…, H, W) that a network without padding needs to score a part.
+
+    The scored part begins at (top, left) and has `size` (height, width). The returned part has
+    CONTEXT or more pixels more on each side.
+    """
     seen = (input_side(size[0]), input_side(size[1]))
     return crop(image, top - CONTEXT, left - CONTEXT, seen)
 
 
 class Tiles(Dataset):
-    """A view of a dataset of items that gives a square part of each, another one in each epoch.
+    """A view of a dataset that returns a random square tile of each item.
 
-    side: pixels, at training scale; of a smaller image all is taken. padding: the network's; with
-    'valid' the image has the context that the network needs around what the mask shows, the
-    image's own pixels where it has them, else mirrored ones.
+    side: of the tile, in pixels at training scale; a smaller image is returned whole.
+    padding: the network's. With 'valid', the image of an item has the context around its mask that
+        the network needs: the image's own pixels, mirrored beyond its border.
 
-    Its index is the dataset's, (epoch, position), and the place comes from it and the seed alone.
+    The index is the dataset's, (epoch, position). The place of the tile depends on it and the seed.
     """
 
     def __init__(self, dataset: Dataset, seed: int, side: int, padding: str):
         self.dataset, self.seed, self.side, self.padding = dataset, seed, side, padding
 
-    def __getitem__(self, index: tuple[int, int]) -> Item:
+    def __getitem__(self, index: tuple[int, int]) -> 'Item':
         item = self.dataset[index]
         rng = np.random.default_rng((self.seed, *index, self.side))
-        sides = item['mask'].shape
-        size = tuple(min(self.side, side) for side in sides)
-        top, left = (int(rng.integers(sides[k] - size[k] + 1)) for k in (0, 1))
-        part = {name: crop(tensor, top, left, size) for name, tensor in item.items()}
+        height, width = item['mask'].shape
+        size = min(self.side, height), min(self.side, width)
+        top = int(rng.integers(height - size[0] + 1))
+        left = int(rng.integers(width - size[1] + 1))
+        tile = {name: crop(tensor, top, left, size) for name, tensor in item.items()}
         if self.padding == 'valid':
-            part['image'] = with_context(item['image'], top, left, size)
-        return part
+            tile['image'] = with_context(item['image'], top, left, size)
+        return tile
 
 
 def in_tiles(dataset: Dataset, seed: int, side: int | None, padding: str) -> Dataset:
-    """The dataset by tiles, or itself where there is no side."""
+    """Return the dataset as Tiles; unchanged if `side` is None."""
     return Tiles(dataset, seed, side, padding) if side else dataset
 
 
 def check_variance(side: int, smallest_batch: int) -> None:
-    """Raise UserError for a tile whose deepest map is one value, in a batch of one image."""
-    if smallest_batch == 1 and side < 2 * MIN_SIZE:
+    """Raise UserError for a tile too small for BatchNorm to train on; see is_too_small."""
+    if is_too_small((side, side), smallest_batch):
         raise UserError(
-            f'--tile {side}: a batch of one image needs {2 * MIN_SIZE} pixels, and the last of '
-            f'an epoch may be one. Use --tile {2 * MIN_SIZE} or more.'
+            f'--tile {side}: a batch of one image needs {2 * MIN_SIZE} pixels, and the last batch '
+            f'of an epoch may hold one. Use --tile {2 * MIN_SIZE} or more.'
         )
 
 
 def check_tile(side: int) -> None:
-    """Raise UserError for a tile that a network without padding does not give."""
+    """Raise UserError for a tile that is no output size of a network without padding."""
     seen = input_side(side)
     if output_side(seen) != side:
         near = [output_side(seen) - 16, output_side(seen)]
         raise UserError(
-            f'--tile {side}: without padding the network gives tiles of 4, 20, 36, … pixels, the '
+            f'--tile {side}: without padding the network gives tiles of 4, 20, 36, … pixels; the '
             f"nearest are {near[0]} and {near[1]}. Use one of them (388 is the paper's)."
         )

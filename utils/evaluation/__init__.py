@@ -1,1 +1,1 @@
-"""Predicted and true masks to scores."""
+"""Scores of predicted masks against true ones."""

@@ -1,20 +1,7 @@
-"""Dice and the training loss, for both kinds of network.
+"""Dice coefficient and Dice loss with the original's numbers, soft or hard.
 
-Axis letters: B batch, C channels, H and W pixels, K classes. A network is
-
-- binary, K = 1: logits (B, 1, H, W), the foreground's logit; classes 0 (background) and 1;
-- multiclass, K >= 2: logits (B, K, H, W), one a class.
-
-Masks are (B, H, W) class indices of any integer type; pixels of value IGNORE count for nothing.
-The Dice functions give the numbers of the best-known PyTorch U-Net, because published scores and
-checkpoints depend on them; scores from exact counts are in metrics.py.
-
-Scores from exact pixel counts: count per image, add up, divide last.
-
-So a score depends neither on the batch size nor on the number of workers or processes. A class
-that is neither in the truth nor in the prediction is left out (None), not scored 1.
-
-Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network).
+Published scores and checkpoints depend on these numbers; scores from exact pixel counts are in
+metrics.py. Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network).
 """
 
 from torch import Tensor
@@ -23,19 +10,19 @@ EPSILON = 1e-6
 
 
 def dice_coeff(
-    input: Tensor,  # noqa: A002  the name users of the original pass
+    input: Tensor,  # noqa: A002  the original's argument name
     target: Tensor,
     reduce_batch_first: bool = False,
     epsilon: float = EPSILON,
 ) -> Tensor:
-    """Mean Dice coefficient of soft or hard masks, a scalar in [0, 1].
+    """Return the mean Dice coefficient of soft or hard masks, a scalar in [0, 1].
 
-    input, target: (H, W) or (N, H, W), float in [0, 1], of one shape.
+    input, target: (H, W) or (N, H, W), float in [0, 1], of the same shape.
     reduce_batch_first: sum over N before the ratio (one coefficient for all masks together)
         instead of averaging N coefficients.
-    epsilon: added above and below, so that two empty masks score 1.
+    epsilon: added to numerator and denominator, so that two empty masks score 1.
 
-    Raises ValueError where shapes differ or there is no N to sum over.
+    Raises ValueError if the shapes differ or reduce_batch_first has no N to sum over.
     """
     if input.shape != target.shape:
         raise ValueError(f'Dice of masks of shape {tuple(input.shape)} and {tuple(target.shape)}')
@@ -53,26 +40,29 @@ def multiclass_dice_coeff(
     reduce_batch_first: bool = False,
     epsilon: float = EPSILON,
 ) -> Tensor:
-    """dice_coeff with the classes folded into the batch.
+    """Return dice_coeff with the classes folded into the batch.
 
     input, target: (B, K, H, W), float in [0, 1]. With reduce_batch_first and one-hot targets all
-    classes share one ratio, which is then the mean probability of the true class.
+    classes share one ratio, which equals the mean probability of the true class.
     """
     return dice_coeff(input.flatten(0, 1), target.flatten(0, 1), reduce_batch_first, epsilon)
 
 
 def dice_loss(input: Tensor, target: Tensor, multiclass: bool = False) -> Tensor:  # noqa: A002
-    """1 - Dice coefficient over the whole batch; shapes as in the coefficient's function."""
+    """Return 1 - Dice over the whole batch.
+
+    input, target: as in multiclass_dice_coeff, or else as in dice_coeff, (N, H, W).
+    """
     coefficient = multiclass_dice_coeff if multiclass else dice_coeff
     return 1 - coefficient(input, target, reduce_batch_first=True)
 
 
 def dice_reference(counts: Tensor, batch_size: int = 1) -> float | None:
-    """The score that the best-known PyTorch U-Net prints, to compare figures with it.
+    """Return the score that the original prints, for comparison with published figures.
 
-    counts: (N, K, 3) in the order of evaluation. The coefficient of each image and class but the
-    background is averaged over a batch, then over batches; the last, incomplete batch is dropped,
-    and an absent class scores 1. None where there is no whole batch.
+    counts: (N, K, 3) in the order of evaluation. The coefficients of each image and class except
+    the background are averaged per batch, then over the batches. The last batch is dropped if it
+    is incomplete, and an absent class scores 1. None if there is no complete batch.
     """
     tp, fp, fn = counts[:, 1:].double().unbind(dim=-1)  # (N, K - 1)
     coefficients = (2 * tp + EPSILON) / (2 * tp + fp + fn + EPSILON)

@@ -1,4 +1,4 @@
-"""How many cells a mask takes for one with another. Axis letters: H and W pixels."""
+"""Scores of instances (cells) in a mask. Axis letters: H and W pixels."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from utils.masks.components import label_components
 
 
 def count_merged(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:
-    """Of two masks: true cells that are found, those of them that are merged, and all there are.
+    """Return how many true cells are found, how many of these are merged, and how many there are.
 
-    predicted, truth: (H, W) integers, 0 the background; cells are their connected pieces. A true
-    cell is found in the predicted piece that has most of its pixels, if that has at least half of
-    them; it is merged where another is found in the same piece.
+    predicted, truth: (H, W) integers, 0 the background; cells are connected components. A true
+    cell is found in the predicted component that covers most of it, if that covers at least half
+    of its pixels. It is merged if another cell is found in the same component.
     """
     cells, pieces = label_components(truth), label_components(predicted)
     shared = np.zeros((cells.max() + 1, pieces.max() + 1), dtype=np.int64)

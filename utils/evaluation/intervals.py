@@ -1,22 +1,22 @@
-"""How far a mean over images can be trusted: an interval by resampling the images.
+"""Confidence interval of a mean over images.
 
 The percentile bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993),
-chapter 13. It takes images as independent: where many are of one car or patient, the interval that
-holds is wider.
+chapter 13. It assumes independent images: if many show the same car or patient, the true interval
+is wider.
 """
 
 import numpy as np
 
-RESAMPLES = 2000  # the ends move by less than a twentieth of the width from seed to seed
+RESAMPLES = 2000  # between seeds the ends move by less than a twentieth of the width
 
 
 def bootstrap_interval(
     values: np.ndarray, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float] | None:
-    """The interval that holds the mean of `values` (N,) with probability `level`.
+    """Return the interval that holds the mean of `values` (N,) with probability `level`.
 
-    NaN values are left out. The same for the same values in the same order. None for fewer than
-    two values, of which nothing can be said.
+    NaN values are left out; None for fewer than two values. The result depends on the order of the
+    values and on the seed only.
     """
     values = values[~np.isnan(values)]
     if len(values) < 2:

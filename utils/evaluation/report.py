@@ -1,25 +1,37 @@
-"""An evaluation as one HTML page: tables, a histogram, pictures. No script, nothing to load."""
+"""The HTML page of evaluate.py --report: tables, a histogram and images.
+
+It is one file without scripts, and loads nothing from elsewhere.
+"""
 
 import base64
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from utils.masks.encoding import IGNORE
+from utils.inference.checkpoint import load_checkpoint
+from utils.inference.logits import class_indices
+from utils.masks.encoding import IGNORE, resize_mask
 from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
+from utils.runtime.files import whole_file
 
 from .metrics import RATIOS, number
+from .scoring import ScoredItems, resize_probabilities
 
-WIDTH = 360  # pixels of a picture on the page
+if TYPE_CHECKING:
+    from utils.data.dataset import SegmentationDataset
+    from utils.inference.predictor import Predictor
 
+    from .scoring import Conditions
+
+WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
-
-MOST_CLASSES = 20  # whose confusion matrix is shown
+MOST_CLASSES = 20  # with more, the confusion matrix is left out
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
@@ -37,30 +49,51 @@ figure { margin: 0 } img { width: 100%; height: auto } figcaption, .note { color
 """.strip()
 
 LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
-
 NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 
 
-class Shown(NamedTuple):
-    """An image to show: (H, W, C), with its truth and prediction (H, W), of one size."""
-
-    title: str
-    image: np.ndarray
-    truth: np.ndarray
-    prediction: np.ndarray
-
-
-def write_page(
+def write_report(
+    folder: Path,
     scores: dict,
-    settings: dict[str, str],
-    titles: list[str],
-    shown: dict[str, Iterable[Shown]],
-) -> str:
-    """The page's HTML.
+    settings: dict,
+    predictor: 'Predictor',
+    dataset: 'SegmentationDataset',
+    conditions: 'Conditions',
+    worst: int,
+) -> None:
+    """Write folder/index.html and print its path.
 
-    scores: of score_summary.summarize_all. settings: what else is to be said of the evaluation, as
-    name and value. titles: of the classes. shown: images to show under their headings.
+    scores: of summary.summarize_evaluation. settings: to show besides the conditions and the
+    checkpoint's own. The `worst` worst images and the median ones are predicted again, to be shown.
     """
+    items = ScoredItems(dataset, conditions.at_scale)
+
+    def example(row: dict) -> str:
+        item = items[dataset.ids.index(row['image'])]
+        image, truth = item['image'], item['full']
+        probabilities = resize_probabilities(predictor.predict_fitting(image[None]), truth.shape)
+        predicted = class_indices(probabilities, conditions.threshold)[0].cpu()
+        title = f'{row["image"]}: Dice {row["dice"]:.4f}'
+        return _pictures(title, image.permute(1, 2, 0).numpy(), truth.numpy(), predicted.numpy())
+
+    ranking = scores['ranking']
+    middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
+    chosen = {'Worst images': ranking[:worst], 'Median images': ranking[middle]}
+    examples = {title: map(example, rows) for title, rows in chosen.items() if rows}
+    settings = settings | conditions.settings() | {'precision': predictor.precision.name}
+    settings |= load_checkpoint(conditions.model).settings()
+    folder.mkdir(exist_ok=True)
+    page = folder / 'index.html'
+    with whole_file(page) as part:
+        text = report_html(scores, settings, dataset.masks.titles, examples)
+        part.write_text(text, encoding='utf-8')
+    print(f'report: {page}')
+
+
+def report_html(
+    scores: dict, settings: dict, titles: list[str], examples: Mapping[str, Iterable[str]]
+) -> str:
+    """Return the page; titles: of the classes. examples: HTML of images, by heading."""
     heading = f'Scores of {scores["model"]}'
     parts = [
         f'<h1>{escape(heading)}</h1>',
@@ -74,9 +107,9 @@ def write_page(
     ]
     if 'threshold_sweep' in scores:
         parts += ['<h2>Thresholds</h2>', _sweep(scores)]
-    for title, images in shown.items():
-        parts += [f'<h2>{escape(title)}</h2>', _legend(), *map(_pictures, images)]
-    parts += ['<h2>Settings</h2>', table([], [list(item) for item in settings.items()], text=True)]
+    for title, images in examples.items():
+        parts += [f'<h2>{escape(title)}</h2>', _legend(), *images]
+    parts += ['<h2>Settings</h2>', table([], list(settings.items()), text=True)]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -86,8 +119,11 @@ def write_page(
     )
 
 
-def table(head: list[str], rows: list[list[object]], text: bool = False) -> str:
-    """An HTML table; floats with four digits, None as a dash. text: of words, not of numbers."""
+def table(head: list[str], rows: Sequence[Sequence[object]], text: bool = False) -> str:
+    """Return an HTML table; floats with four digits, None as a dash.
+
+    text: align cells as words, not as numbers.
+    """
     lines = [''.join(f'<th>{escape(cell)}</th>' for cell in head)] if head else []
     for row in rows:
         cells = [escape(number(c) if c is None or isinstance(c, float) else str(c)) for c in row]
@@ -97,9 +133,9 @@ def table(head: list[str], rows: list[list[object]], text: bool = False) -> str:
 
 
 def histogram(values: list[float]) -> str:
-    """An SVG picture of how many values in [0, 1] lie in each of BINS parts up to 1.
+    """Return an SVG histogram of values in [0, 1].
 
-    It begins at the tenth below the lowest value: good networks differ in the last one.
+    Its axis starts at the tenth below the lowest value, at most at 0.9, to tell good images apart.
     """
     if not values:
         return '<p class="note">No image has a foreground to score.</p>'
@@ -130,7 +166,7 @@ def histogram(values: list[float]) -> str:
 
 
 def picture(image: Image.Image, caption: str, text: str) -> str:
-    """An image within the page, with its caption, and the text that stands in for it."""
+    """Return an image embedded as PNG, with its caption and its alternative text."""
     file = io.BytesIO()
     image.save(file, 'PNG')
     data = base64.b64encode(file.getvalue()).decode('ascii')
@@ -148,24 +184,20 @@ def _legend() -> str:
     return f'<p class="note">Errors: {keys}</p>'
 
 
-def _pictures(shown: Shown) -> str:
-    title, image, truth, predicted = shown
+def _pictures(title: str, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> str:
+    """Return figures of an image (H, W, C), its truth and its prediction (H, W)."""
     size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
     base = displayable(image, image).resize(size)
-    # Ignored pixels are no class to be tinted.
-    masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}
+    masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}  # untinted
     tinted = {
-        name: overlay(base, _to_size(mask.astype(np.uint8), size)) for name, mask in masks.items()
+        name: overlay(base, np.asarray(resize_mask(Image.fromarray(mask.astype(np.uint8)), size)))
+        for name, mask in masks.items()
     }
-    # The mean of each box of pixels: the nearest one would lose what is thin.
+    # Box filter: nearest neighbour would lose thin errors.
     errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
     images = {'image': base} | tinted | {'errors': errors}
     figures = '\n'.join(picture(drawn, name, f'{title}: {name}') for name, drawn in images.items())
     return f'<h3>{escape(title)}</h3>\n<div class="pictures">\n{figures}\n</div>'
-
-
-def _to_size(indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(indices).resize(size, Image.Resampling.NEAREST))
 
 
 def _summary(scores: dict) -> str:
@@ -197,12 +229,12 @@ def _classes(scores: dict, titles: list[str]) -> str:
 
 def _confusion(confusion: list[list[int]], titles: list[str]) -> str:
     if len(titles) > MOST_CLASSES:
-        return f'<p class="note">Of {len(titles)} classes: see the file of --json.</p>'
+        return f'<p class="note">{len(titles)} classes: see the file of --json.</p>'
     rows = [
         [title, *(f'{n:,} ({n / max(1, sum(row)):.1%})' for n in row)]
         for title, row in zip(titles, confusion, strict=True)
     ]
-    note = '<p class="note">Pixels, and their part of the true class.</p>'
+    note = '<p class="note">Pixels, and their fraction of the true class.</p>'
     return note + table(['truth \\ prediction', *titles], rows)
 
 

@@ -1,72 +1,48 @@
-"""All figures of an evaluation: as plain values, as rows of a CSV file, and as text.
+"""All figures of an evaluation: as plain values, as rows of a CSV file, and as text."""
 
-Axis letters: N images, K classes.
-"""
-
-from dataclasses import dataclass
-
-from utils.masks.encoding import MaskEncoding
+from typing import TYPE_CHECKING
 
 from .boundary import boundary_scores
 from .dice import dice_reference
 from .intervals import bootstrap_interval
-from .metrics import format_table, image_dice, image_rows, number, summarize
-from .scoring import Counts, best_threshold, sweep_table
+from .metrics import (
+    RATIOS,
+    best_threshold,
+    image_dice,
+    mean_or_none,
+    number,
+    ratios,
+    summarize,
+    sweep_table,
+)
+
+if TYPE_CHECKING:
+    from utils.masks.encoding import MaskEncoding
+
+    from .scoring import Conditions, Counts
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """What a figure holds for: the model file, scale, batch size, threshold and tolerance."""
+def summarize_evaluation(counts: 'Counts', conditions: 'Conditions', masks: 'MaskEncoding') -> dict:
+    """Return all figures as plain values, None where there is nothing to score.
 
-    model: str
-    scale: float
-    at_scale: bool
-    batch_size: int
-    threshold: float
-    tolerance: int
-
-    def describe(self, images: int) -> str:
-        """The first line of a report."""
-        return f'{self.model}: {images} images at scale {self.scale:g}, scored at {self.size}'
-
-    @property
-    def size(self) -> str:
-        """The size that is scored at, in words."""
-        return 'that scale' if self.at_scale else "the masks' own size"
-
-    def settings(self) -> dict[str, str]:
-        """All but the model by name, as text."""
-        return {
-            'scale': f'{self.scale:g}',
-            'scored at': self.size,
-            'threshold': f'{self.threshold:g}',
-            'boundary tolerance': f'{self.tolerance} pixels',
-        }
-
-
-def summarize_all(
-    counts: Counts, conditions: Conditions, masks: MaskEncoding, ids: list[str]
-) -> dict:
-    """Plain values of all figures, None where there is nothing to score.
-
-    ids: of the N images, in the order of the counts. Beside metrics.summarize's: `dice_interval`,
-    of the mean over images; `boundary_f_per_image`, here and in each of `classes`; `confusion`,
-    pixels by true class (rows) and predicted class; `ceiling`, the Dice that the scale allows;
-    `threshold_sweep` and `best_threshold`; `ranking`, ids and Dice from the worst image on.
+    Besides the scores of metrics.summarize: `dice_interval`, of the mean over images;
+    `boundary_f_per_image`, also in each of `classes`; `confusion`, pixels by true class (rows) and
+    predicted class; `ceiling`, the best Dice that the scale allows; `threshold_sweep` and
+    `best_threshold`; `ranking`, ids and Dice from the worst image to the best.
     """
-    scores = {'model': conditions.model, 'scale': conditions.scale}
+    scores: dict = {'model': conditions.model, 'scale': conditions.scale}
     scores |= {'at_scale': conditions.at_scale, 'threshold': conditions.threshold}
     scores |= summarize(counts.pixels, masks.values, names=masks.names)
     scores['dice_reference'] = dice_reference(counts.scaled, conditions.batch_size)
-    each = image_dice(counts.pixels)
-    # In the order of the names, not of the batches, so that the drawn images are always the same.
+    ids, each = counts.ids, image_dice(counts.pixels)
+    # Sorted by name, so that the bootstrap draws the same images for any batch size.
     by_name = sorted(range(len(ids)), key=lambda n: ids[n])
     scores['dice_interval'] = bootstrap_interval(each[by_name].numpy())
     outlines = boundary_scores(counts.boundary)  # (N, K)
     scores['boundary_tolerance'] = conditions.tolerance
-    scores['boundary_f_per_image'] = _plain(outlines[:, 1:].nanmean(dim=1).nanmean())
-    for row, values in zip(scores['classes'], outlines.T, strict=True):
-        row['boundary_f_per_image'] = _plain(values.nanmean())
+    scores['boundary_f_per_image'] = mean_or_none(outlines[:, 1:].nanmean(dim=1))
+    for k, row in enumerate(scores['classes']):
+        row['boundary_f_per_image'] = mean_or_none(outlines[:, k])
     scores['confusion'] = counts.confusion.tolist()
     if counts.ceiling is not None:
         limit = summarize(counts.ceiling, masks.values)
@@ -74,21 +50,30 @@ def summarize_all(
     if counts.sweep is not None:
         scores['threshold_sweep'] = sweep_table(counts.sweep)
         scores['best_threshold'] = best_threshold(scores['threshold_sweep'])
-    ranked = [n for n in by_name if each[n] == each[n]]
+    ranked = [n for n in by_name if not each[n].isnan()]
     ranked.sort(key=lambda n: each[n].item())
     scores['ranking'] = [{'image': ids[n], 'dice': each[n].item()} for n in ranked]
     return scores
 
 
-def csv_rows(counts: Counts, ids: list[str], names: list[str] | None) -> list[dict]:
-    """metrics.image_rows with each row's boundary F-score."""
-    rows = image_rows(counts.pixels, ids, names)
-    outlines = boundary_scores(counts.boundary).flatten()
-    return [row | {'boundary_f': _plain(f)} for row, f in zip(rows, outlines, strict=True)]
+def csv_rows(counts: 'Counts', names: list[str] | None = None) -> list[dict]:
+    """Return a row for each image and class: id, class, name, TP, FP, FN and its scores.
+
+    names: of the classes.
+    """
+    each, outlines = ratios(counts.pixels), boundary_scores(counts.boundary)
+    return [
+        {'image': image, 'class': k, 'name': names[k] if names else None}
+        | dict(zip(('tp', 'fp', 'fn'), counts.pixels[n, k].tolist(), strict=True))
+        | {ratio: mean_or_none(each[ratio][n, k]) for ratio in RATIOS}
+        | {'boundary_f': mean_or_none(outlines[n, k])}
+        for n, image in enumerate(counts.ids)
+        for k in range(counts.pixels.shape[1])
+    ]
 
 
 def format_scores(scores: dict, worst: int) -> str:
-    """The figures as text of at most 80 columns, with so many of the worst images."""
+    """Format the figures as text of at most 80 columns, with the `worst` worst images."""
     lines = [format_table(scores)]
     if scores['dice_interval']:
         low, high = scores['dice_interval']
@@ -107,15 +92,7 @@ def format_scores(scores: dict, worst: int) -> str:
             f'pixels together, {number(limit["dice_per_image"])} per image'
         )
     if 'threshold_sweep' in scores:
-        lines += ['', 'threshold  Dice of all pixels  mean over the images']
-        for row in scores['threshold_sweep']:
-            mark = '  best' if row['threshold'] == scores['best_threshold'] else ''
-            lines.append(
-                f'{row["threshold"]:9.2f}{number(row["dice_dataset"]):>20}'
-                f'{number(row["dice_per_image"]):>22}{mark}'
-            )
-        if scores['best_threshold']:
-            lines.append(f'best with predict.py --mask-threshold {scores["best_threshold"]:g}')
+        lines += ['', *_format_sweep(scores)]
     shown = scores['ranking'][:worst]
     if shown:
         lines += ['', 'worst images']
@@ -123,7 +100,33 @@ def format_scores(scores: dict, worst: int) -> str:
     return '\n'.join(lines)
 
 
-def _plain(value: object) -> float | None:
-    """A scalar tensor as a number, NaN as None."""
-    value = float(value)
-    return None if value != value else value
+def format_table(scores: dict) -> str:
+    """Format the scores of metrics.summarize as a table of at most 80 columns, a row a class."""
+    head = ''.join(f'{name:>8}' for name in ('Dice', 'IoU', 'precis.', 'recall'))
+    lines = [
+        f'{"":14}{"all pixels together":^32}{"mean over the images":^32}',
+        f'{"":14}{head}{head}',
+    ]
+    rows = [(c['name'] or f'value {c["value"]}', c) for c in scores['classes']]
+    if len(rows) > 2:  # of two classes, the second's row is the mean without the background
+        rows.append(('foreground', scores))
+    for title, row in rows:
+        names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
+        figures = ''.join(f'{number(row[name]):>8}' for name in names)
+        lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
+    lines.append(
+        f'dice_reference {number(scores["dice_reference"])} (at scale, batch means averaged)'
+    )
+    return '\n'.join(line.rstrip() for line in lines)
+
+
+def _format_sweep(scores: dict) -> list[str]:
+    best = scores['best_threshold']
+    lines = ['threshold  Dice of all pixels  mean over the images']
+    for row in scores['threshold_sweep']:
+        mark = '  best' if row['threshold'] == best else ''
+        lines.append(
+            f'{row["threshold"]:9.2f}{number(row["dice_dataset"]):>20}'
+            f'{number(row["dice_per_image"]):>22}{mark}'
+        )
+    return [*lines, f'best with predict.py --mask-threshold {best:g}'] if best else lines

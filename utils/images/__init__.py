@@ -1,1 +1,1 @@
-"""Image files to pixels."""
+"""Image and array files to pixels."""

@@ -1,6 +1,6 @@
-"""Array files (.npy, .pt, .pth) to pixels, and pixels to the channels a network takes.
+"""Array files (.npy, .pt, .pth) to pixels, and pixels to the channels of a network.
 
-Pixels are (H, W, C), uint8, or float32 in [0, 1] for types of more than 8 bits. No array file is
+Pixels are (H, W, C): uint8, or float32 in [0, 1] for types of more than 8 bits. No array file is
 ever unpickled. Axis letters: H and W pixels, C channels.
 """
 
@@ -12,18 +12,18 @@ from PIL import Image
 from utils.runtime.errors import UserError
 from utils.runtime.files import read_torch_file
 
-ARRAYS = {'.npy', '.pt', '.pth'}
+ARRAY_SUFFIXES = {'.npy', '.pt', '.pth'}
 
-GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow's
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of R, G and B: luma of ITU-R BT.601, as in Pillow
 
 
 def max_pixels() -> float:
-    """Pillow's limit, 178,956,970 unless lifted; a larger file is an attack on the memory."""
+    """Return the size limit of an image, against decompression bombs: Pillow's, 178,956,970."""
     return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float('inf')
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of a file; raises UserError, naming it, where it is missing, broken or another."""
+    """Return the array of a file; raise UserError, naming the file, if that is not possible."""
     try:
         array = _numpy_file(path) if path.suffix.lower() == '.npy' else _torch_file(path)
         if array.ndim < 2 or 0 in array.shape or array.shape[0] * array.shape[1] > max_pixels():
@@ -34,19 +34,19 @@ def read_array(path: Path) -> np.ndarray:
         return np.array(array)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UserError(
-            f'{path} cannot be read as a picture: {error}. Save it with np.save or torch.save as '
-            'one plain array, or leave it out.',
+            f'{path} cannot be read as a picture: {error}. Save one plain array with np.save or '
+            'torch.save, or leave the file out.',
             kind='unreadable',
         ) from error
 
 
 def _numpy_file(path: Path) -> np.ndarray:
     try:
-        # Mapped, so that a header that promises more than the file holds costs no memory.
+        # Memory-mapped: a header that claims more than the file holds then allocates nothing.
         array = np.load(path, mmap_mode='r', allow_pickle=False)
     except OSError:
         raise
-    except Exception as error:  # the header is read as Python text, so any may come of it
+    except Exception as error:  # numpy parses the header as Python, which may raise anything
         raise ValueError(f'not a file of np.save: {error}') from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f'holds {type(array).__name__}, not one array')
@@ -64,10 +64,10 @@ def _torch_file(path: Path) -> np.ndarray:
 
 
 def array_pixels(array: np.ndarray, path: Path) -> np.ndarray:
-    """(H, W, C) pixels of an array (H, W) or (H, W, C), scaled by its type.
+    """Return the pixels (H, W, C) of an array (H, W) or (H, W, C), scaled by its dtype.
 
-    bool and uint8 become uint8 in [0, 255], uint16 is divided by 65535, floats stay as they are.
-    Raises UserError, naming `path`, for other types and shapes, and floats outside [0, 1].
+    bool and uint8 become uint8 in [0, 255], uint16 is divided by 65535, floats are unchanged.
+    Raises UserError, naming `path`, for other dtypes and shapes, and for floats outside [0, 1].
     """
     if array.ndim == 2:
         array = array[..., None]
@@ -95,37 +95,42 @@ def array_pixels(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def check_unit_range(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """The float pixels themselves; UserError, naming `path`, where some are not in [0, 1]."""
-    low, high = pixels.min(), pixels.max()  # NaN if there is one
+    """Return float pixels unchanged; raise UserError, naming `path`, if any is outside [0, 1]."""
+    low, high = pixels.min(), pixels.max()  # NaN if any pixel is
     if not (low >= 0 and high <= 1):
         raise UserError(
             f'{path}: floating-point pixels from {low:g} to {high:g}; expected 0 to 1. Divide all '
-            'files by the same number, the largest value their type or camera can give.'
+            'files by the same number, the highest value of their type or camera.'
         )
     return pixels
 
 
 def with_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
-    """Pixels (H, W, C) with C = `channels`: grey becomes RGB and RGB grey.
+    """Return the pixels (H, W, C) with C = `channels`; grey becomes RGB and RGB becomes grey.
 
-    Raises UserError, naming `path`, for any other difference.
+    Raises UserError, naming `path`, for any other conversion.
     """
-    has = pixels.shape[2]
-    if has == channels:
+    found = pixels.shape[2]
+    if found == channels:
         return pixels
-    if has == 1 and channels == 3:
+    if not can_convert(found, channels):
+        raise channels_error(path, found, channels)
+    if channels == 3:
         return pixels.repeat(3, axis=2)
-    if has == 3 and channels == 1:
-        if pixels.dtype == np.uint8:
-            return np.array(Image.fromarray(pixels).convert('L'))[..., None]
-        return (pixels @ GREY_WEIGHTS)[..., None]
-    raise channels_error(path, has, channels)
+    if pixels.dtype == np.uint8:
+        return np.array(Image.fromarray(pixels).convert('L'))[..., None]
+    return (pixels @ np.array(GREY_WEIGHTS, dtype=np.float32))[..., None]
 
 
-def channels_error(path: Path, has: int, channels: int) -> UserError:
-    """What to say of a file whose channels the network cannot take."""
+def can_convert(found: int, channels: int) -> bool:
+    """Return whether an image of `found` channels can be given `channels`: only grey and RGB."""
+    return found == channels or {found, channels} == {1, 3}
+
+
+def channels_error(path: Path, found: int, channels: int) -> UserError:
+    """Return the UserError for an image whose channels the network cannot take."""
     return UserError(
-        f'{path} has {has} channel{"s" * (has != 1)}; the network takes {channels}, and only grey '
-        f'(1) and RGB (3) are converted. Give pictures of {channels} channels, as .npy (H, W, C) '
-        'where no picture format holds them, or train with --channels.'
+        f'{path} has {found} channel{"s" * (found != 1)}; the network takes {channels}, and only '
+        f'grey (1) and RGB (3) are converted. Use images of {channels} channels, saved as .npy '
+        '(H, W, C) if no image format holds them, or train with --channels.'
     )

@@ -1,8 +1,8 @@
-"""Picture files and arrays to pixels, the one decode path of all programs.
+"""Image files to pixels: the one way in which all programs decode them.
 
-Pixels are uint8, or float32 in [0, 1] where a file holds more than 8 bits a channel; 16-bit values
-are divided by 65535, by type and never by looking at one image's values. Axis letters: H and W
-pixels, C channels.
+Pixels are uint8, or float32 in [0, 1] for files of more than 8 bits a channel. Scaling depends on
+the type only, never on one image's values: 16-bit values are divided by 65535. Axis letters: H and
+W pixels, C channels.
 """
 
 import struct
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from utils.runtime.errors import UserError
 
 from .arrays import (
-    ARRAYS,
+    ARRAY_SUFFIXES,
     array_pixels,
     channels_error,
     check_unit_range,
@@ -33,94 +33,103 @@ DECODE_PATH = (
     '[0, 1]'
 )
 
+# Files with other suffixes are ignored in folders.
+IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
+    '.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
+}  # fmt: skip
+
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')
 
-DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
+DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')  # grey of more than 8 bits
 
 GREY_MODES = ('1', 'L', 'LA', *DEEP_MODES)
 
-# What Pillow's readers raise for files they cannot read, as tests/test_odd_files.py finds.
+# What Pillow raises for files that it cannot read, found by tests/images/test_odd_files.py.
 UNREADABLE = (
-    OSError,
-    UnidentifiedImageError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    MemoryError,
-    Image.DecompressionBombError,
-)
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 ALPHA_COUNTS = {2: 'LA', 4: 'RGBA'}  # the mode in which alpha is one of so many channels
 
 WITH_ALPHA = ('LA', 'PA', 'RGBA')
 
-ORIENTATION = 274  # EXIF's tag; from 5 on width and height change places
+ORIENTATION = 274  # EXIF tag; values from 5 on swap width and height
 
-BAND_ROWS = 1024  # of a large picture that are copied at a time
+BAND_ROWS = 1024  # rows that are converted at a time
 
-MOVING = ('GIF', 'PNG', 'TIFF', 'WEBP')  # formats whose further pictures are not previews
+MULTI_FRAME_FORMATS = ('GIF', 'PNG', 'TIFF', 'WEBP')  # in others, further pictures are previews
 
-warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # a limit says it, as an error
+warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # twice its limit is an error
 
 Picture = Image.Image | np.ndarray
 
 
-def open_picture(path: Path) -> Picture:
-    """The decoded picture of a file, upright by its EXIF orientation, or the array of a file.
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file for the block, which decodes it.
 
-    Raises UserError, naming the file, where it is missing, broken, or no picture.
+    Raises UserError, naming the file, if it is missing, broken, no image, or of several pictures.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
+                raise UserError(
+                    f'{path} holds {getattr(picture, "n_frames", "several")} pictures '
+                    f'({picture.format} pages or frames); expected one. Save each as a file, or '
+                    'all as the channels of one .npy (H, W, C).'
+                )
+            yield picture
+    except UNREADABLE as error:
+        raise _unreadable_error(path, error) from error
+
+
+def open_picture(path: Path) -> Picture:
+    """Return the decoded picture of an image file, turned upright, or the array of an array file.
+
+    Raises UserError, naming the file, if it is missing, broken or no image.
     """
     return open_reduced(path, 1.0)[0]
 
 
 def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], int]:
-    """A picture that is at least as large as its file's at `scale`; raises as open_picture.
+    """Return a picture of at least `scale` times the file's size; raise as open_picture.
 
-    Returns it, the file's (width, height) as it is shown, and how many times smaller it is: a JPEG
-    comes at a half, a quarter or an eighth, which its blocks of frequencies give in less time than
-    the whole (6.5 against 8.3 ms for a half of 1918 x 1280, and a quarter of the pixels to go on
-    with).
+    Returns the picture, the file's (width, height) as shown, and how many times smaller the picture
+    is. A JPEG is decoded at 1/2, 1/4 or 1/8 size from fewer coefficients of each block, which is
+    faster (6.5 instead of 8.3 ms for half of 1918 x 1280) and leaves fewer pixels to resize.
     """
-    if path.suffix.lower() in ARRAYS:
+    if path.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(path)
         return array, picture_size(array), 1
-    try:
-        with Image.open(path) as picture:
-            check_single(picture, path)
-            size, reduced = picture.size, None
-            if scale < 1:
-                reduced = picture.draft(None, scaled_size(size, scale))
-            times = round(size[0] / reduced[1][2]) if reduced else 1
-            picture.load()
-            shown = upright(picture)
-            if not reduced:
-                size = shown.size
-            elif shown.size != picture.size:  # turned by its EXIF orientation
-                size = size[::-1]
-            return shown, size, times
-    except UNREADABLE as error:
-        raise unreadable_error(path, error) from error
+    with opened(path) as picture:
+        size, reduced = picture.size, None
+        if scale < 1:
+            reduced = picture.draft(None, scaled_size(size, scale))
+        times = round(size[0] / reduced[1][2]) if reduced else 1
+        picture.load()
+        shown = upright(picture)
+        if not reduced:
+            size = shown.size
+        elif shown.size != picture.size:  # turned by its EXIF orientation
+            size = size[1], size[0]
+        return shown, size, times
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(width, height) at `scale`, rounded down as the original does, but no side to nothing."""
+    """Return (width, height) at `scale`, rounded down as in the original, at least 1."""
     return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says, as viewers and labelling tools show it."""
+    """Return the picture turned by its EXIF orientation, as image viewers show it."""
     turn = picture.getexif().get(ORIENTATION, 1)
     return ImageOps.exif_transpose(picture) if turn in range(2, 9) else picture
 
 
 @contextmanager
 def pictures_of_any_size() -> Iterator[None]:
-    """No picture is too large inside, in any thread: for files that are no attack."""
+    """Lift Pillow's size limit within the block, in all threads. Use it for trusted files only."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:
@@ -129,21 +138,12 @@ def pictures_of_any_size() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def check_single(picture: Image.Image, path: Path) -> None:
-    """Raise UserError, naming `path`, for a file of several pictures, of which one would count."""
-    if picture.format in MOVING and getattr(picture, 'is_animated', False):
-        raise UserError(
-            f'{path} holds {picture.n_frames} pictures ({picture.format} pages or frames); '
-            'expected one. Save each as a file, or all as the channels of one .npy (H, W, C).'
-        )
-
-
 def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
-    """The picture as pixels (H, W, C) with C = `channels`, writable; 1 is grey, 3 RGB.
+    """Return the pixels (H, W, C) of a picture, C = `channels` (1 is grey, 3 RGB), writable.
 
-    Grey becomes RGB and RGB grey where the network needs it. Alpha is dropped, but for the
-    channels 2 (grey and alpha) and 4 (RGB and alpha), where it counts as one. Raises UserError,
-    naming `path`, for a picture that has not the channels or is not in the range of its type.
+    Grey becomes RGB and RGB becomes grey. Alpha is dropped, except for 2 channels (grey and alpha)
+    and 4 (RGB and alpha). Raises UserError, naming `path`, for a picture of other channels or with
+    values outside the range of its type.
     """
     if isinstance(picture, np.ndarray):
         return with_channels(array_pixels(picture, path), channels, path)
@@ -154,14 +154,14 @@ def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
     if wanted is None or (channels in ALPHA_COUNTS and picture.mode != wanted):
         raise channels_error(path, len(picture.getbands()), channels)
     if picture.mode in ('P', 'PA') and wanted != picture.mode:
-        picture = picture.convert('RGBA')  # straight to RGB Pillow warns of some palettes
+        picture = picture.convert('RGBA')  # straight to RGB, Pillow warns of some palettes
     return _converted(picture, wanted, channels)
 
 
 def _converted(picture: Image.Image, mode: str, channels: int) -> np.ndarray:
-    """(H, W, C) uint8 of a picture, converted to `mode`, writable.
+    """Return the pixels (H, W, C) uint8, writable, of a picture converted to `mode`.
 
-    By bands of rows: Pillow's own way holds a large picture three times.
+    Converts BAND_ROWS rows at a time. Pillow alone would hold three copies of a large picture.
     """
     width, height = picture.size
     pixels = np.empty((height, width, channels), dtype=np.uint8)
@@ -183,11 +183,11 @@ def check_mode(mode: str, path: Path) -> None:
 
 
 def deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
-    """(H, W, 1) float32 in [0, 1] of a grey picture of more than 8 bits."""
+    """Return the pixels (H, W, 1), float32 in [0, 1], of a grey picture of more than 8 bits."""
     values = np.asarray(picture)
     if picture.mode == 'F':
         return check_unit_range(values, path)[..., None]
-    # Mode I is what some 16-bit files are read as; 32 bits have no range that cameras agree on.
+    # Pillow reads some 16-bit files as mode I. Values of 32 bits have no standard range.
     if values.min() < 0 or values.max() > 65535:
         raise UserError(
             f'{path}: integer pixels from {values.min()} to {values.max()}; expected 0 to 65535. '
@@ -196,7 +196,7 @@ def deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
     return (values.astype(np.float32) / 65535)[..., None]
 
 
-def unreadable_error(path: Path, error: Exception) -> UserError:
+def _unreadable_error(path: Path, error: Exception) -> UserError:
     """Return the UserError for a file that raised `error` when it was read."""
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
@@ -204,17 +204,19 @@ def unreadable_error(path: Path, error: Exception) -> UserError:
             'parts; predict.py takes any size with --tile.',
             kind='too large',
         )
-    remedy = 'Replace it, or leave it and its partner out.'
+    remedy = 'Replace it, or leave it out.'
     if isinstance(error, UnidentifiedImageError) and path.suffix.lower() in ('.tif', '.tiff'):
         remedy = (
-            'Of TIFFs only those of 1, 3 or 4 bands of 8 bits, or 1 of 16 bits or floats, are '
-            'read; save others as .npy (H, W, C).'
+            'Of TIFFs, only those of 1, 3 or 4 bands of 8 bits, or 1 band of 16 bits or floats, '
+            'are read; save others as .npy (H, W, C).'
         )
     kind = 'truncated' if 'truncated' in str(error) else 'unreadable'
-    why = error or type(error).__name__
-    return UserError(f'{path} cannot be read as a picture: {why}. {remedy}', kind)
+    reason = str(error) or type(error).__name__
+    return UserError(f'{path} cannot be read as a picture: {reason}. {remedy}', kind)
 
 
 def picture_size(picture: Picture) -> tuple[int, int]:
-    """(width, height) of a picture or array."""
-    return picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
+    """Return the (width, height) of a picture or array."""
+    if isinstance(picture, Image.Image):
+        return picture.size
+    return picture.shape[1], picture.shape[0]

@@ -1,93 +1,80 @@
-"""Picture files and arrays to pixels, the one decode path of all programs.
-
-Pixels are uint8, or float32 in [0, 1] where a file holds more than 8 bits a channel; 16-bit values
-are divided by 65535, by type and never by looking at one image's values. Axis letters: H and W
-pixels, C channels.
-
-What a data set's files hold, read once before training: sizes, modes and mask values.
-
-Read in threads and remembered in the user's cache folder by (path, size, time of change), so that
-the second start reads file dates only. The data set itself is never written to.
-"""
+"""Metadata of image files: size, mode, channels and orientation."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from .arrays import ARRAYS, array_pixels, read_array
+from .arrays import ARRAY_SUFFIXES, array_pixels, read_array
 from .decoding import (
     ALPHA_COUNTS,
     DEEP_MODES,
     GREY_MODES,
     ORIENTATION,
-    UNREADABLE,
     check_mode,
-    check_single,
     deep_pixels,
-    unreadable_error,
+    opened,
 )
+
+DEEP_TYPES = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)
 
 
 class ImageMetadata(NamedTuple):
-    """What a picture file holds: size is (width, height) in pixels as it is shown."""
+    """Metadata of an image. size: (width, height) in pixels, upright."""
 
     size: tuple[int, int]
-    mode: str  # Pillow's, or an array's type
+    mode: str  # Pillow's, or the dtype of an array
     channels: int  # without alpha
     turned: bool  # by its EXIF orientation
 
+    @property
+    def deep(self) -> bool:
+        """Whether a channel has more than 8 bits, so that pixels are float32."""
+        return self.mode in DEEP_TYPES
+
     def channels_as(self, channels: int) -> int:
-        """How many channels it has for a network of so many: alpha counts where one is missing."""
+        """Return the channels that a network of `channels` gets: alpha counts if it takes alpha."""
         return channels if self.mode == ALPHA_COUNTS.get(channels) else self.channels
 
 
 def read_metadata(path: Path) -> ImageMetadata:
-    """What a picture that was read to its end holds; raises as open_picture, and for its mode.
+    """Return the metadata of an image. The whole file is read, so that truncation is detected.
 
-    A JPEG is decoded at an eighth of its size, which finds truncation in a third of the time.
+    A JPEG is decoded at 1/8 size, in a third of the time. Raises UserError as open_picture does,
+    and for modes and values that to_channels does not take.
     """
-    if path.suffix.lower() in ARRAYS:
+    if path.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(path)
         height, width, channels = array_pixels(array, path).shape
         return ImageMetadata((width, height), str(array.dtype), channels, False)
-    try:
-        with Image.open(path) as picture:
-            check_single(picture, path)
-            size = picture.size
-            mode = picture.mode
-            drafted = picture.draft('L', (1, 1)) is not None
-            picture.load()
-            size = size if drafted else picture.size  # Pillow turns a TIFF while it loads it
-            turn = picture.getexif().get(ORIENTATION, 1)
-    except UNREADABLE as error:
-        raise unreadable_error(path, error) from error
-    check_mode(mode, path)
+    with opened(path) as picture:
+        size, mode = picture.size, picture.mode
+        reduced = picture.draft('L', (1, 1)) is not None
+        picture.load()
+        size = size if reduced else picture.size  # Pillow turns a TIFF when it loads it
+        turn = picture.getexif().get(ORIENTATION, 1)
+    metadata = _metadata(path, size, mode, turn)
     if mode in DEEP_MODES:
         deep_pixels(picture, path)
-    turned = turn in range(2, 9)
-    size = size[::-1] if turn in range(5, 9) else size
-    return ImageMetadata(size, mode, 1 if mode in GREY_MODES else 3, turned)
+    return metadata
 
 
 def read_header(path: Path) -> ImageMetadata:
-    """examine_picture by the file's first bytes alone, which says nothing of the rest.
+    """Return the metadata in the header of an image file, without checking the rest of the file.
 
-    Where they say nothing of the orientation, as in PNGs with EXIF at the end, it is upright.
+    An orientation that is stored elsewhere, such as EXIF at the end of a PNG, is ignored.
     """
-    if path.suffix.lower() in ARRAYS:
+    if path.suffix.lower() in ARRAY_SUFFIXES:
         return read_metadata(path)
-    try:
-        with Image.open(path) as picture:
-            check_single(picture, path)
-            size, mode = picture.size, picture.mode
-            # The class's own: that of PNG would decode the whole picture.
-            turn = Image.Image.getexif(picture).get(ORIENTATION, 1)
-    except UNREADABLE as error:
-        raise unreadable_error(path, error) from error
+    with opened(path) as picture:
+        # Image's own method, because that of PNG decodes the whole picture.
+        turn = Image.Image.getexif(picture).get(ORIENTATION, 1)
+        return _metadata(path, picture.size, picture.mode, turn)
+
+
+def _metadata(path: Path, size: tuple[int, int], mode: str, turn: int) -> ImageMetadata:
+    """Return the metadata of a picture, stored at `size` with EXIF orientation `turn`."""
     check_mode(mode, path)
-    size = size[::-1] if turn in range(5, 9) else size
-    return ImageMetadata(size, mode, 1 if mode in GREY_MODES else 3, turn in range(2, 9))
-
-
-DEEP_TYPES = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)  # image modes over 8 bits
+    width, height = size if turn not in range(5, 9) else size[::-1]
+    channels = 1 if mode in GREY_MODES else 3
+    return ImageMetadata((width, height), mode, channels, turn in range(2, 9))

@@ -1,11 +1,10 @@
-"""Images and masks from files to batches.
+"""Images at training scale, as tensors.
 
-    pair_files -> scan_pairs -> BasicDataset item -> pad_batch -> to_unit_range on the device
-
-Axis letters: B batch, C channels, H and W pixels. Items stay uint8, a quarter of float32's bytes,
-until they are on the device; those of images over 8 bits are float32 in [0, 1].
+Axis letters: B batch, C channels, H and W pixels. Images stay uint8, a quarter of the bytes of
+float32, until they are on the device. Those of more than 8 bits a channel are float32 in [0, 1].
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,17 +15,17 @@ from .decoding import open_reduced, scaled_size, to_channels
 
 
 def load_image(path: Path, channels: int, scale: float) -> Tensor:
-    """A picture file as (C, H, W) at `scale`, uint8 or, of more than 8 bits, float32 in [0, 1].
+    """Return an image file as (C, H, W) at `scale`, uint8, or float32 in [0, 1] if over 8 bits.
 
-    Raises UserError, naming the file, where it cannot be read or has other channels.
+    Raises UserError, naming the file, if it cannot be read or has other channels.
     """
     return read_image(path, channels, scale)[0]
 
 
 def read_image(path: Path, channels: int, scale: float) -> tuple[Tensor, tuple[int, int]]:
-    """load_image, and the file's own (width, height)."""
+    """Return load_image's tensor and the file's own (width, height)."""
     picture, size, times = open_reduced(path, scale)
-    # A view, not a copy: all that follows is fastest on pixels with their channels together.
+    # A view, not a copy: what follows is fastest with channels last in memory.
     image = torch.from_numpy(to_channels(picture, channels, path)).permute(2, 0, 1)
     extent = (size[0] / times, size[1] / times)
     return resize_image(image, scaled_size(size, scale), extent), size
@@ -35,32 +34,31 @@ def read_image(path: Path, channels: int, scale: float) -> tuple[Tensor, tuple[i
 def resize_image(
     image: Tensor, size: tuple[int, int], extent: tuple[float, float] | None = None
 ) -> Tensor:
-    """(C, H, W) uint8, or float32 in [0, 1], resized to `size` (width, height).
+    """Return the image (C, H, W), uint8 or float32 in [0, 1], at `size` (width, height).
 
-    extent: the (width, height) of what is to fill `size`, in the image's pixels. A reduced JPEG
-        of odd size ends within its last pixel; to stretch that too doubled the error, to 1.1 grey
-        levels on average at half size.
+    extent: (width, height) of the part of the image that fills `size`, all of it unless given. A
+        reduced JPEG of odd size ends within its last pixel. Stretching that pixel too doubled the
+        error, to 1.1 grey levels on average at half size.
 
-    Bicubic with antialias, within one grey level of Pillow's, in a third of its time.
+    Bicubic with antialiasing: within one grey level of Pillow's result, in a third of its time.
     """
     height, width = image.shape[1:]
     if size == (width, height):
         return image
-    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # torch sees that channels are last
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides of channels_last
+    interpolate = partial(F.interpolate, batch, mode='bicubic', antialias=True)
     if extent in (None, (width, height)):
-        target = {'size': (size[1], size[0])}
+        resized = interpolate(size=(size[1], size[0]))
     else:
-        # torch rounds down to the size; the hundredth keeps a product of floats from falling below.
-        factors = [(side + 0.01) / length for side, length in zip(size, extent, strict=True)]
-        target = {'scale_factor': (factors[1], factors[0])}
-    resized = F.interpolate(batch, **target, mode='bicubic', antialias=True)
+        # torch rounds down to the size. The 0.01 keeps rounding errors from taking off a pixel.
+        horizontal, vertical = (
+            (side + 0.01) / length for side, length in zip(size, extent, strict=True)
+        )
+        resized = interpolate(scale_factor=(vertical, horizontal))
     resized = resized.contiguous(memory_format=torch.channels_last)[0]
     return resized.clamp_(0, 1) if image.is_floating_point() else resized
 
 
 def to_unit_range(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 images to floats in [0, 1]: by type, never by looking at one image's values.
-
-    Floats are in [0, 1] already.
-    """
+    """Return uint8 images divided by 255, and float images, in [0, 1] already, unchanged."""
     return images.to(dtype) if images.is_floating_point() else images.to(dtype).div_(255)

@@ -1,18 +1,18 @@
-"""Checkpoints: written whole or not at all, describing themselves, read from either format.
+"""Checkpoint files: written atomically, self-describing, read in our format or the flat one.
 
-Ours is one dict of plain values and tensors, read with weights_only=True:
+Our format is one dict of plain values and tensors, read with weights_only=True:
 
     format, version    'unet', 1
     model              UNet's arguments
     mask_values        the value of each class in the masks
-    mask_encoding      what else is known of them: names, mode, palette and how they were read
+    mask_encoding      the other fields of MaskEncoding
     preprocessing      scale, decode path
-    metrics            validation scores, None before the first
+    metrics            validation scores, None before the first validation
     weights            state_dict
-    training           in last.pth only: all that --resume needs
+    training           in last.pth only: the state that --resume needs
 
-The flat form of the best-known PyTorch U-Net, a state_dict with or without a `mask_values` entry
-or a `module.` prefix, is read too, and written by
+The flat format is that of milesial/Pytorch-UNet: a state_dict, with or without a `mask_values`
+entry or a `module.` prefix. It is written by
 
     python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
 """
@@ -34,7 +34,7 @@ VERSION = 1
 
 @dataclass
 class Checkpoint:
-    """A network's weights and what is known of it; None where a flat file cannot say."""
+    """A network's weights and metadata. Fields are None if a flat file does not have them."""
 
     model: dict  # UNet's arguments
     weights: dict[str, Tensor]
@@ -42,20 +42,20 @@ class Checkpoint:
     scale: float | None = None
     metrics: dict | None = None
     training: dict | None = field(default=None, repr=False)
-    mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's fields but the values
+    mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's other fields
 
     @property
     def masks(self) -> MaskEncoding | None:
-        """The encoding of the masks it was trained on, None where a flat file cannot say."""
+        """The encoding of the training masks, None if unknown."""
         known = self.mask_values
         return MaskEncoding(known, **self.mask_encoding) if known else None
 
     def settings(self) -> dict[str, str]:
-        """What describes the network beside its weights, by name, as text."""
+        """Return the known metadata as text, by name, for a report."""
         names = self.mask_encoding.get('names')
         described = {
             'network': _listed(self.model),
-            'mask values': ', '.join(map(str, self.mask_values or ['unknown'])),
+            'mask values': ', '.join(map(str, self.mask_values or [])) or 'unknown',
             'class names': ', '.join(names or []),
             'trained at scale': f'{self.scale:g}' if self.scale else 'unknown',
         }
@@ -65,14 +65,14 @@ class Checkpoint:
         return {name: text for name, text in described.items() if text}
 
     def build_model(self) -> UNet:
-        """The network with these weights, on the CPU, in evaluation mode."""
+        """Return the network with these weights, on the CPU, in evaluation mode."""
         model = UNet(**self.model)
         model.load_state_dict(self.weights)
         return model.eval()
 
 
 class NotFiniteError(ValueError):
-    """Weights or running statistics with a NaN or infinity among them."""
+    """Weights or running statistics contain NaN or infinity."""
 
 
 def _listed(values: dict) -> str:
@@ -80,10 +80,10 @@ def _listed(values: dict) -> str:
 
 
 def model_config(model: UNet) -> dict:
-    """The arguments that make a network like this one.
+    """Return the arguments of UNet that make a network like this one.
 
-    Those of the paper's network only where they differ from the usual, whose files stay as they
-    were, for older programs too.
+    The arguments of the paper's network are included only if they differ from their defaults, so
+    that older versions of this project can read all other files.
     """
     names = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
     paper = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
@@ -92,9 +92,9 @@ def model_config(model: UNet) -> dict:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the file in full beside `path`, then put it in its place.
+    """Write a checkpoint atomically.
 
-    Raises NotFiniteError, and leaves what was there, for weights that are not all finite.
+    Raises NotFiniteError, and keeps the old file, if weights contain NaN or infinity.
     """
     bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
     if bad:
@@ -115,21 +115,21 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file in our form or the flat form.
+    """Read a file in our format or the flat format.
 
-    Raises UserError, naming the file, where it is missing, no checkpoint, or of another network.
+    Raises UserError, naming the file, if it is missing, no checkpoint, or of another network.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(_not_there(path))
+        raise UserError(_describe_missing(path))
     try:
         content = read_torch_file(path)
     except ValueError as error:
         with path.open('rb') as file:
             start = file.read(12)
         raise UserError(
-            f'{path} is not a checkpoint that can be read: it has {path.stat().st_size} bytes and '
-            f'starts with {start!r}. Expected a .pth file written by train.py, or a state_dict.'
+            f'{path} is not a readable checkpoint: it has {path.stat().st_size} bytes and starts '
+            f'with {start!r}. Expected a .pth file written by train.py, or a state_dict.'
         ) from error
     if isinstance(content, dict) and content.get('format') == 'unet':
         return _from_own(content, path)
@@ -141,17 +141,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def _from_own(content: dict, path: Path) -> Checkpoint:
     if content['version'] > VERSION:
         raise UserError(
-            f'{path} has format version {content["version"]}; this program reads up to {VERSION}. '
-            'Update it.'
+            f'{path} has format version {content["version"]}; this program reads versions up to '
+            f'{VERSION}. Update the program.'
         )
-    scale = content['preprocessing']['scale']
-    names = ('model', 'weights', 'mask_values', 'metrics')
     return Checkpoint(
-        **{name: content[name] for name in names},
-        scale=scale,
-        training=content.get('training'),
-        mask_encoding=content.get('mask_encoding', {}),
-    )
+        content['model'], content['weights'], content['mask_values'],
+        content['preprocessing']['scale'], content['metrics'],
+        content.get('training'), content.get('mask_encoding', {}),
+    )  # fmt: skip
 
 
 def _from_flat(content: dict, path: Path) -> Checkpoint:
@@ -160,7 +157,8 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
         first, last = weights['inc.double_conv.0.weight'], weights['outc.conv.weight']
     except KeyError as error:
         raise UserError(
-            f'{path} holds no U-Net of this kind: no {error} among {first_few(weights)}'
+            f'{path} holds no U-Net of this kind: no {error} among {first_few(weights)}. Expected '
+            'a file written by train.py or by the original.'
         ) from error
     model = {
         'n_channels': first.shape[1],
@@ -170,7 +168,7 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
     }
     if 'inc.double_conv.0.bias' in weights:
         model['norm'] = 'none'
-    with torch.device('meta'):  # its shapes are all that is needed
+    with torch.device('meta'):  # only names and shapes are needed
         expected = UNet(**model).state_dict()
     wrong = [k for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
     wrong += [k for k in weights if k not in expected]
@@ -182,34 +180,34 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
     return Checkpoint(model, weights, mask_values=content.get('mask_values'))
 
 
-def _not_there(path: Path) -> str:
+def _describe_missing(path: Path) -> str:
     if path.is_dir():
-        there = first_few(p for p in sorted(path.glob('*.pth')))
+        there = first_few(sorted(path.glob('*.pth')))
         return f'{path} is a folder; expected a .pth file. In it: {there or "none"}.'
     files = [p for p in Path('checkpoints').rglob('*.pth') if not p.name.startswith('.')]
     files.sort(key=lambda p: p.stat().st_mtime)
     if not files:
         return (
-            f'{path} does not exist, and checkpoints/ holds none either. Train a network first '
+            f'{path} does not exist, and checkpoints/ has no .pth files. Train a network first '
             '(python train.py --amp), or name a file.'
         )
     newest = next((f for f in reversed(files) if f.name == 'best.pth'), files[-1])
     return (
-        f'{path} does not exist. There are {first_few(reversed(files), 5)}. Name the one you '
-        f'mean, for instance {newest}, or rename it {path}.'
+        f'{path} does not exist. There are {first_few(reversed(files), 5)}. Name one of them, for '
+        f'instance {newest}, or rename it to {path}.'
     )
 
 
 def to_flat(source: Path, target: Path) -> None:
-    """Write the flat form of a checkpoint: its weights, and `mask_values` among the keys.
+    """Write a checkpoint in the flat format: its weights, and `mask_values` among the keys.
 
-    Raises UserError for a network without padding, which that form cannot tell from a padded one.
+    Raises UserError for a network without padding, because that format does not record padding.
     """
     checkpoint = load_checkpoint(source)
     if checkpoint.model.get('padding') == 'valid':
         raise UserError(
-            f'{source} is of a network without padding (--padding valid); the flat form is of '
-            'padded ones only. Use the file as it is.'
+            f'{source} is of a network without padding (--padding valid); the flat format is for '
+            'padded networks only. Use the file as it is.'
         )
     known = checkpoint.mask_values
     _write(checkpoint.weights | ({'mask_values': known} if known else {}), target)
@@ -221,7 +219,7 @@ def _write(content: dict, path: Path) -> None:
             with part.open('wb') as file:
                 torch.save(content, file)
         except RuntimeError as error:
-            full = error.__context__  # torch's own error does not say what the disk said
-            if isinstance(full, OSError):
-                raise OSError(full.errno, full.strerror, str(path)) from error
+            cause = error.__context__  # the OSError of a full disk, which torch's error hides
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
             raise

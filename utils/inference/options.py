@@ -1,31 +1,34 @@
-"""The groups of predict.py's options that say of what, by which network, and by what it runs."""
+"""The options of predict.py, and how they depend on each other. Imports no torch."""
 
 import argparse
 from pathlib import Path
 
-from utils.runtime.cli import number_in
+from utils.runtime.cli import add_device_options, number_in
+from utils.runtime.errors import UserError
+from utils.runtime.files import check_output_file
 
 BACKENDS = ('auto', 'torch', 'compile', 'onnx', 'openvino')
+OUTPUT_FORMATS = ('values', 'index', 'color', 'probabilities', 'overlay')
 
 
 # fmt: off
 def add_input_options(group: argparse._ArgumentGroup) -> None:
-    """Of which images, and where their masks go."""
+    """Add the options that choose input images and output files."""
     add = group.add_argument
     add('--input', '-i', nargs='+', required=True, metavar='INPUT',
-        help="input images: files, folders, patterns ('*.jpg'), or - for a list on standard input, "
-        'a path a line')
+        help="input images: files, folders, patterns ('*.jpg'), or - to read paths from standard "
+        'input, one per line')
     add('--output', '-o', nargs='+', metavar='OUTPUT',
         help='output images, one for each input, or one folder for all (default: NAME_OUT.png '
         'beside each input)')
-    add('--recursive', action='store_true', help='look into folders in input folders too')
-    add('--skip-existing', action='store_true', help='leave out inputs whose mask is there already')
+    add('--recursive', action='store_true', help='search subfolders of input folders')
+    add('--skip-existing', action='store_true', help='skip inputs whose mask exists')
     add('--overwrite', action='store_true',
-        help='write masks anew that are there, where a folder is named (default: they are a '
-        'mistake)')
+        help='replace existing masks if the input or output is a folder (default: report an '
+        'error)')
 
-def add_network_options(group: argparse._ArgumentGroup) -> None:
-    """Which networks, and how they look at an image."""
+def add_model_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that choose the networks, their input and what computes them."""
     add = group.add_argument
     add('--model', '-m', action='append', metavar='FILE',
         help='the model file (default: MODEL.pth); several -m average their probabilities')
@@ -36,26 +39,66 @@ def add_network_options(group: argparse._ArgumentGroup) -> None:
     add('--classes', '-c', type=number_in(int, 1, 255), metavar='C',
         help="number of classes (default: the checkpoint's)")
     add('--tta', choices=['none', 'flip'], default='none',
-        help='flip averages with the mirrored image (default: %(default)s)')
+        help='test-time augmentation: flip averages the predictions for the image and its mirror '
+        'image (default: %(default)s)')
     add('--tile', type=number_in(int, 32), metavar='N',
-        help='predict by tiles of N x N pixels at the scale of the network, for images of any size '
-        '(default: where memory would not hold the image)')
+        help='predict by tiles of N x N pixels at network resolution, for images of any size '
+        '(default: only if memory does not hold the whole image)')
     add('--overlap', type=number_in(int, 0), metavar='M',
-        help='pixels by which tiles overlap (default: 224, as far as the network looks, or half '
-        'a tile)')
+        help='overlap of tiles in pixels (default: 224, which covers the receptive field, but at '
+        'most half a tile)')
     add('--batch-size', type=number_in(int, 1), default=1, metavar='B',
-        help='images of one size that the network takes at a time (default: %(default)s)')
-
-def add_backend_options(group: argparse._ArgumentGroup) -> None:
-    """What computes the network."""
-    add = group.add_argument
+        help='number of images of the same size to predict at a time (default: %(default)s)')
+    add_device_options(group, workers=False)
     add('--backend', choices=BACKENDS, default='auto',
-        help='what computes the network: auto is OpenVINO where it is installed and there are '
-        'images enough on a CPU, else torch (default: %(default)s)')
+        help='inference backend; auto is openvino if it is installed, the device is a CPU and '
+        'there are many images, else torch (default: %(default)s)')
     add('--quantize', choices=['none', 'int8'], default='none',
-        help='int8 computes in 8 bits by OpenVINO, on a CPU: measured on labelled images and '
-        'refused where over 0.2 points of Dice are lost (default: %(default)s)')
+        help='int8 computes in 8 bits with OpenVINO on a CPU; it is calibrated on labelled '
+        'images and refused if it loses more than 0.2 points of Dice (default: %(default)s)')
     add('--calibration-images', type=Path, default='data/imgs', metavar='DIR',
         help='folder of labelled images for int8 (default: %(default)s)')
     add('--calibration-masks', type=Path, default='data/masks', metavar='DIR',
         help='folder of their masks (default: %(default)s)')
+
+def add_output_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options that choose what is written."""
+    add = group.add_argument
+    add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
+        help='minimum probability to consider a mask pixel white (default: 0.5)')
+    add('--largest-component', action='store_true',
+        help='keep only the largest connected component of each class')
+    add('--format', choices=OUTPUT_FORMATS, default='values',
+        help="what to write: the training masks' values, class indices, class colours, "
+        'probabilities (.npy, or the foreground as 16-bit grey), or the input with its mask '
+        'tinted (default: %(default)s)')
+    add('--rle', type=Path, metavar='FILE',
+        help="write a CSV file of run-length encoded masks, in the format of Kaggle's Carvana "
+        'challenge; mask images are then written only with -o')
+    add('--viz', '-v', action='store_true', help='show the images as they are processed')
+    add('--no-save', '-n', action='store_true', help='do not save the masks')
+# fmt: on
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise UserError for contradictory options, and set defaults that depend on other options.
+
+    Sets args.model, args.no_save and args.tiling, the Tiling of --tile and --overlap or None.
+    """
+    from .tiling import Tiling  # here, because it imports torch
+
+    args.model = args.model or ['MODEL.pth']
+    args.no_save |= bool(args.rle and not args.output)
+    args.tiling = Tiling.from_options(args.tile, args.overlap) if args.tile else None
+    if args.overlap is not None and not args.tile:
+        raise UserError('--overlap needs --tile N')
+    if args.skip_existing and args.overwrite:
+        raise UserError('--skip-existing and --overwrite contradict each other. Leave one out.')
+    if args.skip_existing and args.rle:
+        raise UserError('--rle needs all images, and --skip-existing skips some. Leave one out.')
+    if args.quantize != 'none' and args.backend not in ('auto', 'openvino'):
+        raise UserError(f'--quantize needs openvino. Leave --backend {args.backend} out.')
+    if args.quantize != 'none' and len(args.model) > 1:
+        raise UserError(f'--quantize takes one network, not {len(args.model)}. Give one -m.')
+    if args.rle:
+        check_output_file(args.rle)

@@ -1,18 +1,16 @@
-"""Many pictures: read, predicted and written at the same time, in order.
+"""Read, predict and write many images concurrently, in order.
 
-Threads decode the next pictures and encode the last ones while the network takes those between.
+Threads decode the next images and encode the last masks while the network computes.
 Axis letters: C channels, H and W pixels, K classes.
-
-Work done in threads while the results before it are used: reading ahead, writing behind.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,181 +23,183 @@ from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
 from utils.runtime.errors import UserError
 
-from .predictor import Predictor
-from .work_list import Job
-from .writer import ARRAY, in_form, save_result
+from .writer import ARRAY_SUFFIX, format_mask, format_probabilities, save_result
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
+    from .work_list import Job
 
 
-class Outcome(NamedTuple):
-    """What became of a picture: its classes (H, W) uint8 and their shares, or why it has none."""
+class Result(NamedTuple):
+    """A predicted image."""
 
-    job: Job
-    failure: UserError | None = None
-    shares: str = ''
-    indices: np.ndarray | None = None
-    runs: str = ''  # run-length encoded foreground, where wanted
+    job: 'Job'
+    indices: np.ndarray  # (H, W) uint8
+    class_fractions: str  # '0 92.1 %, 1 7.9 %'
+    rle: str  # run-length encoded foreground, empty unless requested
 
 
-class _Read(NamedTuple):
-    """A picture (C, h, w) at training scale and its own (width, height), or why there is none."""
+class Failure(NamedTuple):
+    """An image that could not be read, and why."""
 
-    job: Job
-    image: Tensor | None
-    size: tuple[int, int]
-    failure: UserError | None = None
+    job: 'Job'
+    error: UserError
+
+
+class _Decoded(NamedTuple):
+    job: 'Job'
+    image: Tensor  # (C, h, w) at network resolution
+    size: tuple[int, int]  # of the file: (width, height)
 
 
 class _Predicted(NamedTuple):
-    """The classes (H, W) uint8 of a picture, and probabilities (K, H, W) where they are wanted."""
-
-    job: Job
-    indices: np.ndarray | None
-    probabilities: Tensor | None = None
-    failure: UserError | None = None
+    job: 'Job'
+    indices: np.ndarray  # (H, W) uint8
+    probabilities: Tensor | None  # (K, H, W), only if they are to be written
 
 
 @dataclass
 class PredictionPipeline:
-    """What to do with each picture; the options of predict.py have these names.
+    """Prediction with the options of predict.py.
 
-    threshold: the probability above which a pixel is foreground. form: of the files written.
-    batch_size: pictures that the network takes at a time. largest: keep the largest piece of each
-    class. runs: encode each mask's runs.
+    threshold: a pixel is foreground if its probability is higher. output_format: --format.
+    batch_size: images of one size to predict at a time. largest_component: keep only the largest
+    component of each class. rle: return run-length encoded masks.
     """
 
-    predictor: Predictor
+    predictor: 'Predictor'
     threshold: float = 0.5
-    form: str = 'values'
+    output_format: str = 'values'
     batch_size: int = 1
-    largest: bool = False
-    runs: bool = False
+    largest_component: bool = False
+    rle: bool = False
 
-    def outcomes(self, jobs: list[Job], pixels: Callable[[Job], int]) -> Iterator[Outcome]:
-        """Predict and write each picture; pixels: how many it has, to bound what is in memory.
+    def process(
+        self, jobs: list['Job'], pixels: Callable[['Job'], int]
+    ) -> Iterator[Result | Failure]:
+        """Predict and write each image, in order; an image that cannot be read is a Failure.
 
-        A picture that cannot be read is an Outcome with its failure. Other errors are raised.
+        pixels: number of pixels of a job's image, to bound the memory. Other errors are raised.
         """
-        size = self.batch_size
-        batches = [jobs[k : k + size] for k in range(0, len(jobs), size)]
-        read = map_in_threads(self._read, batches, lambda batch: sum(map(pixels, batch)))
-        predicted = (one for future in read for one in self._predict(future.result()))
-        # Probabilities are 4 bytes a class and pixel, where pictures are 3.
-        weight = 2 * len(self.predictor.mask_values) if self.form == 'probabilities' else 1
-        written = map_in_threads(self._write, predicted, lambda one: weight * pixels(one.job))
-        return (future.result() for future in written)
+        starts = range(0, len(jobs), self.batch_size)
+        batches = [jobs[k : k + self.batch_size] for k in starts]
+        decoded = map_in_threads(
+            lambda batch: list(map(self._decode, batch)),
+            batches,
+            lambda batch: sum(map(pixels, batch)),
+        )
+        predicted = (one for batch in decoded for one in self._predict(batch))
+        # Probabilities take 4 bytes per class and pixel, images 3 per pixel.
+        probabilities = self.output_format == 'probabilities'
+        weight = 2 * len(self.predictor.mask_values) if probabilities else 1
+        return map_in_threads(self._write, predicted, lambda one: weight * pixels(one.job))
 
-    def _read(self, batch: list[Job]) -> list[_Read]:
-        return [self._read_one(job) for job in batch]
-
-    def _read_one(self, job: Job) -> _Read:
+    def _decode(self, job: 'Job') -> _Decoded | Failure:
         try:
-            return _Read(job, *self.predictor.read_file(job.source))
+            return _Decoded(job, *self.predictor.read_file(job.source))
         except UserError as error:
-            return _Read(job, None, (0, 0), error)
+            return Failure(job, error)
 
-    def _predict(self, batch: list[_Read]) -> Iterator[_Predicted]:
-        good = [read for read in batch if read.failure is None]
-        strips = self.predictor.strips([read.image for read in good], [read.size for read in good])
-        for read in batch:
-            if read.failure is None:
-                yield _Predicted(read.job, *self._gather(next(strips), read.size))
-            else:
-                yield _Predicted(read.job, None, failure=read.failure)
+    def _predict(self, batch: list[_Decoded | Failure]) -> Iterator[_Predicted | Failure]:
+        good = [one for one in batch if isinstance(one, _Decoded)]
+        strips = self.predictor.strips([one.image for one in good], [one.size for one in good])
+        for one in batch:
+            yield one if isinstance(one, Failure) else self._join(one, next(strips))
 
-    def _gather(
-        self, strips: Iterator[Tensor], size: tuple[int, int]
-    ) -> tuple[np.ndarray, Tensor | None]:
-        """The classes (H, W) of strips (K, rows, W), and all their probabilities if wanted."""
-        indices = np.empty(size[::-1], dtype=np.uint8)
+    def _join(self, image: _Decoded, strips: Iterator[Tensor]) -> _Predicted:
+        """Return the class indices of strips (K, rows, W), and probabilities if to be written."""
+        indices = np.empty(image.size[::-1], dtype=np.uint8)
         probabilities = None
         row = 0
         for strip in strips:
             rows = slice(row, row + strip.shape[1])
-            indices[rows] = self.predictor.decide(strip, self.threshold)
-            if self.form == 'probabilities':
+            indices[rows] = self.predictor.classify(strip, self.threshold)
+            if self.output_format == 'probabilities':
                 if probabilities is None:
                     probabilities = torch.empty(len(strip), *indices.shape)
                 probabilities[:, rows] = strip
             row = rows.stop
-        return indices, probabilities
+        return _Predicted(image.job, indices, probabilities)
 
-    def _write(self, predicted: _Predicted) -> Outcome:
-        job, indices, probabilities, failure = predicted
-        if failure:
-            return Outcome(job, failure)
+    def _write(self, predicted: _Predicted | Failure) -> Result | Failure:
+        if isinstance(predicted, Failure):
+            return predicted
+        job, indices, probabilities = predicted
         try:
-            indices = largest_components(indices) if self.largest else indices
+            indices = largest_components(indices) if self.largest_component else indices
             self._save(job, indices, probabilities)
-        except UserError as error:  # an overlay's picture may be gone by now
-            return Outcome(job, error)
-        runs = encode_rle(indices) if self.runs else ''
-        return Outcome(job, None, shares(indices, self.predictor.masks.titles), indices, runs)
+        except UserError as error:  # the image of an overlay may have been removed
+            return Failure(job, error)
+        fractions = format_class_fractions(indices, self.predictor.masks.titles)
+        return Result(job, indices, fractions, encode_rle(indices) if self.rle else '')
 
-    def _save(self, job: Job, indices: np.ndarray, probabilities: Tensor | None) -> None:
+    def _save(self, job: 'Job', indices: np.ndarray, probabilities: Tensor | None) -> None:
         if job.target is None:
             return
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        image = shown(job.source, self.predictor) if self.form == 'overlay' else None
-        array = job.target.suffix.lower() == ARRAY
-        masks = self.predictor.masks
-        result = in_form(self.form, masks, image, indices, probabilities, array)
+        as_array = job.target.suffix.lower() == ARRAY_SUFFIX
+        image, predictor = None, self.predictor
+        if self.output_format == 'overlay':
+            image = load_displayable(job.source, predictor.model.n_channels)
+        if probabilities is None:
+            result = format_mask(self.output_format, predictor.masks, indices, as_array, image)
+        else:
+            result = format_probabilities(probabilities, as_array)
         save_result(result, job.target)
 
 
-def shown(source: Path, predictor: Predictor) -> Image.Image:
-    """An input as a picture to look at, of its full size."""
-    picture = open_picture(source)
-    return displayable(picture, to_channels(picture, predictor.model.n_channels, source))
+def load_displayable(path: Path, channels: int) -> Image.Image:
+    """Return an input of a network with so many channels as RGB image of its full size."""
+    picture = open_picture(path)
+    return displayable(picture, to_channels(picture, channels, path))
 
 
-def shares(indices: np.ndarray, titles: list[str]) -> str:
-    """'0 92.1 %, 1 7.9 %': the part of the pixels that each class has, by its value or name."""
+def format_class_fractions(indices: np.ndarray, titles: list[str]) -> str:
+    """Return the percentage of pixels of each class as text, '0 92.1 %, 1 7.9 %'."""
     counts = np.array(Image.fromarray(indices).histogram()[: len(titles)])
     return ', '.join(
-        f'{title} {100 * share:.1f} %'
-        for title, share in zip(titles, counts / indices.size, strict=True)
+        f'{title} {100 * fraction:.1f} %'
+        for title, fraction in zip(titles, counts / indices.size, strict=True)
     )
 
 
 Item = TypeVar('Item')
+Output = TypeVar('Output')
 
-Result = TypeVar('Result')
-
-# Pixels of pictures that may be under way in one place: 24 pictures of 4,000 x 2,700, or one of any
-# size. Decoded that is 0.8 GB.
-MOST_PIXELS = 2**28
+# Pixels of images in progress in one stage: 24 images of 4,000 x 2,700, or one of any size.
+# Decoded, these take 0.8 GB.
+MAX_PIXELS = 2**28
 
 
 def map_in_threads(
-    work: Callable[[Item], Result],
+    work: Callable[[Item], Output],
     items: Iterable[Item],
     pixels: Callable[[Item], int],
     threads: int | None = None,
-) -> Iterator['Future[Result]']:
-    """Finished futures of work(item), in the order of the items.
+) -> Iterator[Output]:
+    """Yield work(item), or raise its exception, in the order of the items.
 
-    Items are taken, and work begins, before their turn, as many as keep all threads busy, but of no
-    more than MOST_PIXELS by pixels(item) together, unless it is one alone. threads: up to 8 unless
-    given; Pillow lets others run while it decodes and encodes. An error is its future's, and the
-    work goes on. When the iteration is given up, work that has not begun is not done.
+    Work starts ahead of its turn, on as many items as keep all threads busy, but not on more than
+    MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
+    Pillow releases the GIL while it decodes and encodes. If the iterator is closed or an exception
+    is raised, work that has not started is cancelled.
     """
     threads = threads or min(8, os.cpu_count() or 1)
-    waiting: deque[tuple[Future, int]] = deque()
+    waiting: deque[tuple[Future[Output], int]] = deque()
     total = 0
     pool = ThreadPoolExecutor(threads)
 
-    def oldest() -> 'Future[Result]':
-        """The first of those that wait, as soon as it is done."""
+    def oldest() -> Output:
+        """Remove the first future and wait for its result."""
         nonlocal total
         future, size = waiting.popleft()
         total -= size
-        wait([future])
-        return future
+        return future.result()
 
     try:
         for item in items:
             size = pixels(item)
-            while waiting and (len(waiting) >= 2 * threads or total + size > MOST_PIXELS):
+            while waiting and (len(waiting) >= 2 * threads or total + size > MAX_PIXELS):
                 yield oldest()
             waiting.append((pool.submit(work, item), size))
             total += size

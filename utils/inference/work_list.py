@@ -1,90 +1,138 @@
-"""What predict.py reads and writes: the pictures that -i names, and where each mask goes.
+"""The work list of predict.py: which images to read, which files to write, and their checks."""
 
-What the inputs of predict.py hold, and whether a network can take them.
-"""
-
+import argparse
 import glob
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data.pairing import PICTURES, is_own_output
-from utils.images.arrays import ARRAYS
+from utils.data.pairing import is_own_output
+from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
-from utils.runtime.distributed import gather_shards, shard
+from utils.runtime.distributed import broadcast_object, gather_shards, is_main_process, shard
 from utils.runtime.errors import UserError, first_few
+from utils.runtime.files import check_output_file
 
-REMEDY = 'Give a folder (-o NAME/), one name each, or leave -o out.'
+from .writer import OUTPUT_SUFFIXES, default_suffix
 
 
 class Source(NamedTuple):
-    """A picture to predict; `below` is its path below the folder or pattern that held it."""
+    """An image to predict; `below` is its path relative to the folder or pattern of -i."""
 
     path: Path
     below: Path
-    listed: bool  # found in a folder, not named
+    from_folder: bool
 
 
 class Job(NamedTuple):
-    """A picture, and the files to write of it: its mask and a sheet to look at, or None."""
+    """An image and the files to write for it: its mask and its figure of --viz, or None."""
 
     source: Path
     target: Path | None
-    sheet: Path | None
+    figure: Path | None
 
 
-def find_pictures(
+def plan_jobs(args: argparse.Namespace) -> list[Job]:
+    """Return the images to predict and the files to write, for the options of predict.py.
+
+    The main rank plans, because only it has standard input. Its UserError is raised on all ranks,
+    which would otherwise wait for the plan.
+    """
+    plan: list[Job] | UserError | None = None
+    if is_main_process():
+        try:
+            plan = _plan(args)
+        except UserError as error:
+            plan = error
+    plan = broadcast_object(plan)
+    if isinstance(plan, UserError):
+        raise plan
+    return plan or []
+
+
+def _plan(args: argparse.Namespace) -> list[Job]:
+    sources, ignored = find_images(args.input, sys.stdin, args.recursive, args.output)
+    targets = place_masks(sources, args.output, default_suffix(args.format))
+    written = [] if args.no_save else targets
+    if unknown := [path for path in written if path.suffix.lower() not in OUTPUT_SUFFIXES]:
+        raise UserError(
+            f'cannot write {first_few(unknown)}; expected a name that ends in '
+            f'{", ".join(OUTPUT_SUFFIXES)}'
+        )
+    inputs = [source.path for source in sources]
+    shown = targets if args.viz else []
+    figures = [path.with_name(f'{path.stem.removesuffix("_OUT")}_VIZ.png') for path in shown]
+    check_output_names(inputs, written + figures + ([args.rle] if args.rle else []))
+    names = Counter(path.name for path in inputs if args.rle)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(
+            f'--rle identifies images by name without folder, but several are named '
+            f'{first_few(twice)}. Rename them or predict them separately.'
+        )
+    wanted = [True] * len(sources)
+    if not args.no_save and not args.overwrite:
+        wanted = without_existing(sources, targets, args.output, args.skip_existing)
+    if ignored:
+        print(f'note: {len(ignored)} other files ignored: {first_few(ignored)}')
+    if not all(wanted):
+        print(f'note: {wanted.count(False)} masks exist already and are kept')
+    none = [None] * len(inputs)
+    jobs = zip(inputs, written or none, figures or none, strict=True)
+    return [Job(*job) for job, take in zip(jobs, wanted, strict=True) if take]
+
+
+def find_images(
     words: list[str], lines: Iterable[str], recursive: bool, outputs: list[str] | None
 ) -> tuple[list[Source], list[str]]:
-    """The pictures that files, folders, patterns and '-' name, and the names of files left out.
+    """Return the images of files, folders, patterns and '-', and the names of ignored files.
 
-    lines: what '-' stands for, a path a line. recursive: look into folders in folders. outputs:
-    of -o; where that is a folder inside of one that is looked into, it is not looked into.
+    lines: what '-' stands for, one path per line. recursive: include subfolders. outputs: of -o; if
+    that is a folder inside an input folder, it is not searched.
 
-    Files that are named are taken as they are. Of those in folders and patterns, ones that are no
-    pictures, hidden, or this program's own outputs are left out. Raises UserError for what is not
-    there and for a folder without pictures.
+    Files given by name are taken as they are. In folders and patterns, files that are no images,
+    hidden, or outputs of this program are ignored. Raises UserError for missing inputs and for
+    folders without images.
     """
-    words = [w for word in words for w in (_paths(lines) if word == '-' else [word])]
+    listed = (line.rstrip('\r\n') for line in lines if line.strip())
+    words = [w for word in words for w in (listed if word == '-' else [word])]
     own = Path(outputs[0]).resolve() if outputs and len(outputs) == 1 else None
     named: list[Source] = []
-    found: list[Source] = []
-    left_out, missing = [], []
+    found: dict[Path, Source] = {}
+    ignored: list[str] = []
+    missing: list[str] = []
     for word in words:
         path = Path(word)
         if path.is_file():
             named.append(Source(path, Path(path.name), False))
         elif path.is_dir():
             files = _files_of(path, recursive, own)
-            some, others = _pictures(files, path)
-            if not some:
-                raise UserError(f'no pictures in {path}{_what_else(files, others)}')
-            found += some
-            left_out += others
+            images, others = _images(files, path)
+            if not images:
+                raise UserError(f'no images in {path}{_what_else(files, others)}')
+            found |= {file: Source(file, file.relative_to(path), True) for file in images}
+            ignored += others
         elif matches := sorted(map(Path, glob.glob(word, recursive=True))):  # noqa: PTH207
-            some, others = _pictures(matches, _fixed_part(word))
-            found += [source._replace(listed=False) for source in some]
-            left_out += others
+            base = _fixed_part(word)
+            images, others = _images(matches, base)
+            found |= {file: Source(file, file.relative_to(base), False) for file in images}
+            ignored += others
         else:
             missing.append(word)
     if missing:
         raise UserError(f'no such input file: {first_few(missing)}')
     if not named and not found:
-        raise UserError(f'-i names no pictures{_what_else([], left_out)}')
-    named_too = {source.path for source in named}
-    once = {source.path: source for source in found if source.path not in named_too}
-    return named + list(once.values()), left_out
-
-
-def _paths(lines: Iterable[str]) -> list[str]:
-    return [line.rstrip('\r\n') for line in lines if line.strip()]
+        raise UserError(f'-i names no images{_what_else([], ignored)}')
+    for source in named:
+        found.pop(source.path, None)
+    return [*named, *found.values()], ignored
 
 
 def _files_of(folder: Path, recursive: bool, own: Path | None) -> list[Path]:
-    """What is in a folder, in order; in its folders too if asked, but not in our `own`."""
+    """Return the paths in a folder, sorted; recursively without those in `own`, our outputs."""
     if not recursive:
         return sorted(folder.iterdir())
     files = sorted(folder.rglob('*'))
@@ -93,24 +141,22 @@ def _files_of(folder: Path, recursive: bool, own: Path | None) -> list[Path]:
     return files
 
 
-def _pictures(files: list[Path], base: Path) -> tuple[list[Source], list[str]]:
-    """Those of the files that are pictures, and the names of others that one might miss."""
-    suffixes = PICTURES | ARRAYS
+def _images(files: list[Path], base: Path) -> tuple[list[Path], list[str]]:
+    """Return the images among the files, and the names of the others that are not hidden."""
     seen = [
         file
         for file in files
         if file.is_file() and not any(p.startswith('.') for p in file.relative_to(base).parts)
     ]
-    pictures = [file for file in seen if file.suffix.lower() in suffixes]
-    stems = {str(file.with_suffix('')) for file in pictures}
-    ours = {file for file in pictures if is_own_output(str(file.with_suffix('')), stems)}
-    wanted = [file for file in pictures if file not in ours]
-    others = [f.name for f in seen if f in ours or f.suffix.lower() not in suffixes]
-    return [Source(file, file.relative_to(base), True) for file in wanted], others
+    images = [file for file in seen if file.suffix.lower() in IMAGE_SUFFIXES]
+    stems = {str(file.with_suffix('')) for file in images}
+    wanted = [file for file in images if not is_own_output(str(file.with_suffix('')), stems)]
+    others = set(seen) - set(wanted)
+    return wanted, [file.name for file in seen if file in others]
 
 
 def _fixed_part(pattern: str) -> Path:
-    """The folders of a pattern before its first sign that stands for others."""
+    """Return the folders of a pattern before its first wildcard."""
     parts = Path(pattern).parts
     fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
     return Path(*parts[: min(fixed, len(parts) - 1)])
@@ -119,16 +165,16 @@ def _fixed_part(pattern: str) -> Path:
 def _what_else(files: list[Path], others: list[str]) -> str:
     folders = [f'{file.name}/' for file in files if file.is_dir()]
     if folders:
-        return f'; there are {first_few(folders)}: look into folders with --recursive'
-    return f'; there are {first_few(others)}, which are not looked at' if others else ''
+        return f'; it has the folders {first_few(folders)}. Use --recursive to search them.'
+    return f'; other files: {first_few(others)}' if others else ''
 
 
 def place_masks(sources: list[Source], outputs: list[str] | None, suffix: str) -> list[Path]:
-    """The mask file of each picture: as -o says, else NAME_OUT beside it.
+    """Return the mask file of each image: as given by -o, else NAME_OUT beside the image.
 
-    outputs: a name each, or one folder for all, in which they keep the paths they have below
-    theirs; that is made if it is missing. suffix: of names that nobody gave. Raises UserError
-    where the names are not enough, or a folder is missing that is named.
+    outputs: one name per image, or one folder for all, in which masks keep their images' relative
+    paths and which is created later. suffix: of names that -o does not give. Raises UserError if
+    the number of names does not fit or the folder of a name is missing.
     """
     if not outputs:
         return [s.path.with_name(f'{s.path.stem}_OUT{suffix}') for s in sources]
@@ -138,32 +184,33 @@ def place_masks(sources: list[Source], outputs: list[str] | None, suffix: str) -
             raise UserError(f'-o {folder} is a file; expected a folder for the masks')
         return [folder / s.below.parent / f'{s.below.stem}{suffix}' for s in sources]
     if len(outputs) != len(sources):
-        raise UserError(f'-o has {len(outputs)} names for {len(sources)} inputs. {REMEDY}')
+        raise UserError(
+            f'-o has {len(outputs)} names for {len(sources)} inputs. Give one name per input, a '
+            'folder (-o NAME/), or leave -o out.'
+        )
     targets = [Path(name) for name in outputs]
     for target in targets:
-        if not target.parent.is_dir():
-            raise UserError(f'no folder {target.parent} to write into; make it first')
+        check_output_file(target)
     return targets
 
 
 def _is_folder(outputs: list[str], sources: list[Source]) -> bool:
-    """Whether -o names a folder: one there is, one that ends in /, or none has a suffix."""
+    """Whether -o is a folder: it exists as one, ends in /, or has no suffix and many inputs."""
     name = outputs[0]
     if len(outputs) > 1:
         return False
-    many = len(sources) > 1 or sources[0].listed
-    looks = name.endswith(('/', os.sep)) or (many and not Path(name).suffix)
-    return looks or Path(name).is_dir()
+    many = len(sources) > 1 or sources[0].from_folder
+    return name.endswith(('/', os.sep)) or (many and not Path(name).suffix) or Path(name).is_dir()
 
 
-def check_places(sources: Iterable[Path], places: list[Path]) -> None:
-    """Raise UserError where two files would be written to one place, or one over an input."""
-    resolved = [path.resolve() for path in places]
-    count, inputs = Counter(resolved), {path.resolve() for path in sources}
-    for path, place in zip(places, resolved, strict=True):
+def check_output_names(inputs: Iterable[Path], outputs: list[Path]) -> None:
+    """Raise UserError if two outputs are the same file, or one is an input or a folder."""
+    resolved = [path.resolve() for path in outputs]
+    count, protected = Counter(resolved), {path.resolve() for path in inputs}
+    for path, place in zip(outputs, resolved, strict=True):
         if count[place] > 1:
             raise UserError(f'two inputs would be written to {path}; give each its own -o name')
-        if place in inputs:
+        if place in protected:
             raise UserError(f'the output {path} is an input and would be lost; choose another -o')
         if place.is_dir():
             raise UserError(f'the output {path} is a folder; choose another -o')
@@ -172,37 +219,36 @@ def check_places(sources: Iterable[Path], places: list[Path]) -> None:
 def without_existing(
     sources: list[Source], targets: list[Path], outputs: list[str] | None, skip: bool
 ) -> list[bool]:
-    """Whether to predict each picture: with `skip`, if its mask is not there yet.
+    """Return whether to predict each image: with `skip`, only if its mask does not exist.
 
-    Without it, raises UserError for masks that are there where a folder was named, which may hold
-    another's work; a file that is named is written anew.
+    Without `skip`, raises UserError if masks exist and -i or -o is a folder, which may hold other
+    masks than this program's. A file given by name is overwritten.
     """
-    there = [target.exists() for target in targets]
-    folders = any(s.listed for s in sources) or (outputs and _is_folder(outputs, sources))
-    if any(there) and folders and not skip:
-        old = [target for target, exists in zip(targets, there, strict=True) if exists]
+    old = {target: None for target in targets if target.exists()}  # a set in order
+    folders = any(s.from_folder for s in sources) or (outputs and _is_folder(outputs, sources))
+    if old and folders and not skip:
         raise UserError(
-            f'{len(old)} of {len(targets)} masks are there already: {first_few(old)}. '
-            '--skip-existing leaves them, --overwrite writes them anew.'
+            f'{len(old)} of {len(targets)} masks exist already: {first_few(old)}. Use '
+            '--skip-existing to keep them or --overwrite to replace them.'
         )
-    return [not exists or not skip for exists in there]
+    return [not skip or target not in old for target in targets]
 
 
 def read_all_metadata(inputs: list[Path]) -> list[ImageMetadata | None]:
-    """What the inputs hold, by their headers; None where one says nothing.
+    """Return the metadata in the headers of the inputs; None if a header cannot be read.
 
-    A single input is read to its end, for its UserError to come before the model is loaded; of
-    many that would cost as much as the work, which goes on without the broken ones.
+    A single input is read completely, so that its UserError comes before the network is loaded.
+    For many that would cost as much as the prediction, which continues without broken ones.
     """
     if len(inputs) == 1:
         return [read_metadata(inputs[0])]
 
     def header(path: Path) -> ImageMetadata | None:
-        """None for a file that will be reported when it is read."""
+        """Return None for a file whose error is reported when it is decoded."""
         try:
             return read_header(path)
         except UserError:
             return None
 
-    with ThreadPoolExecutor(8) as pool:  # more than cores, since disks answer late
+    with ThreadPoolExecutor(8) as pool:  # more than cores, because disks are slow to answer
         return gather_shards(list(pool.map(header, shard(inputs))))

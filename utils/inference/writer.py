@@ -1,4 +1,4 @@
-"""What predict.py writes: masks in the training masks' encoding, or in other forms.
+"""Write predict.py's results: masks in the encoding of the training masks, or in other formats.
 
 Axis letters: H and W pixels, K classes.
 """
@@ -14,85 +14,89 @@ from utils.masks.visualize import colour_mask, overlay
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp')
-
-DEEP_PICTURES = ('.png', '.tif', '.tiff')  # that hold 16 bits
-
-ARRAY = '.npy'
+ARRAY_SUFFIX = '.npy'
+OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
+DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
-def default_suffix(form: str) -> str:
-    """The extension of outputs that nobody named."""
-    return ARRAY if form == 'probabilities' else '.png'
+def default_suffix(output_format: str) -> str:
+    """Return the suffix of output names that the user did not choose."""
+    return ARRAY_SUFFIX if output_format == 'probabilities' else '.png'
 
 
-def check_form(form: str, outputs: list[Path], masks: MaskEncoding) -> None:
-    """Raise UserError, naming files, for outputs that cannot hold the form of such masks."""
-    pictures = [path for path in outputs if path.suffix.lower() != ARRAY]
-    if form == 'probabilities' and len(masks.values) > 2 and pictures:
+def check_output_format(output_format: str, outputs: list[Path], masks: MaskEncoding) -> None:
+    """Raise UserError, naming files, if outputs cannot hold the format for such masks."""
+    images = [path for path in outputs if path.suffix.lower() != ARRAY_SUFFIX]
+    if images and output_format == 'probabilities' and len(masks.values) > 2:
         raise UserError(
-            f'{first_few(pictures)}: probabilities of {len(masks.values)} classes fit no picture; '
-            'name outputs that end in .npy'
+            f'{first_few(images)}: an image cannot hold probabilities of {len(masks.values)} '
+            f'classes; expected names that end in {ARRAY_SUFFIX}'
         )
-    if form == 'values' and pictures:
-        example = to_image(np.zeros((1, 1), dtype=np.uint8), masks)
-    if form == 'probabilities' or (form == 'values' and pictures and example.mode == 'I;16'):
-        shallow = [path for path in pictures if path.suffix.lower() not in DEEP_PICTURES]
-        if shallow:
-            raise UserError(
-                f'cannot write 16 bits into {first_few(shallow)}; expected a name in '
-                f'{", ".join(DEEP_PICTURES)} or {ARRAY}'
-            )
+    deep = output_format == 'probabilities'
+    if images and output_format == 'values':
+        deep = to_image(np.zeros((1, 1), dtype=np.uint8), masks).mode == 'I;16'
+    shallow = [path for path in images if path.suffix.lower() not in DEEP_SUFFIXES]
+    if deep and shallow:
+        raise UserError(
+            f'cannot write 16 bits into {first_few(shallow)}; expected a name that ends in '
+            f'{", ".join(DEEP_SUFFIXES)}'
+        )
 
 
-def in_form(
-    form: str,
-    masks: MaskEncoding,
-    image: Image.Image,
-    indices: np.ndarray,
-    probabilities: Tensor,
-    array: bool,
-) -> Image.Image | np.ndarray:
-    """A predicted mask in the form asked for, as a picture or, with `array`, as an array.
+def format_probabilities(probabilities: Tensor, as_array: bool) -> Image.Image | np.ndarray:
+    """Return probabilities (K, H, W) float32 in [0, 1] as 16-bit image or as array.
 
-    image: the input, to lay the mask over. indices: (H, W) uint8. probabilities: (K, H, W) float32
-    in [0, 1], K = 1 where there are two classes; written as (H, W) or (H, W, K).
+    The array is (H, W) float32 for K = 1 and (H, W, K) otherwise. An image needs K = 1.
     """
-    if form == 'probabilities':
-        last = probabilities.cpu().numpy().transpose(1, 2, 0)
-        last = last[..., 0] if last.shape[2] == 1 else last
-        return last if array else Image.fromarray((last * 65535).round().astype(np.uint16))
-    if form == 'index':
-        return indices if array else indexed_image(indices)
-    if form == 'color':
-        result = in_colour(indices, masks)
-    elif form == 'overlay':
+    last = probabilities.cpu().numpy().transpose(1, 2, 0)
+    last = last[..., 0] if last.shape[2] == 1 else last
+    return last if as_array else Image.fromarray((last * 65535).round().astype(np.uint16))
+
+
+def format_mask(
+    output_format: str,
+    masks: MaskEncoding,
+    indices: np.ndarray,
+    as_array: bool,
+    image: Image.Image | None = None,
+) -> Image.Image | np.ndarray:
+    """Return class indices (H, W) uint8 in an output format, as image or as array.
+
+    image: the input, which the format 'overlay' needs. 'probabilities': see format_probabilities.
+    """
+    if output_format == 'index':
+        return indices if as_array else indexed_image(indices)
+    if output_format == 'color':
+        result = colour_image(indices, masks)
+    elif image is not None:
         result = overlay(image, indices)
-    elif array:
+    elif as_array:
         values = np.array(masks.values)
         smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))
         return values.astype(smallest)[indices]
     else:
         return to_image(indices, masks)
-    return np.asarray(result) if array else result
+    return np.asarray(result) if as_array else result
 
 
-def in_colour(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
-    """(H, W) class indices as RGB: the masks' own colours, or else ours."""
-    if masks.in_colour or masks.mode == 'P':
+def colour_image(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
+    """Return (H, W) class indices as RGB image, in the masks' colours if they have any."""
+    if not isinstance(masks.values[0], int) or masks.mode == 'P':
         return to_image(indices, masks).convert('RGB')
     table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
     return Image.fromarray(table[indices])
 
 
 def save_result(result: Image.Image | np.ndarray, path: Path) -> None:
-    """Write a picture or array by its name's format; JPEG holds grey or RGB only."""
+    """Write an image or array in the format of the file name; JPEG as grey or RGB."""
     suffix = path.suffix.lower()
     with whole_file(path) as part:
-        if suffix == ARRAY:
+        if isinstance(result, np.ndarray):
             np.save(part, result)
             return
         if suffix in ('.jpg', '.jpeg'):
             result = result.convert('RGB' if result.mode in ('P', 'RGB') else 'L')
-        # Unasked, Pillow renumbers a GIF's palette, and the indices are the classes.
-        result.save(part, **({'optimize': False} if suffix == '.gif' else {}))
+        if suffix == '.gif':  # by default Pillow renumbers the palette, and the indices are classes
+            result.save(part, optimize=False)
+        else:
+            result.save(part)

@@ -1,1 +1,1 @@
-"""What every program stands on: errors, files, devices, processes. Imports no other room."""
+"""Errors, files, command line, devices, processes: used by all other packages, imports none."""

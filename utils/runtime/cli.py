@@ -1,6 +1,6 @@
-"""Command-line options that the programs share; nothing heavy is imported, so -h is quick.
+"""Command-line options shared by the programs, and run_program, which reports errors.
 
-A user's mistake is one clear message and exit code 2; --debug shows the traceback.
+Imports no torch, so that -h and wrong options answer at once.
 """
 
 import argparse
@@ -15,10 +15,10 @@ from .errors import EXIT_INTERRUPTED, UserError, explain
 def number_in(
     kind: type, low: float, high: float = float('inf'), above: bool = False
 ) -> Callable[[str], float]:
-    """An argparse type: an int or float from `low` (or, with `above`, over it) to `high`."""
+    """Return an argparse type: int or float from `low` to `high`; with `above`, over `low`."""
 
     def parse(text: str) -> float:
-        """The number of an argument; argparse prints the error's text."""
+        """Return the number; argparse prints the text of the error."""
         bound = f'{"over" if above else "from"} {low:g}' + (f' to {high:g}' if high < 1e18 else '')
         expected = f'expected {"a whole number" if kind is int else "a number"} {bound}'
         try:
@@ -51,7 +51,7 @@ def value_list(text: str) -> list[int | list[int]]:
 
 
 def fold_of(text: str) -> str:
-    """An argparse type: 'K/N', the K-th of N parts."""
+    """Argparse type of --fold: 'K/N', the K-th of N parts."""
     number, slash, count = text.partition('/')
     whole = slash and number.isdecimal() and count.isdecimal()
     if not whole or not 1 <= int(number) <= int(count) or int(count) < 2:
@@ -62,58 +62,57 @@ def fold_of(text: str) -> str:
 
 
 def regular_expression(text: str) -> str:
-    """An argparse type: a regular expression."""
+    """Argparse type: a regular expression."""
     try:
         re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f'{text!r} is no regular expression: {error}') from None
+        raise argparse.ArgumentTypeError(f'{text!r} is not a regular expression: {error}') from None
     return text
 
 
 def channel_count(text: str) -> int | str:
-    """An argparse type: 'auto', or a whole number from 1."""
-    return text if text == 'auto' else number_in(int, 1)(text)
+    """Argparse type of --channels: 'auto', or a whole number from 1."""
+    return text if text == 'auto' else int(number_in(int, 1)(text))
 
 
 # fmt: off
 def add_data_options(group: argparse._ArgumentGroup) -> None:
-    """--images, --masks, --mask-suffix and --resize-masks."""
+    """Add --images, --masks, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
         help='folder of the images (default: %(default)s)')
     add('--masks', type=Path, default='data/masks', metavar='DIR',
         help='folder of their masks (default: %(default)s)')
     add('--mask-suffix', metavar='S',
-        help="what a mask's name has after its image's, _mask for Carvana (default: found "
-        'from the names)')
+        help="suffix of a mask's name after that of its image, e.g. _mask for Carvana (default: "
+        'found from the names)')
     add('--resize-masks', action='store_true',
-        help='stretch masks of another size than their image (default: they are a mistake)')
+        help='stretch masks whose size differs from their image (default: report an error)')
 
 def add_device_options(group: argparse._ArgumentGroup, workers: bool = True) -> None:
-    """--amp, --device and, unless there is nothing for them to do, --workers."""
+    """Add --amp, --device and, if asked for, --workers."""
     add = group.add_argument
-    add('--amp', action='store_true', help='mixed precision, where the device has it')
+    add('--amp', action='store_true', help='mixed precision, if the device is faster with it')
     add('--device', choices=['auto', 'cpu', 'cuda', 'mps'], default='auto',
-        help='where the network runs (default: the best there is)')
+        help='device of the network (default: auto, the first of cuda, mps and cpu found)')
     if workers:
         add('--workers', type=number_in(int, 0), metavar='N',
-            help='processes that load images (default: 0 beside a CPU that computes, else up to '
-            '8)')
-
+            help='processes that load images (default: 0 on a CPU, up to 8 for a GPU)')
 # fmt: on
 
 
 def add_debug_option(parser: argparse.ArgumentParser) -> None:
-    """--debug, which utils.errors.run_program reads."""
+    """Add --debug, which run_program reads."""
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
 
 def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
-    """Run `work(args)` in the process group of torchrun, if there is one; return the exit code.
+    """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
-    That is the one `work` returns (None is 0), or a UserError's, 2.
+    The exit code is what `work` returns (None is 0), or that of the error. An error that `explain`
+    knows is printed as one message; others, and all with --debug, show their traceback.
     """
-    from .distributed import process_group  # late: it imports torch
+    from .distributed import process_group  # here, because it imports torch
 
     try:
         with process_group():
@@ -121,7 +120,7 @@ def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse
     except KeyboardInterrupt:
         if args.debug:
             raise
-        print('interrupted: files written so far are whole', file=sys.stderr)
+        print('interrupted; files written so far are complete', file=sys.stderr)
         return EXIT_INTERRUPTED
     except (UserError, OSError, RuntimeError) as error:
         message = explain(error)

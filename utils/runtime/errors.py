@@ -1,26 +1,26 @@
-"""A user's mistake is one clear message and exit code 2; --debug shows the traceback."""
+"""Errors that users can correct. They end a program with one message and exit code 2."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-EXIT_INTERRUPTED = 130  # what shells report for Ctrl-C
+EXIT_INTERRUPTED = 130  # what shells report after Ctrl-C
 
 
 class UserError(Exception):
-    """Something the user can mend. The text says what was found, what was expected, what to do.
+    """An error that the user can correct. Its text says what was found, expected, and what to do.
 
-    kind: of a mistake in the data, to report those of a kind together.
+    kind: category of an error in the data, by which reports group them.
     """
 
     exit_code = 2
 
-    def __init__(self, text: str, kind: str = 'of no use'):
+    def __init__(self, text: str, kind: str = 'unusable'):
         super().__init__(text)
         self.kind = kind
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with the data; `pairs` are the ids to leave out to be rid of it."""
+    """An error in the data. `pairs` are the ids of the pairs to leave out to be rid of it."""
 
     kind: str
     text: str
@@ -28,7 +28,7 @@ class Problem(NamedTuple):
 
 
 def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
-    """Lines that list problems, those of a kind together, of each kind the first few in full."""
+    """Return lines that list the problems by kind, at most `shown` texts of each kind."""
     kinds: dict[str, list[str]] = {}
     for problem in sorted(problems):
         kinds.setdefault(problem.kind, []).append(problem.text)
@@ -41,43 +41,45 @@ def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
 
 
 def data_error(problems: list[Problem]) -> UserError:
-    """The error of data with problems."""
+    """Return one UserError that lists all problems."""
     count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
     return UserError('\n'.join([f'{count} with the data:', *by_kind(problems)]))
 
 
 class DivergedError(UserError):
-    """The loss is no number any more: the settings are wrong for this data or this machine."""
+    """The loss or the weights are not finite: the settings do not suit the data or the device."""
 
     exit_code = 3
 
 
-def explain(error: Exception) -> str | None:
-    """What to tell the user of an error; None for one that is ours and wants its traceback."""
+def explain(error: BaseException) -> str | None:
+    """Return the message for the user, None for a bug, whose traceback should be shown."""
     text = str(error)
     if isinstance(error, UserError):
-        # A data worker's error arrives as its traceback, the message last.
+        # The error of a dataloader worker arrives as a traceback that ends with the message.
         return text.rpartition('UserError: ')[2].strip() if text.startswith('Caught ') else text
     if isinstance(error, OSError):
-        return f'{error.filename or "file"}: {error.strerror or text}; files written are whole'
+        reason = error.strerror or text
+        return f'{error.filename or "file"}: {reason}; files written so far are complete'
     if 'does not have a deterministic implementation' in text:
         return f'{text.splitlines()[0]:.200} Leave --deterministic out.'
     if text.startswith('DataLoader worker'):
         return (
-            f'a process that loads images has died ({text.splitlines()[0].strip():.200}), for '
-            'lack of memory most often, in a container of shared memory. Try fewer --workers, or '
-            '--workers 0; files written are whole, and training goes on with --resume.'
+            f'a process that loads images has died ({text.splitlines()[0].strip():.200}), most '
+            'likely because it ran out of memory, or of shared memory in a container. Use fewer '
+            '--workers, or --workers 0. Files written so far are complete; --resume continues '
+            'the training.'
         )
     if 'out of memory' in text or "can't allocate memory" in text:
         return (
-            f'out of memory: {text.splitlines()[0]} Try a smaller --scale or --batch-size, or '
-            '--amp; --device cpu where the GPU is too small.'
+            f'out of memory: {text.splitlines()[0]} Use a smaller --scale or --batch-size, or '
+            '--amp, or --device cpu if the GPU is too small.'
         )
     return None
 
 
 def first_few(names: Iterable[object], count: int = 3) -> str:
-    """'a, b, c and 9 more', for messages about many files."""
-    names = [str(name) for name in names]
-    more = f' and {len(names) - count} more' if len(names) > count else ''
-    return ', '.join(names[:count]) + more
+    """Return 'a, b, c and 9 more', for messages about many files."""
+    texts = [str(name) for name in names]
+    more = f' and {len(texts) - count} more' if len(texts) > count else ''
+    return ', '.join(texts[:count]) + more

@@ -1,14 +1,4 @@
-"""Files that appear whole or not at all, whatever happens while they are written.
-
-Array files (.npy, .pt, .pth) to pixels, and pixels to the channels a network takes.
-
-Pixels are (H, W, C), uint8, or float32 in [0, 1] for types of more than 8 bits. No array file is
-ever unpickled. Axis letters: H and W pixels, C channels.
-
-What a run leaves to read: metrics.csv and args.json always, W&B when asked.
-
-Nothing leaves the machine unless the user is logged in to W&B, and no logger stops a training.
-"""
+"""Files: atomic writes, checks of output paths, the user's cache folder, torch.load, CSV."""
 
 import csv
 import os
@@ -16,17 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import UserError
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix; on success its file takes the place.
+    """Write `path` atomically: yield a temporary path beside it, and move that there on success.
 
     At any moment, power failures included, `path` is the old file or the new one, both complete.
+    The temporary path has the same suffix.
     """
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
         yield temporary
-        with temporary.open('r+b') as file:  # Windows flushes only what it may write
+        with temporary.open('r+b') as file:  # Windows flushes only files open for writing
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
@@ -34,33 +27,55 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a killed process left half written in `folder`."""
+    """Remove temporary files of whole_file that a killed process left in `folder`."""
     for part in folder.glob('.*.part.*'):
         part.unlink(missing_ok=True)
 
 
+def check_output_file(path: Path) -> None:
+    """Raise UserError if no file can be written at `path`: its folder is missing, or it is one."""
+    if not path.parent.is_dir():
+        raise UserError(
+            f'{path} cannot be written: no folder {path.parent} to write into. Make it first.'
+        )
+    if path.is_dir():
+        raise UserError(f'{path} is a folder; expected the name of a file to write')
+
+
+def check_output_folder(path: Path, parents: bool = False) -> None:
+    """Raise UserError if `path` cannot be used as an output folder: it is a file.
+
+    parents: whether missing parents will be made, as in Path.mkdir; else a missing parent is an
+        error too.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f'{path} is a file; expected the name of a folder to write into')
+    if not parents and not path.parent.is_dir():
+        check_output_file(path)
+
+
 def user_cache(name: str) -> Path:
-    """Our folder `name` in the user's cache folder, which may not be there yet."""
+    """Return this project's folder `name` in the user's cache folder. It may not exist yet."""
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(base) / 'unet' / name
 
 
 def read_torch_file(path: Path) -> object:
-    """What torch.save wrote, on the CPU, without running code from the file.
+    """Return what torch.save wrote, on the CPU, without running code from the file.
 
     Raises ValueError for anything else.
     """
-    import torch  # here, because pictures need no torch
+    import torch  # here, because image files need no torch
 
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
-    # The reader interprets whatever bytes it is given, so any exception may come of them.
+    # The reader interprets whatever bytes it is given, so any exception is possible.
     except Exception as error:
         raise ValueError(f'not a file of torch.save: {type(error).__name__}') from error
 
 
 def append_csv(path: Path, rows: list[dict]) -> None:
-    """Append rows, with a header where the file is new; None is written as an empty cell."""
+    """Append rows, after a header if the file is new. None is written as an empty cell."""
     if not rows:
         return
     with path.open('a', newline='', encoding='utf-8') as file:

@@ -1,4 +1,4 @@
-"""Where --cache keeps decoded items, and whether there is room."""
+"""How much memory is free, and how much of it this process may use."""
 
 import os
 import shutil
@@ -8,25 +8,17 @@ import torch
 
 from .distributed import local_world_size
 
-SHARED_MEMORY = Path('/dev/shm')  # Linux; elsewhere it is bounded by memory alone
+SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
 
 CONTAINER = Path('/sys/fs/cgroup')
 
 
-def memory_room(workers: int) -> int:
-    """Bytes that this process may take of the memory: its part of half of what is free."""
-    free = free_memory()
-    if workers and SHARED_MEMORY.is_dir():  # workers see shared memory only, 64 MB in Docker
-        free = min(free, shutil.disk_usage(SHARED_MEMORY).free)
-    return free // 2 // local_world_size()
-
-
 def free_memory() -> int:
-    """Bytes of memory that are free, to the container where there is one; 0 if nobody can tell."""
+    """Return the free bytes of main memory, within the container's limit; 0 if unknown."""
     try:
         lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvail'))
-    except OSError:  # macOS has no such file and tells the whole memory only; Windows neither
+    except OSError:  # macOS tells the total only, Windows neither
         if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
             return 0
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
@@ -38,17 +30,29 @@ def free_memory() -> int:
     return free if limit == 'max' else max(0, min(free, int(limit) - used))
 
 
-def device_room(device: torch.device) -> int:
-    """Bytes that may be taken of the device's memory, half of what is free."""
+def available_memory(workers: int = 0) -> int:
+    """Return the bytes of main memory that this process may use: its share of half the free ones.
+
+    workers: with dataloader workers, which need shared memory, that of /dev/shm limits it as well
+        (64 MB in Docker by default).
+    """
+    free = free_memory()
+    if workers and SHARED_MEMORY.is_dir():
+        free = min(free, shutil.disk_usage(SHARED_MEMORY).free)
+    return free // 2 // local_world_size()
+
+
+def available_device_memory(device: torch.device) -> int:
+    """Return the bytes of the device's memory that may be used beside training: half the free."""
     if device.type == 'cuda':
         return torch.cuda.mem_get_info(device)[0] // 2
-    return memory_room(0)  # Apple's devices share the machine's
+    return available_memory()  # MPS devices share main memory
 
 
-def predicting_room(device: torch.device) -> int:
-    """Bytes that predicting may take; 0 where nobody can tell."""
+def available_prediction_memory(device: torch.device) -> int:
+    """Return the bytes of the device's memory that prediction may use; 0 if unknown."""
     if device.type != 'cuda':
-        return memory_room(0)
-    # What torch keeps for later counts as taken with the driver.
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
+        return available_memory()
+    # The driver counts torch's cache as used.
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached

@@ -1,35 +1,36 @@
-"""Asking a training to stop: it ends the step it is in, saves, and goes."""
+"""Signals: a stopped training finishes its step and saves; dataloader workers end with it."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 from .distributed import all_reduce_max, world_size
 
-# What a stopped training returns: shells expect 128 + the signal; a scheduler that warns with
-# SIGUSR1 before its time limit should see success, since the run goes on with --resume.
+# By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect. But 0
+# for SIGUSR1, which schedulers send before the time limit, because --resume continues the run.
 EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143, 'SIGUSR1': 0}
+# Windows has no SIGUSR1.
+NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
 
 
 class StopRequest:
-    """While entered, signals are noted, and `agree` tells in `received` which has come.
+    """Context that catches signals. `received` is the signal's name, once `agree` was called.
 
-    A second one acts at once, unless there are other processes: torchrun sends the same signal
-    again, and after 30 seconds SIGKILL.
+    With one process, a second signal takes effect at once. With several it does not, because
+    torchrun repeats the signal (and sends SIGKILL after 30 seconds).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: str | None = None
-        self._noted = 0
-        self._before: dict[int, object] = {}
+        self._caught = 0
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> 'StopRequest':
-        for name in EXIT_CODES:
-            if hasattr(signal, name):  # Windows has no SIGUSR1
-                number = getattr(signal, name)
-                self._before[number] = signal.signal(number, self._note)
+        for number in NUMBERS:
+            self._handlers[number] = signal.signal(number, self._catch)
         return self
 
     def __exit__(
@@ -42,40 +43,42 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """Of the program, after a signal was received."""
-        return EXIT_CODES[self.received]
+        """The program's exit code; 0 if no signal was received."""
+        return EXIT_CODES[self.received] if self.received else 0
 
     def agree(self, *flags: int) -> list[int]:
-        """Receive what any process has noted; returns the highest of each of `flags` in any."""
-        noted, *flags = all_reduce_max(self._noted, *flags)
-        if noted:
-            self.received = signal.Signals(noted).name
-        return flags
+        """Set `received` if any rank has caught a signal; return each flag's maximum over ranks."""
+        caught, *highest = all_reduce_max(self._caught, *flags)
+        if caught:
+            self.received = signal.Signals(caught).name
+        return highest
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._noted = number
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self._caught = number
         if world_size() == 1:
             self._restore()
 
     def _restore(self) -> None:
-        while self._before:
-            signal.signal(*self._before.popitem())
+        while self._handlers:
+            number, handler = self._handlers.popitem()
+            signal.signal(number, handler)
 
 
 def prepare_worker(worker: int) -> None:
-    """worker_init_fn of a DataLoader: a worker ends with its training, whatever ended that.
+    """Worker_init_fn of a DataLoader: ignore signals, and end when the parent process ends.
 
-    Ctrl-C reaches every process, but only the first decides. torch's workers ask every 5 seconds
-    whether their parent has changed, and one whose parent was killed before it first asked waits
-    for ever (one of 25 runs killed as they began); the thread here is told at once.
+    Ctrl-C reaches every process, but only the parent handles it. torch's workers check every 5
+    seconds whether their parent has changed. A worker whose parent was killed before the first
+    check waits forever (1 of 25 runs that were killed as they began). This thread notices at once.
     """
     del worker
-    for name in EXIT_CODES:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # no thread but the first can end a process otherwise
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)  # only the main thread could end the process otherwise

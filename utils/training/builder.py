@@ -14,7 +14,7 @@ from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config
 from utils.runtime.devices import choose_device
 from utils.runtime.distributed import broadcast_tensors
 from utils.runtime.errors import UserError
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData
 from .optimization.guard import StepGuard
@@ -95,7 +95,7 @@ def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | No
     tracker = open_output(args, saved)
     write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
-    precision = Precision(device, args.amp, saved['precision'] if saved else None)
+    precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
         model, optimizer, schedule, precision, args.epochs, len(data.sampler),
         recipe.validations_per_epoch, args.early_stop,

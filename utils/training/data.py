@@ -93,7 +93,7 @@ class TrainingData:
             workers, loads_to = 0, torch.device('cpu')
         self.items, self.cache_note = cached(self.dataset, args.cache, args.epochs, workers, device)
         self.sampler = ShuffledBatchSampler(
-            self.training, batch_size, args.seed, args.accumulate, process=(rank(), world_size())
+            self.training, batch_size, args.seed, args.accumulate, rank(), world_size()
         )
         self.dataset.check_sizes(self.sampler.smallest_batch())
         if tile and padding == 'same':

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from unet import UNet
-    from utils.runtime.precision import Precision
+    from utils.runtime.precision import MixedPrecision
 
     from .data import TrainingData
 
@@ -53,7 +53,7 @@ def draw_curves(metrics: Path, picture: Path) -> None:
 
 
 def write_samples(
-    path: Path, model: 'UNet', data: 'TrainingData', precision: 'Precision'
+    path: Path, model: 'UNet', data: 'TrainingData', precision: 'MixedPrecision'
 ) -> 'Image.Image':
     """Predict the data's samples and write a sheet of them; leave the model in training mode."""
     predictor = Predictor(model, 1.0, data.dataset.masks, precision)

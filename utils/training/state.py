@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from unet import UNet
-    from utils.runtime.precision import Precision
+    from utils.runtime.precision import MixedPrecision
 
     from .optimization.recipes import Schedule
 
@@ -32,7 +32,7 @@ class TrainState:
     model: 'UNet'
     optimizer: 'Optimizer'
     schedule: 'Schedule'
-    precision: 'Precision'
+    precision: 'MixedPrecision'
     epochs: int  # to train in all
     steps_per_epoch: int
     validations_per_epoch: int = 1

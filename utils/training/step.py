@@ -25,7 +25,7 @@ from utils.runtime.distributed import (
     world_size,
 )
 from utils.runtime.errors import UserError, first_few
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 
 from .optimization.batchnorm import running_statistics
 from .optimization.guard import StepGuard
@@ -48,7 +48,7 @@ class TrainStep:
 
     network: nn.Module
     optimizer: Optimizer
-    precision: Precision
+    precision: MixedPrecision
     guard: StepGuard
     criterion: Callable[..., Tensor] = segmentation_loss
 

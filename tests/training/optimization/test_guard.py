@@ -7,7 +7,7 @@ from drawing import data_set
 import train
 from unet import UNet
 from utils.inference.checkpoint import load_checkpoint
-from utils.runtime.precision import Precision
+from utils.runtime.precision import MixedPrecision
 from utils.training import step as step_module
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.recipes import RECIPES
@@ -42,7 +42,7 @@ def poison_activation(model, images, value):
 def test_a_poisoned_step_leaves_weights_and_statistics_finite(poison, value, precision, recipe):
     torch.manual_seed(0)
     model = UNet(3, 2, base_channels=4).train()
-    guard, precision = StepGuard(model), Precision(CPU, amp=True, name=precision)
+    guard, precision = StepGuard(model), MixedPrecision(CPU, amp=True, name=precision)
     optimizer = RECIPES[recipe].optimizer(model, 1e-3)
     step = TrainStep(model, optimizer, precision, guard)
     step([(torch.rand(2, 3, 32, 32), MASKS)], 2)
@@ -58,7 +58,7 @@ def test_a_poisoned_step_leaves_weights_and_statistics_finite(poison, value, pre
 def test_a_good_step_ends_the_row_and_counts_as_without_a_guard():
     torch.manual_seed(0)
     model = UNet(3, 2, base_channels=4).train()
-    guard, precision = StepGuard(model), Precision(CPU, amp=False)
+    guard, precision = StepGuard(model), MixedPrecision(CPU, amp=False)
     optimizer = RECIPES['fast'].optimizer(model, 1e-3)
     for poisoned in (True, True, False):
         images = torch.rand(2, 3, 32, 32)

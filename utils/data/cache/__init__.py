@@ -1,1 +1,1 @@
-"""Decoded items, kept in memory, on disk or on the device."""
+"""Cache of decoded items: in memory, in a file or on the device."""

@@ -1,106 +1,116 @@
-"""Where --cache keeps decoded items, and whether there is room."""
+"""Where --cache keeps decoded items: choice, free space, name and eviction of cache files."""
 
 import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import PIL
 import torch
 from torch.utils.data import Dataset
 
-from utils.data.dataset import SegmentationDataset
 from utils.images.decoding import DECODE_PATH
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
-from utils.runtime.memory import device_room, memory_room
+from utils.runtime.memory import available_device_memory, available_memory
 
 from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_ends
 
-CACHE_VERSION = 1  # raise it when the same file and settings would give other items
+if TYPE_CHECKING:
+    from utils.data.dataset import SegmentationDataset
+
+CACHE_VERSION = 1  # increase it when the same files and settings give other items
 
 
 def cached(
-    dataset: SegmentationDataset, kind: str, epochs: int, workers: int, device: torch.device
+    dataset: 'SegmentationDataset', kind: str, epochs: int, workers: int, device: torch.device
 ) -> tuple[Dataset, str]:
-    """The dataset as --cache `kind` gives it, and a line that says so.
+    """Return the dataset with the cache of --cache `kind`, and a line that describes it.
 
-    epochs: how many are to come. Never more than half of what is free is taken. Raises UserError
-    where the items do not fit into what was asked for.
+    epochs: number of epochs to come. At most half of the free memory or disk is used. Raises
+    UserError if the items do not fit into what was asked for.
     """
     if kind == 'device' and device.type == 'cpu':
-        kind = 'ram'  # the CPU's memory
+        kind = 'ram'
     size = record_ends(dataset)[-1]
     path = cache_path(dataset, user_cache('items'))
-    rooms = {
-        'ram': lambda: memory_room(workers),
-        'disk': lambda: disk_room(path),
-        'device': lambda: device_room(device),
+    available: dict[str, Callable[[], int]] = {
+        'ram': lambda: available_memory(workers),
+        'disk': lambda: available_disk(path),
+        'device': lambda: available_device_memory(device),
     }
     asked = kind != 'auto'
     if not asked:
-        kind, why = choose(size, path, epochs, rooms)
-    elif kind in rooms and size > (room := rooms[kind]()):
+        kind, reason = choose_kind(size, path, epochs, available)
+    elif kind in available and size > (limit := available[kind]()):
         raise UserError(
-            f'--cache {kind}: the decoded images take {_size(size)}, and half of what is free '
-            f'there is {_size(room)}. Use another --cache (auto finds one), or a smaller --scale.'
+            f'--cache {kind}: the decoded images take {_in_words(size)}, but half of the free '
+            f'space is {_in_words(limit)}. Use another --cache, such as auto, or a smaller --scale.'
         )
     else:
-        why = 'as asked'
+        reason = 'as asked'
     if kind == 'device':
-        return DeviceItems(dataset, device), f'images: decoded once, {_size(size)} on the {device}'
+        items = DeviceItems(dataset, device)
+        return items, f'images: decoded once, {_in_words(size)} on the {device}'
     if kind == 'ram':
         store = MemoryStore(size, shared=workers > 0)
-        return StoredItems(dataset, store), f'images: decoded once, {_size(size)} kept in memory'
+        return StoredItems(dataset, store), f'images: decoded once, {_in_words(size)} in memory'
     if kind == 'disk':
         return _on_disk(dataset, path, size, asked)
-    return dataset, f'images: decoded anew in each epoch ({why})'
+    return dataset, f'images: decoded in each epoch ({reason})'
 
 
 def _on_disk(
-    dataset: SegmentationDataset, path: Path, size: int, asked: bool
+    dataset: 'SegmentationDataset', path: Path, size: int, asked: bool
 ) -> tuple[Dataset, str]:
-    """The dataset with its store in a file; without one where that fails and was not asked for."""
+    """Return the dataset with its cache in a file; without one if that fails and was not asked."""
     found = 'read from' if path.is_file() else 'decoded once, kept in'
     try:
-        remove_others(path, size)
+        evict(path, size)
         store = FileStore(path, size)
     except OSError as error:
-        why = f'{path} cannot be written: {error.strerror}'
+        reason = f'{path} cannot be written: {error.strerror}'
         if asked:
             raise UserError(
-                f'--cache disk: {why}. Set XDG_CACHE_HOME to a folder that can.'
+                f'--cache disk: {reason}. Set XDG_CACHE_HOME to a writable folder.'
             ) from error
-        return dataset, f'images: decoded anew in each epoch ({why})'
-    return StoredItems(dataset, store), f'images: {found} {path}, {_size(size)}'
+        return dataset, f'images: decoded in each epoch ({reason})'
+    return StoredItems(dataset, store), f'images: {found} {path}, {_in_words(size)}'
 
 
-def choose(size: int, path: Path, epochs: int, rooms: dict) -> tuple[str, str]:
-    """What 'auto' means here: a kind, and why where it is 'none'.
+def choose_kind(
+    size: int, path: Path, epochs: int, available: dict[str, Callable[[], int]]
+) -> tuple[str, str]:
+    """Return the kind that 'auto' stands for, and the reason if it is 'none'.
 
-    What an earlier run has left is read. Else memory, since it leaves nothing behind, then the
-    disk. Never the device: what the network will need of it is not known yet.
+    The file of an earlier run is read. Else memory is used, which leaves nothing behind, else the
+    disk. Never the device, because it is not known how much of it the network will need.
     """
     if path.is_file():
         return 'disk', ''
     if epochs == 1:
-        return 'none', 'one epoch is to come'
+        return 'none', 'only one epoch'
     for kind in ('ram', 'disk'):
-        if size <= rooms[kind]():
+        if size <= available[kind]():
             return kind, ''
-    return 'none', f'no room for {_size(size)} in half of the free memory or disk'
+    return 'none', f'{_in_words(size)} do not fit into half of the free memory or disk'
 
 
-def cache_path(dataset: SegmentationDataset, folder: Path) -> Path:
-    """The file of these files (name, size, time of change) and all else that decides the items.
+def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
+    """Return the cache file for these files (name, size, mtime), settings and library versions.
 
-    Its name begins with what a changed data set keeps: its place and the settings.
+    Its name begins with a hash of the data set's folders, scale and channels, which evict uses to
+    recognise earlier states of the same data set.
     """
     first = dataset.pairs[0]
-    place = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
-    settings = [dataset.scale, dataset.channels, dataset.deep, dataset.sizes, repr(dataset.masks)]
+    folders = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
+    settings = [
+        dataset.scale, dataset.channels, dataset.float_images, dataset.sizes, repr(dataset.masks)
+    ]  # fmt: skip
     if dataset.weight_map:
         settings.append('border')
     versions = [CACHE_VERSION, DECODE_PATH, PIL.__version__, torch.__version__]
@@ -110,40 +120,40 @@ def cache_path(dataset: SegmentationDataset, folder: Path) -> Path:
         for path in (pair.image, pair.mask)
         if (stat := path.stat())
     ]
-    return folder / f'{_hash(place + settings[:2])}-{_hash([settings, versions, files])}.items'
+    return folder / f'{_hash(folders + settings[:2])}-{_hash([settings, versions, files])}.items'
 
 
-def disk_room(path: Path) -> int:
-    """Bytes that caches may take of the disk: half of what would be free without them."""
-    there = next(parent for parent in path.parents if parent.is_dir())
-    held = sum(_taken(stat) for _, stat in _caches(path.parent))
-    return (shutil.disk_usage(there).free + held) // 2
+def available_disk(path: Path) -> int:
+    """Return the bytes of disk that caches may use: half of what is free without any cache."""
+    existing = next(parent for parent in path.parents if parent.is_dir())
+    used = sum(_disk_usage(stat) for _, stat in _caches(path.parent))
+    return (shutil.disk_usage(existing).free + used) // 2
 
 
-def remove_others(path: Path, size: int) -> None:
-    """Remove earlier states of this data set, and of others those not used for longest, to fit."""
-    room = disk_room(path)
+def evict(path: Path, size: int) -> None:
+    """Remove caches of earlier states of this data set, and others, least recently used first."""
+    limit = available_disk(path)
     for other, stat in sorted(_caches(path.parent), key=lambda c: c[1].st_mtime, reverse=True):
         if other == path:
             continue
         stale = other.name.split('-')[0] == path.name.split('-')[0]
-        if stale or size + stat.st_size > room:
+        if stale or size + stat.st_size > limit:
             other.unlink(missing_ok=True)
         else:
             size += stat.st_size
 
 
 def _caches(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """The files of all caches; another process may be removing some."""
+    """Return all cache files with their metadata."""
     found = []
     for path in folder.glob('*.items'):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # another process may remove some
             found.append((path, path.stat()))
     return found
 
 
-def _taken(stat: os.stat_result) -> int:
-    """Bytes that a file has of the disk, without its holes where the system tells them."""
+def _disk_usage(stat: os.stat_result) -> int:
+    """Return the bytes that a file occupies, without the holes of a sparse file if known."""
     return stat.st_blocks * 512 if hasattr(stat, 'st_blocks') else stat.st_size
 
 
@@ -151,7 +161,7 @@ def _hash(content: list) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _size(count: int) -> str:
-    """Bytes for a person."""
+def _in_words(count: int) -> str:
+    """Return '1.5 GiB' for a number of bytes."""
     unit, name = (2**30, 'GiB') if count >= 2**30 else (2**20, 'MiB')
     return f'{count / unit:.2g} {name}'

@@ -9,7 +9,7 @@ from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error
-from utils.runtime.files import whole_file
+from utils.runtime.files import check_output_file, whole_file
 
 from ..class_values import choose_encoding
 from ..consistency import describe_duplicates
@@ -21,8 +21,8 @@ from ..splits import describe_groups, split_pairs
 
 def check_data(args: argparse.Namespace) -> int:
     """Print the report on the data that train.py's options name; return 2 for problems, else 0."""
-    if args.json and not args.json.parent.is_dir():
-        raise UserError(f'{args.json} cannot be written: no folder {args.json.parent}. Make it.')
+    if args.json:
+        check_output_file(args.json)
     report = data_report(args)
     print(format_report(report))
     if args.json:

@@ -1,1 +1,1 @@
-"""What computes a network at inference: PyTorch, ONNX Runtime, OpenVINO; 8 bits; export."""
+"""Inference backends: PyTorch, torch.compile, ONNX Runtime, OpenVINO; 8 bits; ONNX export."""

@@ -2,9 +2,9 @@
 
     python -m utils.export checkpoints/best.pth model.onnx
 
-The file takes 'images' (B, C, H, W), float32 in [0, 1], of any size from 16 x 16 pixels, and gives
-'logits' (B, K, H, W): softmax over K, or sigmoid where K is 1. Its metadata has what else is known,
-as JSON: 'scale' (of the images' width and height), 'mask_values' and 'class_names'.
+The file's input is 'images' (B, C, H, W), float32 in [0, 1], of at least 16 x 16 pixels; its output
+is 'logits' (B, K, H, W), for softmax over K, or sigmoid if K is 1. Its metadata, JSON values, are
+'scale' (factor of the images' width and height), 'mask_values' and 'class_names', if known.
 """
 
 import argparse
@@ -15,29 +15,28 @@ import torch
 from unet import UNet
 from utils.inference.checkpoint import Checkpoint, load_checkpoint
 from utils.runtime.errors import UserError
-from utils.runtime.files import whole_file
+from utils.runtime.files import check_output_file, whole_file
 
-from .selection import PACKAGES, check_padded, folded, missing_packages
+from .selection import PACKAGES, check_padded, fold_batchnorm, missing_packages
 
-# Of logits: what another order of adding up may do. A trained network's differed by 2e-6.
+# Largest allowed difference of logits, for rounding. A trained network's differed by 2e-6.
 TOLERANCE = 1e-3
-
 SIZES = ((1, 64, 64), (2, 47, 83))  # batch, height and width of the images to compare on
 
 
-def known_facts(checkpoint: Checkpoint) -> dict:
-    """What a program needs to know beside the network; left out where the file cannot say."""
-    facts = {
+def export_metadata(checkpoint: Checkpoint) -> dict:
+    """Return the known settings that a program needs beside the network."""
+    settings = {
         'scale': checkpoint.scale,
         'mask_values': checkpoint.mask_values,
         'class_names': checkpoint.mask_encoding.get('names'),
     }
-    return {name: value for name, value in facts.items() if value is not None}
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def largest_difference(model: UNet, path: Path) -> float:
-    """How far the logits of the file and of the network differ on noise, of several sizes."""
-    from .onnx import OnnxNetwork  # imported where wanted: its packages are extras
+    """Return the largest difference between the logits of file and network, on noise."""
+    from .onnx import OnnxNetwork  # imported here, because its packages are optional
 
     network, differences = OnnxNetwork(path), []
     generator = torch.Generator().manual_seed(0)
@@ -49,25 +48,24 @@ def largest_difference(model: UNet, path: Path) -> float:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the file and compare what it computes with the network."""
+    """Write args.target from the checkpoint args.source, if its logits are the network's."""
     if missing := missing_packages('onnx'):
         needed = ' '.join(PACKAGES['onnx'])
-        raise UserError(f'export needs {" and ".join(missing)}: pip install {needed}')
+        raise UserError(f'ONNX export needs {" and ".join(missing)}: pip install {needed}')
     if args.target.suffix != '.onnx':
         raise UserError(f'cannot write {args.target}; expected a name that ends in .onnx')
-    if not args.target.parent.is_dir():
-        raise UserError(f'{args.target} cannot be written: no folder {args.target.parent}')
+    check_output_file(args.target)
     checkpoint = load_checkpoint(args.source)
     model = checkpoint.build_model()
     check_padded(model, 'ONNX export')
     from .onnx import write_onnx
 
     with whole_file(args.target) as part:
-        write_onnx(folded(model), part, known_facts(checkpoint))
+        write_onnx(fold_batchnorm(model), part, export_metadata(checkpoint))
         difference = largest_difference(model, part)
         if not difference <= TOLERANCE:  # a NaN too
             raise UserError(
-                f'{args.source}: logits of its ONNX form differ by {difference:g}, and more than '
-                f'{TOLERANCE:g} is no rounding. Nothing was written; another onnxruntime may help.'
+                f'{args.source}: the logits of its ONNX file differ by {difference:g}; expected at '
+                f'most {TOLERANCE:g}. Nothing was written. Try another version of onnxruntime.'
             )
-    print(f'{args.target} written; its logits differ from torch by {difference:.1g} at most')
+    print(f'{args.target} written; its logits differ from torch by at most {difference:.1g}')

@@ -1,0 +1,46 @@
+"""Free memory within the limits of the container, of shared memory and of this rank's share."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from utils.runtime import memory
+
+GIB = 2**30
+
+
+def test_free_memory_is_limited_by_the_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, 'CONTAINER', tmp_path)
+    assert GIB / 16 < memory.free_memory() < 2**50  # no container
+    (tmp_path / 'memory.current').write_text('1000\n')
+    (tmp_path / 'memory.max').write_text('5000\n')
+    assert memory.free_memory() == 4000
+    (tmp_path / 'memory.max').write_text('max\n')
+    assert memory.free_memory() > GIB / 16
+
+
+@pytest.mark.parametrize(
+    ('workers', 'world_size', 'expected'), [(0, 1, 500), (2, 1, 32), (0, 4, 125)]
+)
+def test_a_rank_may_use_its_share_of_half_of_the_memory_that_workers_can_share(
+    tmp_path, monkeypatch, workers, world_size, expected
+):
+    monkeypatch.setattr(memory, 'free_memory', lambda: 1000)
+    monkeypatch.setattr(memory, 'SHARED_MEMORY', tmp_path)
+    monkeypatch.setattr(memory.shutil, 'disk_usage', lambda _: SimpleNamespace(free=64))
+    monkeypatch.setattr(memory, 'local_world_size', lambda: world_size)
+    assert memory.available_memory(workers) == expected
+
+
+def test_cuda_memory_is_what_the_driver_has_free_and_for_prediction_torchs_cache(monkeypatch):
+    cuda = torch.device('cuda')
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, 'memory_reserved', lambda _: 50)
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda _: 20)
+    assert memory.available_device_memory(cuda) == 500
+    assert memory.available_prediction_memory(cuda) == 1030
+    monkeypatch.setattr(memory, 'available_memory', lambda: 7)
+    for device in (torch.device('cpu'), torch.device('mps')):
+        assert memory.available_device_memory(device) == 7
+        assert memory.available_prediction_memory(device) == 7

@@ -1,0 +1,160 @@
+"""Probabilities for image tensors, predicted by tiles where memory does not hold a whole image.
+
+Axis letters: B batch, C channels, H and W pixels, K classes.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from unet import UNet
+from utils.images.resizing import to_unit_range
+from utils.runtime.memory import available_prediction_memory
+from utils.runtime.precision import MixedPrecision
+
+from .backends.selection import build_network
+from .logits import LogitsFunction, class_probabilities, logits_of
+from .tiling import (
+    Tiling,
+    fitting_tiling,
+    full_size_strips,
+    resized_strips,
+    smaller_tiling,
+    tiled_bands,
+)
+
+
+class TensorPredictor:
+    """One or several networks whose probabilities are averaged.
+
+    model: the first network, moved to the device. precision: device and dtype, by default the CPU
+    in float32.
+
+    models: the networks. networks: functions that compute their logits, see use_backend. tiling:
+    tiles to predict by; None predicts whole images, or by tiles if memory does not hold them.
+    mirrored: whether to average with the prediction for the mirror image.
+    """
+
+    def __init__(self, model: UNet, precision: MixedPrecision | None = None):
+        self.precision = precision or MixedPrecision(torch.device('cpu'), amp=False)
+        model = model.to(self.precision.device)
+        self.model = model.to(memory_format=torch.channels_last).eval()
+        self.models = [self.model]
+        self.networks: list[LogitsFunction] = [self.model]
+        self.tiling: Tiling | None = None
+        self.mirrored = False
+
+    def use_backend(self, backend: str) -> None:
+        """Compute all models with a backend other than 'auto'; 'torch' folds BatchNorm."""
+        self.networks = [build_network(model, backend, self.precision) for model in self.models]
+
+    @torch.inference_mode()
+    def predict_batch(self, images: Tensor) -> Tensor:
+        """Return probabilities (B, K, H, W) float32 for images (B, C, H, W) at network resolution.
+
+        images: uint8, or float in [0, 1]. The result is the average over all networks and, if
+        `mirrored`, over the images and their mirror images.
+        """
+        images = images.to(self.precision.device, memory_format=torch.channels_last)
+        images = to_unit_range(images)
+        passes = [
+            (n, mirror) for n in self.networks for mirror in (False, True)[: 1 + self.mirrored]
+        ]
+        total = self._forward(images, *passes[0])
+        for network, mirror in passes[1:]:
+            total.add_(self._forward(images, network, mirror))
+        return total.div_(len(passes))
+
+    def _forward(self, images: Tensor, network: LogitsFunction, mirror: bool) -> Tensor:
+        with self.precision.autocast():
+            logits = logits_of(network, images.flip(3) if mirror else images)
+        probabilities = class_probabilities(logits)
+        return probabilities.flip(3) if mirror else probabilities
+
+    def predict_fitting(self, images: Tensor) -> Tensor:
+        """Return predict_batch(images), image by image or by tiles if memory is too small for it.
+
+        In that case K is 1, the foreground, for two classes.
+        """
+        height, width = images.shape[2:]
+        if self.tiling_for((height, width), len(images)) is None:
+            return self.predict_batch(images)
+        return torch.stack([self.resized_probabilities(image, (width, height)) for image in images])
+
+    def resized_probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return probabilities (K, H, W) at (width, height) `size` for one image; see `strips`."""
+        return torch.cat(list(self._strips(image, size)), dim=1)
+
+    def strips(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> Iterator[Iterator[Tensor]]:
+        """Yield, for each image, its probabilities as strips (K, rows, W) from top to bottom.
+
+        images: (C, h, w) each, at network resolution; consecutive images of one shape are
+        predicted as a batch. sizes: (width, height) of the results. For two classes K is 1, the
+        foreground. Images too large for the memory are predicted while their strips are read.
+        """
+        pairs = zip(images, sizes, strict=True)
+        for shape, group in groupby(pairs, key=lambda pair: pair[0].shape):
+            alike = list(group)
+            fit = len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None
+            batch = self._try_batch([image for image, _ in alike]) if fit else None
+            for k, (image, size) in enumerate(alike):
+                if batch is None:
+                    yield self._strips(image, size)
+                else:
+                    yield full_size_strips(batch[k], size)
+
+    def tiling_for(self, size: Sequence[int], count: int = 1) -> Tiling | None:
+        """Return the tiles for `count` images of `size` (h, w), None to predict them whole."""
+        if self.tiling:
+            return self.tiling if max(size) > self.tiling.side else None
+        room = available_prediction_memory(self.precision.device) // count
+        float32 = self.precision.name == 'fp32'
+        return fitting_tiling(size, self.model.base_channels, room, float32) if room else None
+
+    def _foreground(self, images: Tensor) -> Tensor:
+        """Return predict_batch(images), for two classes only the foreground: half the work."""
+        probabilities = self.predict_batch(images)
+        return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+
+    def _try_batch(self, images: list[Tensor]) -> Tensor | None:
+        """Return probabilities (B, K, h, w) of a batch; None if memory runs out."""
+        try:
+            return self._foreground(torch.stack(images))
+        except torch.OutOfMemoryError:
+            return None
+
+    @torch.inference_mode()
+    def _strips(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """Yield the strips of one image, by ever smaller tiles if memory runs out."""
+        tiling, done = self.tiling_for(image.shape[1:]), 0
+        while done < size[1]:
+            done = yield from self._strips_by(tiling, image, size, done)
+            # Not in an except block: the exception would keep the feature maps alive.
+            tiling = smaller_tiling(tiling, image.shape[1:])
+
+    def _strips_by(
+        self, tiling: Tiling | None, image: Tensor, size: tuple[int, int], done: int
+    ) -> Generator[Tensor, None, int]:
+        """Yield strips from row `done` on until memory runs out; return how many rows are done."""
+        row, (height, width) = 0, image.shape[1:]
+        try:
+            if tiling is None:
+                strips = full_size_strips(self._foreground(image[None])[0], size)
+            else:
+                bands = tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiling)
+                strips = resized_strips(bands, height, size)
+            for strip in strips:
+                row += strip.shape[1]
+                if row > done:  # earlier rows were yielded before memory ran out
+                    yield strip[:, done - row :]
+                    done = row
+        except torch.OutOfMemoryError:
+            smaller = smaller_tiling(tiling, (height, width))
+            if smaller is None:
+                raise
+            print(f'note: out of memory; {width} x {height} pixels are continued by {smaller}')
+        return done
