@@ -84,13 +84,13 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
 
 def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     """Train, or check the data, as the command line says; return the exit code."""
-    from utils.data.report.check import check
+    from utils.data.report.check import check_data
     from utils.runtime.devices import make_deterministic
     from utils.runtime.signals import StopRequest
     from utils.training.builder import build_run
 
     if args.check:
-        return check(args)
+        return check_data(args)
     if args.deterministic:
         make_deterministic()
     run = build_run(args, lambda defaults: get_args(argv, defaults))

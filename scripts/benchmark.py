@@ -171,7 +171,9 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
         'pair to batch, kept on the disk': lambda: make_batches(disk),
         'pair to batch, kept in memory': lambda: make_batches(memory),
         f'image to scale {scale:g}': lambda: [load_image(p.image, 3, scale) for p in pairs],
-        f'mask to scale {scale:g}': lambda: [load_mask(p.mask, values, scale) for p in pairs],
+        f'mask to scale {scale:g}': lambda: [
+            load_mask(p.mask, dataset.masks, scale) for p in pairs
+        ],
     }
     return variants, dict.fromkeys(variants, len(pairs))
 

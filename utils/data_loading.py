@@ -4,12 +4,18 @@ from pathlib import Path
 
 from utils.data.dataset import SegmentationDataset
 from utils.images.resizing import load_image
+from utils.masks.values import value_to_json
 
 __all__ = ['BasicDataset', 'CarvanaDataset', 'load_image']
 
 
 class BasicDataset(SegmentationDataset):
     """Images and masks of two folders, as items at training scale."""
+
+    @property
+    def mask_values(self) -> list:
+        """The mask value of each class, colours as lists [R, G, B]."""
+        return [value_to_json(value) for value in self.masks.values]
 
 
 class CarvanaDataset(BasicDataset):

@@ -21,7 +21,7 @@ from utils.data.dataset import SegmentationDataset
 from utils.data_loading import CarvanaDataset
 from utils.images.decoding import open_picture, to_channels
 from utils.images.resizing import load_image, to_unit_range
-from utils.masks.encoding import IGNORE, load_mask
+from utils.masks.encoding import IGNORE, MaskEncoding, load_mask
 from utils.runtime.errors import UserError
 
 REFERENCE = np.load(FIXTURES / 'preprocess.npz')
@@ -42,7 +42,7 @@ def test_images_equal_the_reference_within_a_grey_level(tmp_path, name, channels
 @pytest.mark.parametrize(('name', 'values'), [('mask255', [0, 255]), ('mask4', [0, 60, 120, 180])])
 def test_masks_equal_the_reference(tmp_path, name, values, scale):
     Image.fromarray(REFERENCE[name]).save(tmp_path / 'm.png')
-    mask = load_mask(tmp_path / 'm.png', values, scale)
+    mask = load_mask(tmp_path / 'm.png', MaskEncoding(values), scale)
     assert np.array_equal(mask.numpy(), REFERENCE[f'{name}_{scale}'])
 
 

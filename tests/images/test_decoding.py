@@ -10,7 +10,7 @@ from unet import UNet
 from utils.images.decoding import open_picture, open_reduced, picture_size, scaled_size
 from utils.images.resizing import load_image
 from utils.inference.predictor import Predictor
-from utils.masks.encoding import load_mask
+from utils.masks.encoding import MaskEncoding, load_mask
 from utils.runtime.errors import UserError
 
 SIZES = [(96, 64), (97, 65), (127, 81), (33, 40)]
@@ -70,7 +70,7 @@ def test_masks_are_resized_as_pillows_nearest_whatever_their_mode(tmp_path, size
     values = [0, 1] if name[0] in 'P1' else [0, 255]
     for scale in SCALES:
         expected = Image.fromarray(labels).resize(scaled_size(size, scale), Image.NEAREST)
-        found = load_mask(tmp_path / name, values, scale)
+        found = load_mask(tmp_path / name, MaskEncoding(values), scale)
         assert np.array_equal(found.numpy(), np.asarray(expected))
 
 

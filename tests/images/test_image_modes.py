@@ -18,7 +18,7 @@ from utils.images.metadata import read_metadata
 from utils.images.resizing import load_image
 from utils.inference.checkpoint import load_checkpoint
 from utils.inference.predictor import Predictor
-from utils.masks.encoding import load_mask
+from utils.masks.encoding import MaskEncoding, load_mask
 from utils.runtime.errors import UserError
 
 QUICK = ['-e', '1', '-v', '0', '--base-channels', '2']
@@ -253,5 +253,7 @@ def test_an_array_mask_is_resized_like_a_picture(tmp_path):
     Image.fromarray(mask.astype(np.uint8)).save(tmp_path / 'm.png')
     np.save(tmp_path / 'm.npy', mask)
     for scale in (0.5, 0.3):
-        arrays = [load_mask(tmp_path / f'm.{k}', [0, 255], scale) for k in ('png', 'npy')]
+        arrays = [
+            load_mask(tmp_path / f'm.{k}', MaskEncoding([0, 255]), scale) for k in ('png', 'npy')
+        ]
         assert torch.equal(*arrays)

@@ -19,7 +19,7 @@ from utils.data.pairing import pair_files
 from utils.data.scan import scan_pairs
 from utils.images.decoding import open_picture
 from utils.images.metadata import read_metadata
-from utils.masks.encoding import mask_array
+from utils.masks.values import mask_array
 from utils.runtime.errors import UserError
 
 SIZE = (48, 32)
@@ -270,7 +270,7 @@ def test_folders_and_system_files_are_ignored_and_links_followed(tmp_path):
         (folder / 'folder.png').mkdir()  # the name of a picture
     (images / 'disc02.png').rename(tmp_path / 'elsewhere.png')
     (images / 'disc02.png').symlink_to(tmp_path / 'elsewhere.png')
-    assert len(scan_pairs(pair_files(images, masks)).facts) == 3
+    assert len(scan_pairs(pair_files(images, masks)).metadata) == 3
 
 
 @pytest.mark.parametrize('target', ['nowhere.png', 'disc00.png'])

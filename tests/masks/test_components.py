@@ -1,9 +1,9 @@
-"""The largest piece of each class: by hand, and against a flood fill."""
+"""Connected components: by hand, and against a flood fill."""
 
 import numpy as np
 import pytest
 
-from utils.masks.components import largest_components
+from utils.masks.components import label_components, largest_components
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from utils.masks.components import largest_components
         (['011', '100'], ['011', '000']),  # a row's end and the next one's start are far apart
     ],
 )
-def test_only_the_largest_piece_of_each_class_stays(mask, kept):
+def test_only_the_largest_component_of_each_class_stays(mask, kept):
     mask, kept = (
         np.array([list(map(int, row)) for row in rows], np.uint8) for rows in (mask, kept)
     )
@@ -27,7 +27,7 @@ def test_only_the_largest_piece_of_each_class_stays(mask, kept):
 
 
 def flood(mask):
-    """Pieces of one class by walking from pixel to pixel."""
+    """Components of foreground, (class, pixels), by walking from pixel to pixel."""
     left = {tuple(place) for place in np.argwhere(mask > 0).tolist()}
     pieces = []
     while left:
@@ -44,17 +44,22 @@ def flood(mask):
 
 
 @pytest.mark.parametrize('density', [0.3, 0.6, 0.8])
-def test_random_masks_agree_with_a_flood_fill(density):
+def test_components_of_random_masks_agree_with_a_flood_fill(density):
     rng = np.random.default_rng(0)
     for _ in range(10):
         mask = ((rng.random((25, 31)) < density) * rng.integers(1, 3, (25, 31))).astype(np.uint8)
-        expected = np.zeros_like(mask)
         pieces = flood(mask)
+        expected, labels = np.zeros_like(mask), np.zeros(mask.shape, int)
         for k in (1, 2):
             best = max((piece for label, piece in pieces if label == k), key=len)
-            for place in best:
-                expected[place] = k
-        found = largest_components(mask)
-        assert [(found == k).sum() for k in (1, 2)] == [(expected == k).sum() for k in (1, 2)]
-        assert ((found == 0) | (found == mask)).all()
-        assert all(len(piece) == (found == k).sum() for k, piece in flood(found))
+            expected[tuple(zip(*best, strict=True))] = k
+        for number, (_, piece) in enumerate(pieces, 1):
+            labels[tuple(zip(*piece, strict=True))] = number
+        assert np.array_equal(label_components(mask), labels)
+        assert np.array_equal(largest_components(mask), expected)
+
+
+def test_components_are_numbered_by_their_first_pixels():
+    values = np.array([[0, 2, 2], [1, 0, 2], [1, 1, 0], [0, 0, 3]])
+    assert label_components(values).tolist() == [[0, 1, 1], [2, 0, 1], [2, 2, 0], [0, 0, 3]]
+    assert not label_components(np.zeros((2, 3), dtype=int)).any()

@@ -16,7 +16,8 @@ from utils.images.arrays import read_array
 from utils.images.decoding import open_picture
 from utils.inference.checkpoint import load_checkpoint
 from utils.inference.writer import format_mask, save_result
-from utils.masks.encoding import MaskEncoding, mask_array, to_image
+from utils.masks.encoding import MaskEncoding, to_image
+from utils.masks.values import mask_array
 from utils.runtime.errors import UserError
 
 SIZE = (24, 20)
@@ -142,8 +143,8 @@ def test_values_that_fit_no_picture_ask_for_an_array_before_any_work(folder, cap
     make(folder, extension, encode, classes)
     assert run_train(*QUICK) == 0
     assert predict.main(['-m', 'checkpoints/last.pth', '-i', 'imgs/0.png']) == 2
-    assert 'mask values from -3 to 70000 fit no picture' in (err := capsys.readouterr().err)
-    assert '-o NAME.npy' in err
+    err = capsys.readouterr().err
+    assert all(text in err for text in ('-3', '70000', '-o NAME.npy'))
 
 
 def test_16_bits_go_into_formats_that_hold_them(folder, capsys):
@@ -152,7 +153,8 @@ def test_16_bits_go_into_formats_that_hold_them(folder, capsys):
     assert run_train(*QUICK) == 0
     call = ['-m', 'checkpoints/last.pth', '-i', 'imgs/0.png', '-o']
     assert predict.main([*call, 'o.jpg']) == 2
-    assert 'cannot write 16 bits into o.jpg' in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert all(text in err for text in ('16 bits', 'o.jpg', '.png'))
     for target in ('o.png', 'o.tif', 'o.npy'):
         assert predict.main([*call, target]) == 0
         assert set(np.unique(values_of(folder / target))) <= {0, 300, 40000}
@@ -192,10 +194,9 @@ def test_probabilities_of_a_foreground_fit_a_16_bit_picture_and_those_of_more_cl
     assert predict.main(['-m', 'two/c/last.pth', *call, 'p.npy']) == 0
     picture = np.asarray(Image.open('p.png'))
     assert picture / 65535 == pytest.approx(read_array(folder / 'p.npy'), abs=1e-5)
-    assert predict.main(['-m', 'two/c/last.pth', *call, 'p.jpg']) == 2
-    assert 'cannot write 16 bits into p.jpg' in capsys.readouterr().err
-    assert predict.main(['-m', 'three/c/last.pth', *call, 'p.png']) == 2
-    assert 'probabilities of 3 classes' in capsys.readouterr().err
+    for model, target in (('two', 'p.jpg'), ('three', 'p.png')):
+        assert predict.main(['-m', f'{model}/c/last.pth', *call, target]) == 2
+        assert target in capsys.readouterr().err
 
 
 def test_the_colours_of_a_palette_that_hides_classes_are_ours():
@@ -208,13 +209,15 @@ def test_the_colours_of_a_palette_that_hides_classes_are_ours():
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (np.zeros((20, 24)), r'type float64; expected \(H, W\) integers'),
-        (np.zeros((20, 24, 5), np.uint8), r'shape \(20, 24, 5\).*argmax\(axis=2\)'),
-        (np.zeros((20, 24, 3), np.int64), r'\(H, W, 3\) uint8 colours'),
-        (np.zeros((20, 24), complex), 'type complex128'),
+        (np.zeros((20, 24)), r'm\.npy: .*float64'),
+        (np.zeros((20, 24, 5), np.uint8), r'm\.npy: .*\(20, 24, 5\).*argmax\(axis=2\)'),
+        (np.zeros((20, 24, 3), np.int64), r'm\.npy: .*int64.*\(H, W, 3\) uint8'),
+        (np.zeros((20, 24), complex), r'm\.npy: .*complex128'),
+        (Image.new('F', (2, 2)), r'm\.tif: .*\bF\b'),
     ],
 )
-def test_arrays_that_hold_no_classes_say_so(tmp_path, content, message):
-    np.save(tmp_path / 'm.npy', content)
+def test_files_that_cannot_hold_classes_are_named_with_their_type(tmp_path, content, message):
+    path = tmp_path / ('m.tif' if isinstance(content, Image.Image) else 'm.npy')
+    save(content, path)
     with pytest.raises(UserError, match=message):
-        values_of(tmp_path / 'm.npy')
+        values_of(path)

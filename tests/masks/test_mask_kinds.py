@@ -13,7 +13,7 @@ from test_mask_options import QUICK, refused
 from utils.data.dataset import SegmentationDataset
 from utils.inference.checkpoint import load_checkpoint
 from utils.masks.encoding import IGNORE, MaskEncoding, to_image, to_indices
-from utils.masks.values import settle_counts
+from utils.masks.metadata import snap_counts
 from utils.runtime.errors import UserError
 
 
@@ -22,7 +22,7 @@ def test_palettes_and_one_bit_files_have_no_nearest_value(folder, capsys):
     for path in masks.iterdir():
         Image.open(path).convert('1').save(path)
     for options in (['--binarize', '127'], ['--mask-values', '0,255', '--snap-masks']):
-        assert 'mask of one bit, whose values are no scale' in refused(capsys, *options)
+        refused(capsys, *options, naming=['one bit', 'masks/disc00.png', 'masks/disc01.png'])
 
 
 def test_masks_of_two_kinds_are_told_apart_by_name(folder, capsys):
@@ -31,9 +31,8 @@ def test_masks_of_two_kinds_are_told_apart_by_name(folder, capsys):
     red = np.zeros((32, 48, 3), np.uint8)
     red[5:, :, 0] = 255
     Image.fromarray(red).save(masks / 'disc03.png')
-    err = refused(capsys)
-    assert 'masks are of different kinds: 1 of one bit (masks/disc01.png), 1 in colour' in err
-    assert '(masks/disc03.png), 3 grey (masks/disc00.png' in err
+    naming = ['1 of one bit (masks/disc01.png)', '1 in colour (masks/disc03.png)', '3 grey (']
+    refused(capsys, naming=naming)
 
 
 def test_grey_in_rgb_and_16_bit_among_grey_masks_are_normalised(folder):
@@ -54,9 +53,8 @@ def test_palettes_that_disagree_are_an_error_unless_indices_are_meant(folder, ca
         picture = Image.fromarray(np.asarray(Image.open(path)) // 255)
         picture.putpalette(palette)
         picture.save(path)
-    err = refused(capsys)
-    assert 'palette masks disagree: the colour (250, 0, 0) has index 1 in masks/disc00.png' in err
-    assert 'and 0 in masks/disc01.png' in err
+    naming = ['(250, 0, 0)', '1 in masks/disc00.png', '0 in masks/disc01.png', '--mask-values']
+    refused(capsys, naming=naming)
     assert run_train(*QUICK, '--mask-values', '0,1') == 0
 
 
@@ -65,16 +63,16 @@ def test_nearest_values_of_every_kind():
     assert grey.tolist() == [[1, 1, 0, 0]]
     wide = to_indices(np.array([[-9, 40000]]), MaskEncoding([0, 30000], snap=True), '')
     assert wide.tolist() == [[0, 1]]
-    colours = MaskEncoding([[0, 0, 0], [255, 0, 0]], ignore=[[0, 9, 0]], snap=True)
+    colours = MaskEncoding([(0, 0, 0), (255, 0, 0)], ignore=[(0, 9, 0)], snap=True)
     pixels = np.array([[[90, 0, 0], [200, 9, 9], [0, 9, 0]]], np.uint8)
     assert to_indices(pixels, colours, '').tolist() == [[0, 1, IGNORE]]
-    counts, moved = settle_counts({(90, 0, 0): 5, (255, 0, 0): 2, (0, 9, 0): 1}, colours, '')
+    counts, moved = snap_counts({(90, 0, 0): 5, (255, 0, 0): 2, (0, 9, 0): 1}, colours, '')
     assert (counts, moved) == ({(0, 0, 0): 5, (255, 0, 0): 2, (0, 9, 0): 1}, 5)
 
 
 def test_values_at_another_place_are_not_taken_in_order(tmp_path):
     folders = data_set(tmp_path, 2, values=(0, 2, 3))
-    with pytest.raises(UserError, match=r'trained on 3: \[0, 1, 2\]'):
+    with pytest.raises(UserError, match=r'\[0, 1, 2\]'):
         SegmentationDataset(*folders, mask_values=[0, 1, 2])
 
 
@@ -88,20 +86,19 @@ def test_what_is_ignored_is_taken_as_grey_or_colour_as_the_masks_are(folder, cap
         Image.fromarray(colours[classes]).save(path)
     assert run_train(*QUICK, '--ignore-value', '255') == 0  # white, and not blue
     masks_read = load_checkpoint('checkpoints/last.pth').masks
-    assert masks_read.values == [[0, 0, 0], [0, 0, 255]]
-    assert masks_read.ignore == [[255, 255, 255]]
+    assert masks_read.values == [(0, 0, 0), (0, 0, 255)]
+    assert masks_read.ignore == [(255, 255, 255)]
     dataset = SegmentationDataset('imgs', 'masks', mask_values=masks_read)
     assert ((dataset[0]['mask'] == IGNORE).numpy() == (expected[0] // 255 > 0) & (
         np.arange(48) < 24)).all()  # fmt: skip
-    assert '--ignore-value 300:300:300 cannot be beside' in refused(capsys, '--ignore-value', '300')
+    refused(capsys, '--ignore-value', '300', naming=['--ignore-value 300:300:300'])
 
 
 def test_a_colour_cannot_be_ignored_among_greys(folder, capsys):
     data_set(folder, 2)
-    assert '--ignore-value 0:1:0 cannot be beside the values [0, 255]' in (
-        refused(capsys, '--ignore-value', '0:1:0')
-    )
-    assert 'cannot be beside' in refused(capsys, '--binarize', '9', '--ignore-value', '0:1:0')
+    for options in ((), ('--binarize', '9')):
+        naming = ['--ignore-value 0:1:0 ', '[0, 255]']
+        refused(capsys, *options, '--ignore-value', '0:1:0', naming=naming)
     assert run_train(*QUICK, '--ignore-value', '7:7:7') == 0
     assert load_checkpoint('checkpoints/last.pth').masks.ignore == [7]
 
@@ -138,10 +135,8 @@ def test_classes_of_palette_masks_are_named_by_colour(folder, ignored):
 
 def test_a_colour_that_no_palette_has_is_named(folder, capsys):
     voc_set()
-    err = refused(capsys, '--mask-values', '0:0:0,128:0:1')
-    assert 'no palette of the masks has the colours [128, 0, 1]; there are [0, 0, 0], ' in err
-    assert '[224, 224, 192]' in err
-    assert 'name indices there instead of colours' in err
+    naming = ['(128, 0, 1)', '(0, 0, 0)', '(224, 224, 192)', '--mask-values', 'indices']
+    refused(capsys, '--mask-values', '0:0:0,128:0:1', naming=naming)
 
 
 def test_palettes_that_disagree_are_an_error_where_colours_are_meant(folder, capsys):
@@ -149,8 +144,8 @@ def test_palettes_that_disagree_are_an_error_where_colours_are_meant(folder, cap
     swapped = Image.open(masks / 'disc01.png')
     swapped.putpalette(VOC[3:6] + VOC[:3] + VOC[6:])
     swapped.save(masks / 'disc01.png')
-    err = refused(capsys, '--mask-values', '0:0:0,128:0:0', '--ignore-value', '255')
-    assert 'palette masks disagree: the colour (128, 0, 0) has index 1 in masks/disc00.png' in err
+    options = ['--mask-values', '0:0:0,128:0:0', '--ignore-value', '255']
+    refused(capsys, *options, naming=['(128, 0, 0)', '1 in masks/disc00.png'])
 
 
 @pytest.mark.parametrize('what', ['one colour', 'a photograph'])
@@ -162,6 +157,5 @@ def test_labels_in_alpha_are_recognised(folder, capsys, what):
         picture = picture if what == 'a photograph' else Image.new('RGB', picture.size)
         picture.putalpha(Image.open(path))
         picture.save(path)
-    err = refused(capsys)
-    assert '3 labels in alpha:\n  masks/disc00.png: mask whose alpha holds labels (0 to 255)' in err
-    assert "picture.getchannel('A').save(path)" in err
+    naming = ['3 labels in alpha:\n  masks/disc00.png: ', '0 to 255', "getchannel('A').save("]
+    refused(capsys, naming=naming)

@@ -1,4 +1,4 @@
-"""The border weight map and what it does: distances, cells, the loss, the cache."""
+"""Border weight map: distances, cells, loss and cache."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from utils.data.cache.stores import MemoryStore, StoredItems, record_ends
 from utils.data.dataset import SegmentationDataset
 from utils.evaluation.instances import count_merged
-from utils.masks.classes import Wanted
+from utils.inference.checkpoint import load_checkpoint
+from utils.masks.classes import MaskOptions
 from utils.masks.components import label_components
 from utils.masks.weight_map import border_weights, from_bytes, to_bytes, touching
 from utils.training.optimization.loss import segmentation_loss
@@ -61,12 +62,6 @@ def test_between_two_cells_the_weight_is_that_of_the_gaps_width():
 def test_one_cell_or_none_has_no_weights():
     assert not border_weights(np.zeros((4, 5), dtype=int)).any()
     assert not border_weights(label_components(TWO_CELLS[:, :3])).any()
-
-
-def test_pieces_are_numbered_by_their_first_pixels():
-    values = np.array([[0, 2, 2], [1, 0, 2], [1, 1, 0], [0, 0, 3]])
-    assert label_components(values).tolist() == [[0, 1, 1], [2, 0, 1], [2, 2, 0], [0, 0, 3]]
-    assert not label_components(np.zeros((2, 3), dtype=int)).any()
 
 
 def test_touching_cells_are_set_apart_by_one_pixel():
@@ -122,7 +117,7 @@ def test_items_have_the_map_of_their_cells_and_a_store_keeps_it(cells):
 
 
 def test_numbers_of_cells_that_touch_are_set_apart_under_binarize(cells):
-    wanted = Wanted(binarize=0)
+    wanted = MaskOptions(binarize=0)
     plain = SegmentationDataset('imgs', 'numbers', wanted=wanted)[0]['mask']
     item = SegmentationDataset('imgs', 'numbers', wanted=wanted, weight_map=True)[0]
     assert label_components(plain.numpy()).max() == 1
@@ -150,8 +145,6 @@ def test_options_change_the_weights(cells):
 
 
 def test_the_papers_recipe_makes_its_network_with_the_map_unless_told_not_to(cells, capsys):
-    from utils.inference.checkpoint import load_checkpoint
-
     small = ['-e', '1', '-v', '0', '--base-channels', '2', '--recipe', 'paper']
     assert run_train(*small, '--output', 'a') == 0
     assert 'epochs 1, batch size 1, learning rate 0.001' in capsys.readouterr().out

@@ -1,79 +1,83 @@
-"""Which mask values are which classes: as found, as asked for, or as a network has learned them.
-
-Classes named by colour in palette files, of which indices are read.
-"""
+"""The mask values of a data set's classes: as found, as requested, or as a network learned them."""
 
 from collections import Counter
 from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from utils.images.decoding import open_picture
-from utils.masks.classes import ignored_beside, typed
-from utils.masks.encoding import MAX_CLASSES, MaskEncoding, Value
+from utils.masks.classes import format_values, match_ignored
+from utils.masks.encoding import MAX_CLASSES, MaskEncoding
+from utils.masks.metadata import SMOOTHED
 from utils.runtime.errors import UserError, first_few
 
-from .metadata import SMOOTHED
-from .scan import Scan
+if TYPE_CHECKING:
+    from utils.masks.values import MaskValue
 
-MAX_GUESSED_CLASSES = 32  # more values than this are a lossy or smoothed mask, not classes
+    from .scan import DatasetScan
+
+MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoothed mask
 
 LOSSY = ('.jpg', '.jpeg')
 
 
-def choose_encoding(scan: Scan, asked: MaskEncoding, classes: int | None = None) -> MaskEncoding:
-    """The encoding of the scanned masks, held to the asked one.
+def choose_encoding(
+    scan: 'DatasetScan', requested: MaskEncoding, classes: int | None = None
+) -> MaskEncoding:
+    """Return the encoding of the scanned masks, which have to fit the requested one.
 
-    Raises UserError where the masks hold other values than asked for, where `classes` does not
-    fit, and where they look lossy.
+    Raises UserError if the masks have other values than requested, if their number does not fit
+    `classes`, or if they look lossy.
     """
-    asked = by_index(scan, asked)
-    if not asked.values:
-        asked = replace(asked, ignore=ignored_beside(scan.values(), asked.ignore))
-        values = check_classes(scan, classes, asked.ignore)
+    requested = use_palette_indices(scan, requested)
+    if not requested.values:
+        requested = replace(requested, ignore=match_ignored(requested.ignore, scan.values()))
+        values = check_classes(scan, classes, requested.ignore)
     else:
-        values = asked.values
-        found = scan.values()
-        other = [v for v in found if v not in values and v not in asked.ignore]
+        values = requested.values
+        other = [v for v in scan.values() if v not in values and v not in requested.ignore]
         if other:
             remedy = (
-                f'Add them, leave their pixels out with --ignore-value {typed(other)}, or take '
-                'the nearest value with --snap-masks.'
+                f'Add them, leave their pixels out with --ignore-value {format_values(other)}, or '
+                'take the nearest value with --snap-masks.'
             )
-            if 'P' in {fact.mask_mode for fact in scan.facts}:
-                remedy += ' Of palette files the values are the indices.'
+            if any(mask.mode == 'P' for _, _, mask in scan.metadata):
+                remedy += ' The values of palette files are their indices.'
             raise UserError(
                 f'masks hold {len(other)} values that are none of {values} '
                 f'({scan.describe_values(other)}). {remedy}'
             )
-        if sum(v in values for v in found) < 2:
+        if sum(value in values for value in scan.values()) < 2:
             raise UserError(
-                f'of {values} the masks hold one only ({scan.describe_values()}); expected two or '
+                f'masks hold only one of {values} ({scan.describe_values()}); expected two or '
                 'more. Look at the masks.'
             )
-    modes = Counter(fact.mask_mode for fact in scan.facts)
-    palettes = [fact.palette for fact in scan.facts if fact.palette]
-    mode = 'L' if asked.threshold is not None else modes.most_common(1)[0][0]
-    palette = asked.palette or max(palettes, key=len, default=None)
-    return replace(asked, values=values, mode=mode, palette=palette)
+    modes = Counter(mask.mode for _, _, mask in scan.metadata)
+    palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
+    mode = 'L' if requested.threshold is not None else modes.most_common(1)[0][0]
+    palette = requested.palette or max(palettes, key=len, default=None)
+    return replace(requested, values=values, mode=mode, palette=palette)
 
 
 def check_classes(
-    scan: Scan, classes: int | None, ignore: list[Value] | None = None
-) -> list[Value]:
-    """The mask values to learn; raises UserError where `classes` (None: as found) does not fit.
+    scan: 'DatasetScan', classes: int | None, ignore: 'list[MaskValue] | None' = None
+) -> 'list[MaskValue]':
+    """Return the mask values of the classes; `ignore` are values that are no class.
 
-    One class is binary: two values, background and foreground, and one logit. ignore: values
-    that are no class.
+    Raises UserError if `classes` (None: as found) does not fit, or if the masks look lossy. One
+    class is binary: two values, background and foreground, and one logit.
     """
     values = [value for value in scan.values() if value not in (ignore or [])]
     expected = 2 if classes == 1 else classes or len(values)
     if len(values) < 2:
         raise UserError(
-            f'all masks hold one value only ({scan.describe_values()}); expected two or more, '
-            'background and what is to be found. Look at the masks.'
+            f'all masks hold only one value ({scan.describe_values()}); expected two or more: '
+            'background and foreground. Look at the masks.'
         )
     remedy = (
-        f'Use --classes {len(values)}, or leave it out, or mend the masks; or name the wanted '
-        'values with --mask-values, or for two classes say --binarize 127.'
+        f'Use --classes {len(values)}, or leave it out, or correct the masks; or name the values '
+        'with --mask-values, or, for two classes, say --binarize 127.'
     )
     found = f'masks hold {len(values)} distinct values ({scan.describe_values()})'
     if len(values) > MAX_CLASSES:
@@ -91,11 +95,11 @@ def check_classes(
     return values
 
 
-def _why_lossy(scan: Scan, values: list[Value]) -> str:
-    """What speaks for values that nobody meant, '' if nothing does.
+def _why_lossy(scan: 'DatasetScan', values: 'list[MaskValue]') -> str:
+    """Return why the masks look lossy or smoothed, '' if they do not.
 
-    Many values; a lossy format with more than two; or, as along smoothed edges, a few values that
-    fill the masks and, scattered over the grey scale, at least as many that are all rare.
+    Signs are many values; JPEG files with more than two; or, as along smoothed edges, at least four
+    rare grey values, scattered over the grey scale, that are half of all values.
     """
     lossy = [pair.mask.name for pair in scan.pairs if pair.mask.suffix.lower() in LOSSY]
     if lossy and len(values) > 2:
@@ -103,28 +107,29 @@ def _why_lossy(scan: Scan, values: list[Value]) -> str:
     if len(values) > MAX_GUESSED_CLASSES:
         return f' in {len(scan.pairs)} files'
     shares = scan.shares()
-    rare = [v for v in values if isinstance(v, int) and shares[v] < 0.01]
-    scattered = rare and max(rare) > MAX_GUESSED_CLASSES and max(values) <= 255
-    palette = any(fact.mask_mode == 'P' for fact in scan.facts)
+    grey = [value for value in values if isinstance(value, int)]
+    rare = [value for value in grey if shares[value] < 0.01]
+    scattered = rare and max(rare) > MAX_GUESSED_CLASSES and max(grey) <= 255
+    palette = any(mask.mode == 'P' for _, _, mask in scan.metadata)
     if scattered and not palette and len(rare) >= 4 and 2 * len(rare) >= len(values):
         return f', {len(rare)} of them under 1 % of the pixels each'
     return ''
 
 
-def match_values(scan: Scan, known: MaskEncoding) -> MaskEncoding:
-    """The encoding by which to read these masks for a network trained on that of `known`.
+def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
+    """Return the encoding with which to read these masks for a network trained with `known`.
 
-    That itself where it covers the masks; other values of the same number are taken in their
-    order (0 and 255 for 0 and 1), and said. Raises UserError where neither fits.
+    It is `known` itself if that covers the masks. Other grey values of the same number are taken in
+    ascending order (0 and 255 for 0 and 1), with a note. Raises UserError if neither fits.
     """
     found = [value for value in scan.values() if value not in known.ignore]
     if all(value in known.values for value in found):
         return known
-    in_order = sorted(known.values)
-    # A value that both have at another place would be two classes at once.
+    grey = not any(isinstance(value, tuple) for value in found + known.values)
+    in_order = sorted(known.values) if grey else known.values  # colours have no order
+    # A value that both have at different positions would be two classes at once.
     clash = any(v in in_order and in_order.index(v) != k for k, v in enumerate(found))
-    colours = any(isinstance(value, list) for value in found + known.values)
-    if len(found) == len(known.values) and not clash and not colours:
+    if grey and len(found) == len(known.values) and not clash:
         print(f'note: masks hold {found}, the model was trained on {in_order}: taken in this order')
         order = dict(zip(in_order, found, strict=True))
         return replace(known, values=[order[value] for value in known.values])
@@ -135,31 +140,35 @@ def match_values(scan: Scan, known: MaskEncoding) -> MaskEncoding:
     )
 
 
-def by_index(scan: Scan, asked: MaskEncoding) -> MaskEncoding:
-    """The encoding itself, or where it has colours and all masks have palettes, with their indices.
+def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEncoding:
+    """Replace colours of the encoding by palette indices if all masks are palette files.
 
-    A number among the ignored values was made grey beside colours; where no palette has that
-    grey, it is the index again. Raises UserError for a class whose colour is in no palette.
+    match_ignored made greys of ignored numbers; a grey that no palette has becomes an index again.
+    Raises UserError for a class whose colour is in no palette.
     """
-    palette_files = all(fact.mask_mode == 'P' for fact in scan.facts)
-    if not palette_files or not asked.values or isinstance(asked.values[0], int):
-        return asked
-    palette = open_picture(scan.pairs[0].mask).getpalette()
-    indices: dict[tuple, int] = {}
-    for fact in scan.facts:
-        for index in fact.counts:
-            indices.setdefault(tuple(fact.palette[3 * index : 3 * index + 3]), index)
-    for index in range(len(palette) // 3):  # for colours that no mask has
+    palette_files = all(mask.mode == 'P' for _, _, mask in scan.metadata)
+    if not palette_files or not requested.in_colour:
+        return requested
+    first = open_picture(scan.pairs[0].mask)
+    palette = (first.getpalette() if isinstance(first, Image.Image) else None) or []
+    indices: dict[tuple[int, ...], int] = {}
+    for _, _, mask in scan.metadata:
+        for index, colour in mask.colours.items():
+            indices.setdefault(colour, index)
+    for index in range(len(palette) // 3):  # colours that no pixel has
         indices.setdefault(tuple(palette[3 * index : 3 * index + 3]), index)
-    missing = [colour for colour in asked.values if tuple(colour) not in indices]
+    colours = [value for value in requested.values if isinstance(value, tuple)]
+    missing = [colour for colour in colours if colour not in indices]
     if missing:
         raise UserError(
             f'no palette of the masks has the colours {first_few(missing)}; there are '
-            f'{first_few(map(list, indices), 8)}. Mend classes.json or --mask-values, or name '
-            'indices there instead of colours.'
+            f'{first_few(indices, 8)}. Correct classes.json or --mask-values, or name indices '
+            'there instead of colours.'
         )
-    ignore: list[Value] = [
-        indices.get(tuple(colour), colour[0]) for colour in asked.ignore if isinstance(colour, list)
-    ]
-    values: list[Value] = [indices[tuple(colour)] for colour in asked.values]
-    return replace(asked, values=values, ignore=ignore, palette=palette)
+    ignored = [value for value in requested.ignore if isinstance(value, tuple)]
+    return replace(
+        requested,
+        values=[indices[colour] for colour in colours],
+        ignore=[indices.get(colour, colour[0]) for colour in ignored],
+        palette=palette,
+    )

@@ -1,74 +1,80 @@
-"""What is wrong with files that are each in order, but do not agree with each other.
-
-Files of one content under two names.
-"""
+"""Consistency checks across files: sizes, kinds of masks, palettes, duplicates."""
 
 import filecmp
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils.masks.encoding import MaskEncoding
+from utils.masks.values import KINDS, MaskValue
 from utils.runtime.errors import Problem, first_few
 
-from .metadata import KINDS, PairMetadata
-from .pairing import Pair
+if TYPE_CHECKING:
+    from utils.masks.encoding import MaskEncoding
 
-Known = list[tuple[Pair, PairMetadata]]  # the pairs that could be read
+    from .scan import PairMetadata
+
+MIXED_KINDS = 'masks of different kinds'
 
 
-def wrong_sizes(known: Known) -> list[Problem]:
-    """A problem for each image and mask that differ in size."""
+def wrong_sizes(metadata: list['PairMetadata']) -> list[Problem]:
+    """Return a problem for each image and mask that differ in size."""
     wrong = []
-    for pair, fact in known:
-        if fact.image.size != fact.mask_size:
-            turned = ', turned as its EXIF orientation says,' if fact.image.turned else ''
-            remedy = 'make them equal, or say --resize-masks to stretch the mask'
-            if fact.image.turned and fact.image.size == fact.mask_size[::-1]:
-                remedy = "turn the mask too, or take the orientation out of the image's EXIF"
-            text = (
-                f'{pair.image} is {_size(fact.image.size)}{turned} but its mask {pair.mask} is '
-                f'{_size(fact.mask_size)} (width x height); {remedy}'
-            )
-            wrong.append(Problem('image and mask differ in size', text, (pair.id,)))
+    for pair, image, mask in metadata:
+        if image.size == mask.size:
+            continue
+        turned = ', turned as its EXIF orientation says,' if image.turned else ''
+        remedy = 'make them equal, or say --resize-masks to stretch the mask'
+        if image.turned and image.size == mask.size[::-1]:
+            remedy = "turn the mask too, or take the orientation out of the image's EXIF"
+        text = '{} is {} x {}{} but its mask {} is {} x {} (width x height); {}'.format(
+            pair.image, *image.size, turned, pair.mask, *mask.size, remedy
+        )
+        wrong.append(Problem('image and mask differ in size', text, (pair.id,)))
     return wrong
 
 
-def mixed_kinds(known: Known, masks: MaskEncoding) -> list[Problem]:
-    """A problem where masks of some kind hold values that those of the commonest kind do not."""
-    coloured = any(isinstance(value, tuple) for _, fact in known for value in fact.counts)
-    groups: dict[str, list[tuple[Pair, PairMetadata]]] = {}
-    for pair, fact in known:
-        mode = 'L' if fact.mask_mode == 'I;16' else fact.mask_mode
-        mode = 'L' if mode == 'RGB' and not coloured else mode
-        groups.setdefault(mode, []).append((pair, fact))
+def mixed_kinds(metadata: list['PairMetadata'], masks: 'MaskEncoding') -> list[Problem]:
+    """Return a problem if masks of the rarer kinds have values that the commonest kind lacks.
 
-    def values(mode: str) -> set:
-        """The values of a group; grey ones as colours where others have colours."""
-        ignored = {tuple(v) if isinstance(v, list) else v for v in masks.ignore}
-        found = {v for _, fact in groups[mode] for v in fact.counts} - ignored
+    Ignored values do not count; grey values equal the colours with R = G = B.
+    """
+    coloured = any(isinstance(value, tuple) for _, _, mask in metadata for value in mask.counts)
+    groups: dict[str, list[PairMetadata]] = defaultdict(list)
+    for entry in metadata:
+        mode = entry.mask.mode
+        if mode == 'I;16' or (mode == 'RGB' and not coloured):
+            mode = 'L'
+        groups[mode].append(entry)
+
+    def values(mode: str, group: 'list[PairMetadata]') -> set[MaskValue]:
+        """The values of a group; grey values as colours if other masks have colours."""
+        found = {value for _, _, mask in group for value in mask.counts}
         grey = coloured and mode in ('L', 'RGB', '1')
-        return {(v,) * 3 if grey and isinstance(v, int) else v for v in found}
+        return {
+            (value, value, value) if grey and isinstance(value, int) else value
+            for value in found.difference(masks.ignore)
+        }
 
-    rarest_first = sorted(groups, key=lambda mode: len(groups[mode]))
-    if all(values(mode) <= values(rarest_first[-1]) for mode in rarest_first):
+    rarest_first = sorted(groups.items(), key=lambda item: len(item[1]))
+    if all(values(*item) <= values(*rarest_first[-1]) for item in rarest_first):
         return []
-    described = [
-        f'{len(groups[mode])} {KINDS[mode]} ({first_few(p.mask for p, _ in groups[mode])})'
-        for mode in rarest_first
-    ]
-    text = f'masks are of different kinds: {", ".join(described)}; save all in one kind'
-    rare = tuple(pair.id for mode in rarest_first[:-1] for pair, _ in groups[mode])
-    return [Problem('masks of different kinds', text, rare)]
+    described = ', '.join(
+        f'{len(group)} {KINDS[mode]} ({first_few(entry.pair.mask for entry in group)})'
+        for mode, group in rarest_first
+    )
+    text = f'masks are of different kinds: {described}; save all in one kind'
+    rare = tuple(entry.pair.id for _, group in rarest_first[:-1] for entry in group)
+    return [Problem(MIXED_KINDS, text, rare)]
 
 
-def mixed_palettes(known: Known) -> list[Problem]:
-    """A problem where a colour has one index in one palette file and another in the next."""
-    first: dict[tuple, tuple[int, Path]] = {}
-    for pair, fact in known:
-        colours = {v: tuple(fact.palette[3 * v : 3 * v + 3]) for v in fact.counts if fact.palette}
+def mixed_palettes(metadata: list['PairMetadata']) -> list[Problem]:
+    """Return a problem if a colour has different indices in two palette files."""
+    first: dict[tuple[int, ...], tuple[int, Path]] = {}
+    for pair, _, mask in metadata:
+        colours = mask.colours
         if len(set(colours.values())) < len(colours):
-            continue  # a palette that nobody looks at
+            continue  # such a palette is not meant to tell classes apart
         for index, colour in colours.items():
             other, path = first.setdefault(colour, (index, pair.mask))
             if other != index:
@@ -77,25 +83,21 @@ def mixed_palettes(known: Known) -> list[Problem]:
                     f'{index} in {pair.mask}. Save them all with one palette, or as RGB; or, if '
                     'the indices are right, name them with --mask-values'
                 )
-                return [Problem('masks of different kinds', text)]
+                return [Problem(MIXED_KINDS, text)]
     return []
 
 
-def _size(size: tuple[int, int]) -> str:
-    return f'{size[0]} x {size[1]}'
+SAMPLE = 4096  # bytes at the start and in the middle, which differ in most files of equal size
 
 
-SAMPLE = 4096  # bytes at the start and in the middle that tell most files of one size apart
+def find_duplicates(files: list[Path], others: list[Path]) -> list[tuple[Path, Path]]:
+    """Return each of `others` that equals one of `files` byte for byte: (file, other).
 
-
-def same_content(some: list[Path], others: list[Path]) -> list[tuple[Path, Path]]:
-    """Each of `others` that is equal, byte for byte, to one of `some`, behind that one.
-
-    Only files of one size are opened, and only those with equal samples read to their end.
+    Only files of equal size are opened, and only those with equal samples are read completely.
     """
     sizes = {path.stat().st_size for path in others}
     alike: dict[tuple, list[Path]] = defaultdict(list)
-    for path in some:
+    for path in files:
         if path.stat().st_size in sizes:
             alike[_sample(path)].append(path)
     found = []
@@ -115,8 +117,8 @@ def _sample(path: Path) -> tuple[int, bytes, bytes]:
 
 
 def describe_duplicates(training: list[Path], validation: list[Path]) -> list[str]:
-    """A note where images to validate on are among those trained on: their score is too good."""
-    found = same_content(training, validation)
+    """Return a note if validation images are also training images, which makes scores too high."""
+    found = find_duplicates(training, validation)
     if not found:
         return []
     names = first_few(f'{theirs.name} = {ours.name}' for ours, theirs in found)

@@ -15,17 +15,10 @@ from torch.utils.data import Dataset
 
 from utils.images.decoding import open_picture, scaled_size
 from utils.images.resizing import load_image, to_unit_range
-from utils.masks.classes import Wanted, asked_encoding
+from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
-from utils.masks.encoding import (
-    IGNORE,
-    MaskEncoding,
-    Value,
-    encoding_of,
-    load_mask,
-    mask_array,
-    resize_mask,
-)
+from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, load_mask, resize_mask
+from utils.masks.values import MaskValue, mask_array
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
@@ -67,8 +60,8 @@ class SegmentationDataset(Dataset):
         *,
         classes: int | None = None,
         channels: int | None = None,
-        mask_values: MaskEncoding | list[Value] | None = None,
-        wanted: Wanted | None = None,
+        mask_values: MaskEncoding | list[MaskValue] | None = None,
+        wanted: MaskOptions | None = None,
         resize_masks: bool = False,
         skip_bad: bool = False,
         weight_map: bool = False,
@@ -76,9 +69,9 @@ class SegmentationDataset(Dataset):
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
-        wanted = wanted or Wanted(classes)
+        wanted = wanted or MaskOptions(classes)
         trained = encoding_of(mask_values) if mask_values else None
-        asked = trained or asked_encoding(wanted, Path(mask_dir))
+        asked = trained or requested_encoding(wanted, Path(mask_dir))
         folders = (Path(images_dir), Path(mask_dir))
         matched = match_sets(folders, mask_suffix, validation_dirs)
         self.scan = scan_pairs(
@@ -97,11 +90,11 @@ class SegmentationDataset(Dataset):
             else choose_encoding(self.scan, asked, classes or wanted.classes)
         )
         self.channels = channels_of(self.scan, channels)
-        self.float_images = any(fact.image.deep for fact in self.scan.facts)
-        self.sizes = [scaled_size(fact.image.size, scale) for fact in self.scan.facts]
+        self.float_images = any(fact.image.deep for fact in self.scan.metadata)
+        self.sizes = [scaled_size(fact.image.size, scale) for fact in self.scan.metadata]
 
     @property
-    def mask_values(self) -> list[Value]:
+    def mask_values(self) -> list[MaskValue]:
         """The mask value of each class."""
         return self.masks.values
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from utils.images.metadata import ImageMetadata
 
     from .pairing import Pair
-    from .scan import Scan
+    from .scan import DatasetScan
 
 LARGER = 'Use a larger --scale (-s), up to 1, or larger images.'
 
@@ -60,14 +60,14 @@ def check_sizes(
         )
 
 
-def channels_of(scan: 'Scan', asked: int | None) -> int:
+def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
     """Return the channels to train with: `asked`, else those of the images, 1 if all are grey.
 
     Raises UserError, naming files, for images whose channels cannot be converted.
     """
-    channels = asked or max(fact.image.channels for fact in scan.facts)
+    channels = asked or max(fact.image.channels for fact in scan.metadata)
     files: dict[int, list[str]] = {}
-    for pair, fact in zip(scan.pairs, scan.facts, strict=True):
+    for pair, fact in zip(scan.pairs, scan.metadata, strict=True):
         files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
     if not all(can_convert(found, channels) for found in files):
         found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())

@@ -1,9 +1,8 @@
-"""What a data set's files hold, read once before training: sizes, modes and mask values.
+"""Scan of a data set before training: the metadata of all images and masks, cached.
 
-Read in threads and remembered in the user's cache folder by (path, size, time of change), so that
-the second start reads file dates only. The data set itself is never written to.
-
-What earlier scans read, remembered in the user's cache folder; never in the data set.
+Files are read completely, in threads, so that truncation is detected. The metadata is kept in the
+user's cache folder by path, size and modification time, so that the next start need not read the
+files. Nothing is written into the data set.
 """
 
 import hashlib
@@ -12,237 +11,265 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
 from utils.images.decoding import WITH_ALPHA
-from utils.masks.encoding import MaskEncoding, Value
-from utils.masks.values import merge_counts
+from utils.images.metadata import ImageMetadata, read_metadata
+from utils.masks.encoding import MaskEncoding
+from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
+from utils.masks.values import MaskValue, value_from_json
 from utils.runtime.errors import Problem, UserError, data_error, first_few
 from utils.runtime.files import user_cache, whole_file
 
 from .consistency import mixed_kinds, mixed_palettes, wrong_sizes
-from .metadata import PairMetadata, from_plain, image_metadata, mask_metadata, to_plain
 from .pairing import Pair
 
-FEW_PIXELS = 0.001  # the share under which a class is pointed out
+T = TypeVar('T')
+
+RARE = 0.001  # fraction of all pixels; rarer classes are pointed out
+
+
+class PairMetadata(NamedTuple):
+    """A pair and the metadata of its image and mask."""
+
+    pair: Pair
+    image: ImageMetadata
+    mask: MaskMetadata
 
 
 @dataclass
-class Scan:
-    """A data set at a glance."""
+class DatasetScan:
+    """The metadata of a data set, and the problems of the pairs that --skip-bad left out."""
 
-    pairs: list[Pair]
-    facts: list[PairMetadata]
-    counts: dict  # pixels of each mask value over all masks
-    first_file: dict  # the first mask that holds a value
-    left_out: list[Problem]  # what was wrong with the pairs that --skip-bad left out
+    metadata: list[PairMetadata]
+    left_out: list[Problem] = field(default_factory=list)
 
-    def values(self) -> list[Value]:
-        """The mask values, sorted, colours as lists."""
-        return [list(v) if isinstance(v, tuple) else v for v in self.counts]
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs, in the order of `metadata`."""
+        return [pair for pair, _, _ in self.metadata]
 
-    def shares(self) -> dict:
-        """The part of all pixels that each mask value has, 0 to 1; colours as tuples."""
+    @cached_property
+    def counts(self) -> dict[MaskValue, int]:
+        """Pixels of each value over all masks, sorted by value."""
+        return merge_counts(mask.counts for _, _, mask in self.metadata)
+
+    def values(self) -> list[MaskValue]:
+        """Return the mask values, sorted."""
+        return list(self.counts)
+
+    def shares(self) -> dict[MaskValue, float]:
+        """Return each mask value's fraction of all pixels."""
         total = sum(self.counts.values())
         return {value: pixels / total for value, pixels in self.counts.items()}
 
-    def describe_values(self, only: list[Value] | None = None) -> str:
-        """'0: 91.2 % of pixels, first in a.png; 255: 8.8 % …', for messages about masks."""
+    def describe_values(self, only: list[MaskValue] | None = None) -> str:
+        """Return '0: 91.2 % of pixels, first in a.png; 255: 8.8 % …', for messages about masks."""
+        first: dict[MaskValue, str] = {}
+        for pair, _, mask in self.metadata:
+            for value in mask.counts:
+                if isinstance(value, int) and value not in self.counts:  # grey beside colours
+                    value = (value, value, value)
+                first.setdefault(value, pair.mask.name)
         described = [
-            f'{value}: {100 * share:.3g} % of pixels, first in {self.first_file[value]}'
+            f'{value}: {100 * share:.3g} % of pixels, first in {first[value]}'
             for value, share in self.shares().items()
-            if only is None or (list(value) if isinstance(value, tuple) else value) in only
+            if only is None or value in only
         ]
         return '; '.join(described[:8]) + ('; …' if len(described) > 8 else '')
 
     def notes(self, masks: MaskEncoding, channels: int) -> list[str]:
-        """What is no mistake but worth a line: conversions, and classes of few pixels."""
-        modes = Counter(fact.image.mode for fact in self.facts)
-        into = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels} channels')
+        """Return notes for the user: pairs left out, conversions, and rare classes."""
         lines = []
         if self.left_out:
             texts = first_few((problem.text for problem in self.left_out), 1)
-            lines.append(f'note: left out for {len(self.left_out)} problems: {texts}')
+            lines.append(f'note: pairs left out for {len(self.left_out)} problems: {texts}')
+        modes = Counter(image.mode for _, image, _ in self.metadata)
         if len(modes) > 1:
             kinds = ', '.join(f'{count} {mode}' for mode, count in modes.most_common())
+            into = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels} channels')
             lines.append(f'note: images of {len(modes)} modes ({kinds}) are all taken as {into}')
         elif channels < 4 and set(modes) <= set(WITH_ALPHA):
             lines.append(f'note: the images are {next(iter(modes))}; alpha is dropped')
-        turned = [
-            p.image.name for p, f in zip(self.pairs, self.facts, strict=True) if f.image.turned
-        ]
+        turned = [pair.image.name for pair, image, _ in self.metadata if image.turned]
         if turned:
             lines.append(
                 f'note: {len(turned)} images are turned as their EXIF orientation says, and masks '
                 f'taken as drawn on the turned image: {first_few(turned)}'
             )
-        moved = sum(fact.moved for fact in self.facts)
+        shares = self.shares()
+        moved = sum(mask.moved for _, _, mask in self.metadata)
         if moved:
             share = moved / sum(self.counts.values())
             lines.append(f'note: {100 * share:.3g} % of mask pixels were moved to another value')
-        shares = self.shares()
         for value, title in zip(masks.values, masks.titles, strict=True):
-            share = shares.get(tuple(value) if isinstance(value, list) else value, 0)
-            if share < FEW_PIXELS:
+            share = shares.get(value, 0)
+            if share < RARE:
                 lines.append(f'note: class {title} is {100 * share:.2g} % of the pixels')
         return lines
 
 
 def scan_pairs(
     pairs: list[Pair],
-    cache_dir: Path | None = None,
     masks: MaskEncoding | None = None,
     resize_masks: bool = False,
     skip_bad: bool = False,
     others: list[Problem] | None = None,
-) -> Scan:
-    """Read every image and mask to its end, or remember what an earlier call read.
+) -> DatasetScan:
+    """Scan the files of a data set; raise UserError with all problems.
 
-    masks: how masks are to be read, where that is asked for. resize_masks: sizes may differ.
-    skip_bad: leave pairs out with which something is wrong. others: what is wrong with files that
-    make no pair, to be raised or left out with the rest. cache_dir: as of read_pairs.
-
-    Raises UserError with all files that cannot be read, whose image and mask differ in size, or
-    whose masks are of different kinds.
+    masks, resize_masks: see read_pairs. skip_bad: leave out pairs with problems. others: problems
+    of files that make no pair, which are raised or left out like the rest.
     """
     if not pairs:
         raise data_error(others or [])
-    facts, problems = read_pairs(pairs, cache_dir, masks, resize_masks)
-    left_out = []
+    metadata, problems = read_pairs(pairs, masks, resize_masks)
+    left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
-        kept = [k for k, pair in enumerate(pairs) if pair.id not in bad]
+        metadata = [entry for entry in metadata if entry.pair.id not in bad]
         left_out = [*(others or []), *(problem for problem in problems if problem.pairs)]
-        pairs, facts = [pairs[k] for k in kept], [facts[k] for k in kept]
         problems = [problem for problem in problems if not problem.pairs]
-        if not pairs:
+        if not metadata:
             raise UserError(f'no pair is left; left out for {first_few(p.text for p in left_out)}')
     else:
         problems += others or []
     if problems:
         raise data_error(problems)
-    return make_scan(pairs, facts, left_out)
-
-
-def make_scan(
-    pairs: list[Pair], facts: list[PairMetadata], left_out: list[Problem] | None = None
-) -> Scan:
-    """The scan of pairs that were all read."""
-    counts = merge_counts([fact.counts for fact in facts])
-    return Scan(pairs, facts, counts, _first_files(pairs, facts, counts), left_out or [])
+    return DatasetScan(metadata, left_out)
 
 
 def read_pairs(
     pairs: list[Pair],
-    cache_dir: Path | None = None,
     masks: MaskEncoding | None = None,
     resize_masks: bool = False,
-) -> tuple[list[PairMetadata | None], list[Problem]]:
-    """What each pair holds, None where that cannot be read, and all that is wrong with them.
+) -> tuple[list[PairMetadata], list[Problem]]:
+    """Return the metadata of all readable pairs, and the problems of all pairs.
 
-    cache_dir: where what was read is remembered, the user's cache folder unless given.
+    masks: how masks are read, if that is known. resize_masks: whether images and masks may differ
+    in size.
     """
     masks = masks or MaskEncoding([])
-    changes = masks.threshold is not None or masks.snap
-    cache = ScanCache(pairs, cache_dir or user_cache('scans'), repr(masks) if changes else '')
-    problems: list[Problem] = []
-
-    def attempt(read: Callable[[], object], pair: Pair) -> object | None:
-        """What `read` returns; a problem is noted and gives None."""
-        try:
-            return read()
-        except UserError as error:
-            problems.append(Problem(error.kind, str(error), (pair.id,)))
-        except OSError as error:  # a link to nothing, a file gone since the folder was listed
-            text = (
-                f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and '
-                'its partner out.'
-            )
-            problems.append(Problem('unreadable', text, (pair.id,)))
-        return None
-
-    def examine(pair: Pair) -> PairMetadata | None:
-        """What is remembered or read of a pair."""
-        known = attempt(lambda: cache.get(pair) or [], pair)
-        if known or known is None:
-            return known and from_plain(known)
-        image = attempt(lambda: image_metadata(pair.image), pair)
-        mask = attempt(lambda: mask_metadata(pair.mask, masks), pair)
-        if not (image and mask):
-            return None
-        facts = PairMetadata(image, *mask)
-        cache.put(pair, to_plain(facts))
-        return facts
-
+    rule = repr(masks) if masks.threshold is not None or masks.snap else ''
+    cache = ScanCache(pairs, rule)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        examined = threads.map(examine, pairs)
-        facts = list(tqdm(examined, 'Reading the data', len(pairs), leave=False, delay=2))
+        results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
+        read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()
-    problems.sort(key=lambda problem: problem.text)  # threads note them in any order
-    known = [(pair, fact) for pair, fact in zip(pairs, facts, strict=True) if fact]
-    problems += [] if resize_masks else wrong_sizes(known)
-    problems += mixed_kinds(known, masks)
-    if not masks.values or isinstance(masks.values[0], list):
-        problems += mixed_palettes(known)
-    return facts, problems
+    metadata = [entry for entry, _ in read if entry]
+    problems = [problem for _, wrong in read for problem in wrong]
+    problems.sort(key=lambda problem: problem.text)
+    if not resize_masks:
+        problems += wrong_sizes(metadata)
+    problems += mixed_kinds(metadata, masks)
+    if not masks.values or masks.in_colour:
+        problems += mixed_palettes(metadata)
+    return metadata, problems
 
 
-def _first_files(pairs: list[Pair], facts: list[PairMetadata], counts: dict) -> dict:
-    first: dict = {}
-    for pair, fact in zip(pairs, facts, strict=True):
-        for value in fact.counts:
-            key = value if value in counts else (value,) * 3
-            first.setdefault(key, pair.mask.name)
-    return first
+def _read_pair(
+    pair: Pair, masks: MaskEncoding, cache: 'ScanCache'
+) -> tuple[PairMetadata | None, list[Problem]]:
+    """Return a pair's metadata, from the cache or its files, or None and its problems."""
+    problems: list[Problem] = []
+    ids = (pair.id,)
+    known = attempt(lambda: cache.get(pair), problems, ids)
+    if known or problems:
+        return known, problems
+    image = attempt(lambda: read_metadata(_checked(pair.image)), problems, ids)
+    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks), problems, ids)
+    if image is None or mask is None:
+        return None, problems
+    metadata = PairMetadata(pair, image, mask)
+    cache.put(metadata)
+    return metadata, []
 
 
-CACHE_VERSION = 2  # raise it when the same file would give other facts
+def attempt(
+    work: Callable[[], T], problems: list[Problem], ids: tuple[str, ...] = (), kind: str = ''
+) -> T | None:
+    """Return what `work` returns, or None if it fails, which is added to `problems`.
+
+    ids: the pairs to leave out. kind: of the problem; by default that of the UserError.
+    """
+    try:
+        return work()
+    except UserError as error:
+        problems.append(Problem(kind or error.kind, str(error), ids))
+    except OSError as error:  # a broken link, or a file removed since the folder was listed
+        text = (
+            f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and its '
+            'partner out.'
+        )
+        problems.append(Problem('unreadable', text, ids))
+    return None
+
+
+def _checked(path: Path) -> Path:
+    """Return the path; raise UserError if it is not a file: reading a pipe would never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f'{path} is not a file; expected a picture. Remove it.')
+    return path
+
+
+CACHE_VERSION = 3  # raise it when the same file would give other metadata
 
 
 class ScanCache:
-    """Plain facts of the pairs of two folders, in one JSON file; one that is no use is empty.
+    """Metadata of the pairs of two folders in a JSON file; an unusable file counts as empty.
 
-    rule: how masks were read, where that changes what was counted.
+    rule: how masks are read, if it changes what is counted.
     """
 
-    def __init__(self, pairs: list[Pair], folder: Path, rule: str = ''):
+    def __init__(self, pairs: list[Pair], rule: str):
         self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
-        places = f'{pairs[0].image.parent.resolve()}|{pairs[0].mask.parent.resolve()}|{rule}'
-        self.path = folder / f'{hashlib.sha256(places.encode()).hexdigest()[:16]}.json'
-        self.seen: dict = {}  # what goes back into the file: entries of files since gone do not
+        places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
+        name = hashlib.sha256(places.encode()).hexdigest()[:16]
+        self.path = user_cache('scans') / f'{name}.json'
+        self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
         try:
             content = json.loads(self.path.read_text(encoding='utf-8'))
         except (OSError, ValueError):
             content = None
         usable = isinstance(content, dict) and content.get('version') == CACHE_VERSION
-        self.entries = content['pairs'] if usable else {}
+        self.entries: dict[str, list] = content['pairs'] if usable else {}
 
     def _key(self, pair: Pair) -> str:
         stats = [
-            # Files of other folders, a validation set's, may have the names of the first ones.
+            # Files of other folders, such as a validation set's, may have the same names.
             (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
             for p, folder in zip((pair.image, pair.mask), self.folders, strict=True)
             if (s := p.stat())
         ]
         return json.dumps(stats)
 
-    def get(self, pair: Pair) -> list | None:
-        """What is remembered of a pair whose files have not changed since."""
+    def get(self, pair: Pair) -> PairMetadata | None:
+        """Return the metadata of a pair whose files have not changed."""
         key = self._key(pair)
         entry = self.entries.get(key)
-        if entry is not None:
-            self.seen[key] = entry
-        return entry
+        if entry is None:
+            return None
+        self.seen[key] = entry
+        (size, *image), (mask_size, mode, palette, moved, counts) = entry
+        counts = {value_from_json(value): pixels for value, pixels in counts}
+        return PairMetadata(
+            pair,
+            ImageMetadata(tuple(size), *image),
+            MaskMetadata(tuple(mask_size), mode, palette, moved, counts),
+        )
 
-    def put(self, pair: Pair, entry: list) -> None:
-        """Remember a pair's facts."""
-        self.seen[self._key(pair)] = entry
+    def put(self, metadata: PairMetadata) -> None:
+        """Keep a pair's metadata for write()."""
+        pair, image, mask = metadata
+        self.seen[self._key(pair)] = [image, [*mask[:-1], list(mask.counts.items())]]
 
     def write(self) -> None:
-        """Replace the cache file; a home that cannot be written to costs the next start's time."""
+        """Replace the cache file; if that fails, only the next start takes longer."""
         if self.seen.keys() == self.entries.keys():
             return
         try:

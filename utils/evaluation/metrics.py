@@ -6,17 +6,13 @@ is absent from both truth and prediction is left out (NaN or None); it does not 
 Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network), T thresholds.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from utils.masks.encoding import IGNORE
+from utils.masks.values import MaskValue, value_to_json
 
 from .dice import dice_reference
-
-if TYPE_CHECKING:
-    from utils.masks.encoding import Value
 
 TP, FP, FN = range(3)  # positions in the last axis of counts
 
@@ -89,7 +85,7 @@ def image_dice(counts: Tensor) -> Tensor:
 
 
 def summarize(
-    counts: Tensor, values: 'list[Value]', batch_size: int = 1, names: list[str] | None = None
+    counts: Tensor, values: list[MaskValue], batch_size: int = 1, names: list[str] | None = None
 ) -> dict:
     """Return all scores of a data set as plain numbers, None where there is nothing to score.
 
@@ -108,7 +104,7 @@ def summarize(
     scores['dice_reference'] = dice_reference(counts, batch_size)
     truth = (counts[..., TP] + counts[..., FN]).sum(dim=0).double()  # (K,)
     scores['classes'] = [
-        {'class': k, 'value': value, 'name': names[k] if names else None}
+        {'class': k, 'value': value_to_json(value), 'name': names[k] if names else None}
         | {'share': mean_or_none(truth[k] / truth.sum())}
         | {f'{name}_dataset': mean_or_none(pooled[name][k]) for name in RATIOS}
         | {f'{name}_per_image': mean_or_none(each[name][:, k]) for name in RATIOS}

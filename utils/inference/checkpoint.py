@@ -25,7 +25,7 @@ from torch import Tensor
 
 from unet import UNet
 from utils.images.decoding import DECODE_PATH
-from utils.masks.encoding import MaskEncoding, Value
+from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import read_torch_file, whole_file
 
@@ -38,7 +38,7 @@ class Checkpoint:
 
     model: dict  # UNet's arguments
     weights: dict[str, Tensor]
-    mask_values: list[Value] | None = None
+    mask_values: list | None = None  # ints or [R, G, B]
     scale: float | None = None
     metrics: dict | None = None
     training: dict | None = field(default=None, repr=False)

@@ -17,7 +17,8 @@ from unet import UNet
 from utils.data.input_checks import network_size
 from utils.images.arrays import array_pixels, channels_error
 from utils.images.resizing import read_image, resize_image
-from utils.masks.encoding import MaskEncoding, Value, encoding_of
+from utils.masks.encoding import MaskEncoding, encoding_of
+from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
@@ -40,14 +41,14 @@ class Predictor(TensorPredictor):
         self,
         model: UNet,
         scale: float,
-        masks: MaskEncoding | list[Value],
+        masks: MaskEncoding | list[MaskValue],
         precision: MixedPrecision | None = None,
     ):
         super().__init__(model, precision)
         self.scale, self.masks = scale, encoding_of(masks)
 
     @property
-    def mask_values(self) -> list[Value]:
+    def mask_values(self) -> list[MaskValue]:
         """The mask value of each class."""
         return self.masks.values
 

@@ -1,4 +1,4 @@
-"""Which mask values are which classes: as found, as asked for, or as a network has learned them."""
+"""Which mask values are which classes, from options and classes.json."""
 
 import argparse
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from utils.runtime.errors import UserError, first_few
 
-from .encoding import MAX_CLASSES, MaskEncoding, Value
+from .encoding import MAX_CLASSES, MaskEncoding
+from .values import MaskValue, value_from_json
 
 FORM = (
     'expected one object of names and values, in class order: {"background": 0, "body": 128}, or '
@@ -17,109 +18,110 @@ FORM = (
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked of masks by options of that name; None and empty take them as found."""
+class MaskOptions:
+    """The command-line options of these names; with the defaults, masks are taken as found."""
 
     classes: int | None = None
-    mask_values: tuple[Value, ...] | list[Value] = ()
+    mask_values: list[MaskValue] | tuple[()] = ()
     snap_masks: bool = False
     binarize: int | None = None
-    ignore_value: tuple[Value, ...] | list[Value] = ()
+    ignore_value: list[MaskValue] | tuple[()] = ()
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> 'MaskOptions':
+        """Take the options from a command line, where colours are lists."""
+        options = {field.name: getattr(args, field.name) for field in fields(cls)}
+        for name in ('mask_values', 'ignore_value'):
+            options[name] = [value_from_json(value) for value in options[name]]
+        return cls(**options)
 
 
-def wanted_of(args: argparse.Namespace) -> Wanted:
-    """What a command line asks of masks."""
-    return Wanted(**{field.name: getattr(args, field.name) for field in fields(Wanted)})
-
-
-def asked_encoding(wanted: Wanted, mask_dir: Path) -> MaskEncoding:
-    """How to read the masks of a folder, as far as options and classes.json say; maybe no values.
+def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
+    """Return the encoding that the options and classes.json ask for, maybe without values.
 
     Raises UserError where they contradict themselves or each other.
     """
-    values, names, source = list(wanted.mask_values), None, '--mask-values'
-    if wanted.binarize is not None:
-        if values or wanted.snap_masks:
+    values, names, source = list(options.mask_values), None, '--mask-values'
+    ignore = list(options.ignore_value)
+    if options.binarize is not None:
+        if values or options.snap_masks:
             raise UserError(
-                '--binarize makes two classes of its own; leave --mask-values and --snap-masks out'
+                '--binarize makes two classes, 0 and 255; leave --mask-values and --snap-masks out'
             )
         values, source = [0, 255], '--binarize'
-    named = read_class_names(mask_dir)
-    if named and wanted.binarize is None:
-        path, table = named
-        table = {name: v for name, v in table.items() if v not in wanted.ignore_value}
+    found = read_class_names(mask_dir)
+    if found and options.binarize is None:
+        path, table = found
+        table = {name: value for name, value in table.items() if value not in ignore}
         if values:
-            known = [name for v in values for name, w in table.items() if v == w]
+            known = [name for v in values for name, value in table.items() if v == value]
             names = known if len(known) == len(values) else None
         else:
             values, names, source = list(table.values()), list(table), str(path)
-    _check_list(values, wanted, source)
-    ignore = list(wanted.ignore_value)
-    ignore = ignored_beside(values, ignore) if values else ignore
+    _check_values(values, options, source)
+    ignore = match_ignored(ignore, values) if values else ignore
     both = [value for value in values if value in ignore]
-    if both and wanted.binarize is None:
+    if both and options.binarize is None:
         raise UserError(f'{both[0]} is in --ignore-value and in {source}; leave it out of one')
     return MaskEncoding(
-        values,
-        names,
-        ignore=ignore,
-        threshold=wanted.binarize,
-        snap=wanted.snap_masks,
+        values, names, ignore=ignore, threshold=options.binarize, snap=options.snap_masks
     )
 
 
-def ignored_beside(values: list[Value], ignore: list[Value]) -> list[Value]:
-    """Ignored values as colours or greys as the others are; grey is the colour with R = G = B."""
-    colours = isinstance(values[0], list)
-    taken = []
+def match_ignored(ignore: list[MaskValue], values: list[MaskValue]) -> list[MaskValue]:
+    """Return ignored values as grey values or colours, whichever `values` are.
+
+    Raises UserError for colours that are not grey (R = G = B) beside grey values, and for values
+    that are no colours beside colours.
+    """
+    colours = isinstance(values[0], tuple)
+    matched = []
     for value in ignore:
         if colours and isinstance(value, int):
-            value = [value] * 3
-        elif not colours and isinstance(value, list) and len(set(value)) == 1:
+            value = (value, value, value)
+        elif not colours and isinstance(value, tuple) and len(set(value)) == 1:
             value = value[0]
-        if isinstance(value, list) != colours or (colours and not _is_value(value)):
+        bands = value if isinstance(value, tuple) else ()
+        if bool(bands) != colours or not all(0 <= band <= 255 for band in bands):
             raise UserError(
-                f'--ignore-value {typed([value])} cannot be beside the values {values[:8]}; '
-                'expected all grey, or all colours of 0 to 255'
+                f'--ignore-value {format_values([value])} cannot be used with the values '
+                f'{values[:8]}; expected all grey, or all colours of 0 to 255'
             )
-        taken.append(value)
-    return taken
+        matched.append(value)
+    return matched
 
 
-def _check_list(values: list[Value], wanted: Wanted, source: str) -> None:
-    """Raise UserError for values in class order that can be no classes."""
-    if wanted.snap_masks and not values:
-        raise UserError('--snap-masks needs to know the values: give --mask-values, 0,255 say')
+def _check_values(values: list[MaskValue], options: MaskOptions, source: str) -> None:
+    """Raise UserError if the values cannot be classes; `source` names where they are from."""
+    if options.snap_masks and not values:
+        raise UserError('--snap-masks needs the values: give --mask-values, for instance 0,255')
     if not values:
         return
-    if len({isinstance(v, int) for v in values}) > 1 or len(values) != len(
-        {tuple(v) if isinstance(v, list) else v for v in values}
-    ):
+    if len({isinstance(value, int) for value in values}) > 1 or len(set(values)) < len(values):
         raise UserError(
-            f'{source} is {values}; expected values that differ, all of them grey or all colours'
+            f'{source} is {values}; expected values that differ, all grey or all colours'
         )
     if not 2 <= len(values) <= MAX_CLASSES:
         raise UserError(f'{source} has {len(values)} values; expected 2 to {MAX_CLASSES}')
-    expected = 2 if wanted.classes == 1 else wanted.classes
+    expected = 2 if options.classes == 1 else options.classes
     if expected and expected != len(values):
         raise UserError(
-            f'--classes is {wanted.classes} but {source} has {len(values)}: {values}. '
-            'Leave --classes out, or mend the list.'
+            f'--classes is {options.classes} but {source} has {len(values)}: {values}. '
+            'Leave --classes out, or correct the list.'
         )
 
 
-def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, Value]] | None:
-    """classes.json of the mask folder or of the folder around it: its path, and name -> value.
+def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, MaskValue]] | None:
+    """Read classes.json of the mask folder or its parent: its path, and the value of each name.
 
-    Values are ints or [R, G, B]. None where there is no such file; raises UserError for one that
-    cannot be used.
+    Returns None if there is no such file. Raises UserError for a file that cannot be used.
     """
-    places = (mask_dir / 'classes.json', mask_dir.resolve().parent / 'classes.json')
-    path = next((place for place in places if place.is_file()), None)
+    paths = (mask_dir / 'classes.json', mask_dir.resolve().parent / 'classes.json')
+    path = next((path for path in paths if path.is_file()), None)
     if path is None:
         return None
     try:
-        # Pairs and not a dict: of a name given twice the first would be lost.
+        # Pairs, because a dict would lose all but the last of equal names.
         text = path.read_text(encoding='utf-8-sig')
         pairs = json.loads(text, object_pairs_hook=list)
     except (OSError, ValueError) as error:
@@ -129,19 +131,20 @@ def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, Value]] | None:
     wrong = [name for name, value in pairs if not _is_value(value)]
     if wrong:
         raise UserError(f'{path}: no mask value for {first_few(wrong)}; {FORM}')
-    twice = [name for name, n in Counter(name for name, _ in pairs).items() if n > 1]
-    if twice:
-        raise UserError(f'{path}: {first_few(twice)} is named twice; {FORM}')
-    return path, dict(pairs)
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise UserError(f'{path}: {first_few(repeated)} is named twice; {FORM}')
+    return path, {name: value_from_json(value) for name, value in pairs}
 
 
 def _is_value(value: object) -> bool:
+    """Whether a JSON value is an int or [R, G, B]."""
     if isinstance(value, list):
         return len(value) == 3 and all(_is_value(v) and 0 <= v <= 255 for v in value)
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def typed(values: list[Value]) -> str:
-    """Values as one types them: 1,2 or 0:0:255."""
-    shown = [':'.join(map(str, v)) if isinstance(v, list) else str(v) for v in values[:8]]
+def format_values(values: list[MaskValue]) -> str:
+    """Return values in the syntax of the options: 1,2 or 0:0:255."""
+    shown = [':'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values[:8]]
     return ','.join(shown) + (',…' if len(values) > 8 else '')

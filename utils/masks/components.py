@@ -1,63 +1,56 @@
-"""Connected pieces of each class, and the largest ones, in numpy alone.
+"""Connected components of masks, in numpy.
 
-Pieces are found by runs, the stretches of one class within a row, of which a mask has thousands
-where it has millions of pixels. Axis letters: H and W pixels.
+A component is a set of pixels of one class that are connected by shared edges. Components are found
+from runs, the stretches of one class within a row: a mask of millions of pixels has thousands.
+Axis letters: H and W pixels.
 """
 
 import numpy as np
 
 
 def largest_components(indices: np.ndarray) -> np.ndarray:
-    """Class indices (H, W) uint8 with only the largest piece of each class; the rest is class 0.
+    """Return class indices (H, W) uint8 with only the largest component of each class.
 
-    Pixels of a class that share an edge are of one piece; of equal pieces the topmost stays.
+    All other pixels become class 0. Of equally large components the topmost stays.
     """
     starts, ends, classes = _runs(indices)
-    if not len(starts):
-        return indices
-    piece = _joined(len(starts), *_touching(starts, ends, classes, indices.shape[1]))
-    sizes = np.bincount(piece, weights=ends - starts, minlength=len(starts))
+    component = _components(starts, ends, classes, indices.shape[1])
+    sizes = np.bincount(component, weights=ends - starts, minlength=len(starts))
     kept = np.zeros(len(starts), dtype=bool)
     for k in np.unique(classes):
-        largest = np.argmax(np.where(classes == k, sizes, 0))  # by the number of its first run
-        kept |= piece == largest
-    edges = np.zeros(indices.size + 1, dtype=np.int8)
-    np.add.at(edges, starts[kept], 1)
-    np.add.at(edges, ends[kept], -1)
-    inside = np.cumsum(edges[:-1], dtype=np.int8).reshape(indices.shape)
-    return indices * inside.view(np.uint8)
+        largest = np.argmax(np.where(classes == k, sizes, 0))
+        kept |= component == largest
+    return indices * _paint(starts, ends, kept, indices.shape)
 
 
 def label_components(values: np.ndarray) -> np.ndarray:
-    """The number, from 1, of each pixel's piece, int32 (H, W), and 0 where the value is 0.
+    """Return the number of each pixel's component, int32 (H, W); 0 where the value is 0.
 
-    values: (H, W) integers, class indices or others, from 0. Pixels of one value that share an
-    edge are of one piece; pieces are numbered by their first pixels.
+    values: (H, W) integers from 0, not only class indices. Components are numbered from 1, in the
+    order of their first pixels.
     """
     starts, ends, classes = _runs(values)
-    piece = _joined(len(starts), *_touching(starts, ends, classes, values.shape[1]))
-    _, number = np.unique(piece, return_inverse=True)
-    labels = np.zeros(values.size, dtype=np.int32)
-    inside = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [[]])
-    labels[inside.astype(np.int64)] = np.repeat(number.ravel() + 1, ends - starts)
-    return labels.reshape(values.shape)
+    component = _components(starts, ends, classes, values.shape[1])
+    _, positions = np.unique(component, return_inverse=True)
+    return _paint(starts, ends, positions.astype(np.int32) + 1, values.shape)
 
 
 def _runs(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start, end (past the last) and class of each run but the background's, as flat positions."""
+    """Return start, end (exclusive) and class of each run of foreground, as flat positions."""
     first = np.ones(indices.shape, dtype=bool)
     np.not_equal(indices[:, 1:], indices[:, :-1], out=first[:, 1:])
     starts = np.flatnonzero(first)
     ends = np.append(starts[1:], indices.size)
     classes = indices.ravel()[starts]
-    shown = classes > 0
-    return starts[shown], ends[shown], classes[shown]
+    foreground = classes > 0
+    return starts[foreground], ends[foreground], classes[foreground]
 
 
-def _touching(
+def _components(
     starts: np.ndarray, ends: np.ndarray, classes: np.ndarray, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs of runs of one class of which the second lies below the first."""
+) -> np.ndarray:
+    """Return the index of the first run of each run's component."""
+    # All pairs of a run and one below it that share an edge and the class.
     low = np.searchsorted(ends, starts + width, side='right')
     high = np.searchsorted(starts, ends + width, side='left')
     count = np.maximum(high - low, 0)
@@ -65,20 +58,26 @@ def _touching(
     nth = np.arange(len(above)) - np.repeat(np.cumsum(count) - count, count)
     below = np.repeat(low, count) + nth
     same = classes[above] == classes[below]
-    return above[same], below[same]
-
-
-def _joined(count: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """For each run the number of its piece's first: union-find, all pairs at once.
-
-    Each round hangs the later of two roots under the earlier one, until no pair has two.
-    """
-    root = np.arange(count)
+    above, below = above[same], below[same]
+    # Union-find, all pairs at once: attach the later of two roots to the earlier one, until all
+    # pairs have one root.
+    root = np.arange(len(starts))
     while True:
-        low, high = np.minimum(root[one], root[other]), np.maximum(root[one], root[other])
-        apart = low != high
+        first, last = np.minimum(root[above], root[below]), np.maximum(root[above], root[below])
+        apart = first != last
         if not apart.any():
             return root
-        np.minimum.at(root, high[apart], low[apart])
+        np.minimum.at(root, last[apart], first[apart])
         while not np.array_equal(root, root[root]):
             root = root[root]
+
+
+def _paint(
+    starts: np.ndarray, ends: np.ndarray, values: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Return an array of this shape with the value of each run in its pixels, 0 elsewhere."""
+    bounds = np.stack([starts, ends], axis=1).ravel()
+    lengths = np.diff(bounds, prepend=0, append=np.prod(shape))  # of gaps and runs, alternating
+    painted = np.zeros(len(lengths), dtype=values.dtype)
+    painted[1::2] = values
+    return np.repeat(painted, lengths).reshape(shape)

@@ -1,66 +1,98 @@
-"""Masks as files <-> class indices.
+"""Values of mask files, before they are mapped to classes.
 
-One table says it all: a value's position in `MaskEncoding.values` is its class. Values are ints
-(grey values, palette indices, ids of any width, 0 and 1 for one-bit files) or [R, G, B] lists of
-ints in [0, 255]. Axis letters: H and W pixels.
+A value is an int (a grey value, a palette index or an id of any width; 0 and 1 in one-bit files) or
+an (R, G, B) tuple of ints in [0, 255]. Axis letters: H and W pixels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .encoding import IGNORE, MaskEncoding, pack_colours, to_indices, unpack_colour
+from utils.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from utils.images.decoding import Picture
+
+MaskValue = int | tuple[int, int, int]
+
+# Kinds of masks by the Pillow mode in which they are written, in words for messages.
+KINDS = {'RGB': 'in colour', 'L': 'grey', 'P': 'with a palette', '1': 'of one bit'}
 
 
-def count_values(
-    mask: np.ndarray, most: int | None = None
-) -> dict[int | tuple[int, int, int], int]:
-    """How many pixels hold each value of a mask_array; colours are (R, G, B) tuples.
+def value_from_json(value: int | Sequence[int]) -> MaskValue:
+    """Return a value of a JSON file, checkpoint or option, where colours are lists."""
+    if isinstance(value, Sequence):
+        red, green, blue = value
+        return red, green, blue
+    return int(value)
 
-    Raises ValueError for more than `most` values: a photograph has too many to keep.
+
+def value_to_json(value: MaskValue) -> int | list[int]:
+    """Return a value as JSON files and checkpoints hold it: colours as lists."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def mask_array(mask: 'Picture', path: Path) -> np.ndarray:
+    """Return a mask's values: (H, W) integers, or (H, W, 3) uint8 for colours.
+
+    Palette files give their indices. Alpha is dropped. If R = G = B in all pixels, the values are
+    grey. Raises UserError, naming `path`, for a mask that cannot hold class labels.
     """
-    if mask.ndim == 2 and mask.dtype == np.uint8:
-        low, high = int(mask.min()), int(mask.max())
-        pixels = {value: int(np.count_nonzero(mask == value)) for value in (low, high)}
-        if sum(pixels.values()) >= mask.size:  # two values at most: an eighth of bincount's time
-            return pixels
-        counts = np.bincount(mask.ravel(), minlength=256)
-        return {int(value): int(counts[value]) for value in counts.nonzero()[0]}
-    codes, counts = np.unique(mask if mask.ndim == 2 else pack_colours(mask), return_counts=True)
-    if most and len(codes) > most:
-        raise ValueError(f'{len(codes)} distinct values')
-    known = map(int if mask.ndim == 2 else unpack_colour, codes)
-    return dict(zip(known, counts.tolist(), strict=True))
+    if isinstance(mask, np.ndarray):
+        return _grey_or_colours(_label_array(mask, path))
+    if mask.mode == '1':
+        return np.asarray(mask).astype(np.uint8)
+    if mask.mode in ('L', 'P', 'I') or mask.mode.startswith('I;16'):
+        return np.asarray(mask)
+    if mask.mode in ('LA', 'PA'):
+        return np.asarray(mask.getchannel(0))
+    if mask.mode not in ('RGB', 'RGBA', 'RGBX'):
+        raise UserError(
+            f'{path}: mask of mode {mask.mode}; expected grey, palette, RGB or one-bit. '
+            'Save it as a PNG in one of these.'
+        )
+    return _grey_or_colours(np.asarray(mask)[..., :3])
 
 
-def merge_counts(counts: list[dict]) -> dict:
-    """Pixels of each value over many masks, values sorted; greys become colours beside colours."""
-    colours = any(isinstance(value, tuple) for masks in counts for value in masks)
-    total: dict = {}
-    for masks in counts:
-        for value, pixels in masks.items():
-            key = (value,) * 3 if colours and isinstance(value, int) else value
-            total[key] = total.get(key, 0) + pixels
-    return dict(sorted(total.items()))
+def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
+    """Return (H, W) integers or (H, W, 3) uint8 from the content of an array file."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    colours = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
+    if array.dtype.kind not in 'bui' or not (array.ndim == 2 or colours):
+        raise UserError(
+            f'{path}: mask array of shape {array.shape} and type {array.dtype}; expected (H, W) '
+            'integers, or (H, W, 3) uint8 colours. Save class numbers as integers; of scores '
+            '(H, W, K) take argmax(axis=2) first.'
+        )
+    if colours:
+        return array[..., :3]
+    return array.astype(np.uint8) if array.dtype == bool else array
 
 
-def settle_counts(counts: dict, masks: MaskEncoding, path: Path) -> tuple[dict, int]:
-    """The counts of a mask as `masks` reads it, and of how many pixels the value was moved.
+def _grey_or_colours(colours: np.ndarray) -> np.ndarray:
+    if colours.ndim == 2:
+        return colours
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    return red if np.array_equal(red, green) and np.array_equal(green, blue) else colours
 
-    Moved are those that a threshold or the nearest of the wanted values gives another value;
-    without either, counts stay as they are. Raises UserError as to_indices.
-    """
-    if masks.threshold is None and not masks.snap:
-        return counts, 0
-    values = np.array(list(counts))
-    values = values.astype(np.uint8) if values.ndim == 2 else values
-    settled: dict = {}
-    moved = 0
-    for index, (value, pixels) in zip(
-        to_indices(values[None], masks, path)[0], counts.items(), strict=True
-    ):
-        new = value if index == IGNORE else masks.values[index]
-        new = tuple(new) if isinstance(new, list) else new
-        settled[new] = settled.get(new, 0) + pixels
-        moved += pixels * (new not in (value, (value,) * 3))
-    return settled, moved
+
+def pack_colours(colours: np.ndarray) -> np.ndarray:
+    """Return colours (…, 3) uint8 as one int32 each, (…), in the order of the triples."""
+    packed = colours[..., 0].astype(np.int32)
+    for band in (1, 2):
+        packed <<= 8
+        packed |= colours[..., band]
+    return packed
+
+
+def pack_value(value: MaskValue) -> int:
+    """Return a value as one number: itself, or a packed colour."""
+    return (value[0] << 16) | (value[1] << 8) | value[2] if isinstance(value, tuple) else value
+
+
+def unpack_colour(code: int) -> tuple[int, int, int]:
+    """Return (R, G, B) of a packed colour."""
+    return int(code) >> 16, (int(code) >> 8) & 255, int(code) & 255

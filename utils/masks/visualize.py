@@ -1,4 +1,4 @@
-"""Pictures to look at: overlays of masks on images, and sheets of samples.
+"""Pictures for people: coloured masks, overlays, error maps and sample sheets.
 
 Axis letters: C channels, H and W pixels.
 """
@@ -7,17 +7,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from utils.images.decoding import DEEP_MODES, Picture
 
-from .encoding import IGNORE, class_colour
+from .encoding import CLASS_COLOURS, IGNORE
 
-SHEET_WIDTH = 320  # pixels of one picture on a sample sheet
+# Of a sample sheet: the width of a picture, half the space around it, and the colour of the space.
+SHEET_WIDTH, HALF_MARGIN, SHEET_COLOUR = 320, 4, (128, 128, 128)
 
-MARGIN = 8
-
-# Told apart by the colour-blind too (Okabe and Ito's colours); black is background, rightly so.
+# Colours that colour-blind people can tell apart (Okabe and Ito); correct background is black.
 ERROR_COLOURS = {
     'right': (200, 200, 200), 'too much': (230, 159, 0), 'missed': (0, 114, 255),
     'another class': (204, 121, 167), 'ignored': (64, 64, 64),
@@ -25,24 +24,21 @@ ERROR_COLOURS = {
 
 
 def colour_mask(indices: np.ndarray) -> np.ndarray:
-    """Class indices (H, W) as colours (H, W, 3) uint8: black background, white foreground.
+    """Return class indices (H, W) as colours (H, W, 3) uint8.
 
-    With more than two classes each has a colour of its own; IGNORE is dark grey.
+    Two classes are black and white, more have CLASS_COLOURS; IGNORE is dark grey.
     """
-    table = np.zeros((256, 3), dtype=np.uint8)
-    classes = range(256) if ((indices > 1) & (indices != IGNORE)).any() else (0,)
-    for index in classes:
-        table[index] = class_colour(index)
-    if len(classes) == 1:
+    table = CLASS_COLOURS.copy()
+    if not ((indices > 1) & (indices != IGNORE)).any():
         table[1] = 255
     table[IGNORE] = 64
     return table[indices]
 
 
 def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
-    """An RGB picture to look at: the file's own where it is one of 8 bits, else its pixels.
+    """Return an RGB picture: `picture` if it has 8 bits per channel, else made from `pixels`.
 
-    pixels: (H, W, C) uint8, or float in [0, 1]; of other than three channels the first is grey.
+    pixels: (H, W, C) uint8, or float in [0, 1]. Unless C is 3, the first channel is shown as grey.
     """
     if isinstance(picture, Image.Image) and picture.mode not in DEEP_MODES:
         mode = 'RGBA' if picture.mode in ('P', 'PA') else 'RGB'  # Pillow warns of some palettes
@@ -54,11 +50,13 @@ def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
 
 
 def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Image.Image:
-    """The image with every class but 0 tinted and outlined; indices (H, W) of the image's size."""
+    """Return the image with all classes but 0 tinted, and with yellow edges between classes.
+
+    indices: (H, W), of the image's size. opacity: of the tint, 0 to 1.
+    """
     pixels = np.asarray(image.convert('RGB')).astype(np.float32)
-    colours = np.array([class_colour(k) for k in range(256)], dtype=np.float32)[indices]
-    tinted = (indices > 0)[..., None] * opacity
-    blend = pixels * (1 - tinted) + colours * tinted
+    tint = (indices > 0)[..., None] * opacity
+    blend = pixels * (1 - tint) + CLASS_COLOURS[indices] * tint
     edges = np.zeros(indices.shape, dtype=bool)
     edges[1:] |= indices[1:] != indices[:-1]
     edges[:, 1:] |= indices[:, 1:] != indices[:, :-1]
@@ -67,7 +65,7 @@ def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Im
 
 
 def error_map(truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
-    """Where a prediction is right and how it is wrong, in ERROR_COLOURS.
+    """Return a picture of where a prediction is right or wrong, in ERROR_COLOURS.
 
     truth, predicted: (H, W) class indices; truth may hold IGNORE.
     """
@@ -85,29 +83,19 @@ def error_map(truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
 
 
 def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Image.Image:
-    """One row a sample: image (C, H, W), truth (H, W) and prediction (H, W) indices.
+    """Return a sheet with a row for each sample: image, true mask and predicted mask.
 
-    Images are uint8, or float in [0, 1].
+    Images are (C, H, W), uint8 or float in [0, 1]; masks are (H, W) class indices.
     """
     rows = []
-    for image, truth, prediction in samples:
+    for image, *masks in samples:
         pixels = image.transpose(1, 2, 0)
-        masks = [Image.fromarray(colour_mask(indices)) for indices in (truth, prediction)]
-        height = max(1, round(SHEET_WIDTH * truth.shape[0] / truth.shape[1]))
-        three = [displayable(pixels, pixels), *masks]
-        rows.append([p.resize((SHEET_WIDTH, height)) for p in three])
-    heights = [row[0].height for row in rows]
-    sheet = Image.new(
-        'RGB',
-        (3 * SHEET_WIDTH + 4 * MARGIN, sum(heights) + MARGIN * (len(rows) + 1)),
-        (128, 128, 128),
-    )
-    top = MARGIN
-    for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (MARGIN + column * (SHEET_WIDTH + MARGIN), top))
-        top += height + MARGIN
-    return sheet
+        pictures = [displayable(pixels, pixels), *(Image.fromarray(colour_mask(m)) for m in masks)]
+        height, width = masks[0].shape
+        size = (SHEET_WIDTH, max(1, round(SHEET_WIDTH * height / width)))
+        framed = [ImageOps.expand(p.resize(size), HALF_MARGIN, SHEET_COLOUR) for p in pictures]
+        rows.append(np.hstack([np.asarray(picture) for picture in framed]))
+    return ImageOps.expand(Image.fromarray(np.vstack(rows)), HALF_MARGIN, SHEET_COLOUR)
 
 
 def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path) -> bool:
@@ -115,7 +103,7 @@ def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path
 
     Returns whether a window was shown.
     """
-    import matplotlib.pyplot as plt  # here: 1.3 s that only --viz should pay
+    import matplotlib.pyplot as plt  # late: the import takes 1.3 s, and only --viz needs it
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout='constrained')
     pictures = [image, colour_mask(indices), overlay(image, indices)]
@@ -124,7 +112,7 @@ def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path
         axis.set_title(name)
         axis.set_axis_off()
     figure.suptitle(title)
-    # In a terminal without a display matplotlib falls back to a backend that draws to files only.
+    # Without a display, matplotlib falls back to a backend that only writes files.
     window = plt.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
     if window:
         plt.show()

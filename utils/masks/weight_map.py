@@ -1,10 +1,10 @@
-"""The border weight map: what separates cells that touch counts more.
+"""Border weight map: a higher loss weight for the gaps between cells.
 
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 
-of section 3 of https://arxiv.org/abs/1505.04597, where d1 and d2 are the distances to the border of
-the nearest cell and of the second nearest. w_c, the class's weight, is the loss's; here is the
-second term. Axis letters: B batch, H and W pixels.
+of section 3 of https://arxiv.org/abs/1505.04597, where d1 and d2 are the distances to the borders
+of the nearest and the second nearest cell. This module computes the second term; the loss has the
+class weight w_c. Axis letters: B batch, H and W pixels.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,18 @@ from collections.abc import Iterator
 import numpy as np
 from torch import Tensor
 
-W0, SIGMA = 10.0, 5.0  # the paper's; sigma in pixels, at training scale
+W0, SIGMA = 10.0, 5.0  # of the paper; sigma in pixels at training scale
 
-NEGLIGIBLE = 1e-6  # of w0: no distance is computed that would give less
+NEGLIGIBLE = 1e-6  # fraction of w0 below which the term is 0
 
 
 def border_weights(cells: np.ndarray, w0: float = W0, sigma: float = SIGMA) -> np.ndarray:
-    """The second term for each pixel, float32 (H, W) in [0, w0]; 0 with fewer than two cells.
+    """Return the second term of each pixel, float32 (H, W) in [0, w0].
 
-    cells: (H, W) integers, the number of each pixel's cell, 0 for the background. The border of a
-    cell is its pixels that share an edge with one that is not its own. Distances are Euclidean,
-    in pixels, and exact; where the term is under a millionth of w0 it is 0.
+    cells: (H, W) integers, the number of each pixel's cell, 0 for background. The border of a cell
+    is those of its pixels that share an edge with another cell or with background. Distances are
+    exact, Euclidean and in pixels. The term is 0 for fewer than two cells, and where it would be
+    less than w0 / 10^6.
     """
     reach = int(np.ceil(sigma * np.sqrt(-2 * np.log(NEGLIGIBLE))))
     nearest = np.full(cells.shape, np.inf, dtype=np.float32)
@@ -37,9 +38,9 @@ def border_weights(cells: np.ndarray, w0: float = W0, sigma: float = SIGMA) -> n
 
 
 def touching(cells: np.ndarray) -> np.ndarray:
-    """Which pixels (H, W) bool share an edge with a cell of a higher number than their own.
+    """Return (H, W) bool: the pixels of cells that share an edge with a cell of a higher number.
 
-    Made background, they are the line between two cells that touch, one pixel wide.
+    As background, they separate touching cells by a line one pixel wide.
     """
     found = np.zeros(cells.shape, dtype=bool)
     for one, other, marked in (
@@ -53,17 +54,17 @@ def touching(cells: np.ndarray) -> np.ndarray:
 
 
 def to_bytes(weights: np.ndarray) -> np.ndarray:
-    """Border weights in [0, W0] as uint8, in steps of W0 / 255, to be kept and moved as a mask."""
+    """Return border weights in [0, W0] as uint8, in steps of W0 / 255, to store them like masks."""
     return np.rint(weights * (255 / W0)).astype(np.uint8)
 
 
 def from_bytes(border: Tensor) -> Tensor:
-    """Border weights float32 of to_bytes' uint8 (B, H, W)."""
+    """Return the border weights float32 (B, H, W) of to_bytes' uint8."""
     return border.float() * (W0 / 255)
 
 
 def _at_border(cells: np.ndarray) -> np.ndarray:
-    """Which pixels share an edge with one of another cell or of none; outside there is nothing."""
+    """Return (H, W) bool: the pixels of cells that are border; the image's edge makes none."""
     found = np.zeros(cells.shape, dtype=bool)
     down, right = cells[1:] != cells[:-1], cells[:, 1:] != cells[:, :-1]
     found[1:] |= down
@@ -74,23 +75,23 @@ def _at_border(cells: np.ndarray) -> np.ndarray:
 
 
 def _windows(borders: np.ndarray, reach: int) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Each cell's number and the part of the picture from which its border is within reach."""
+    """Yield each cell's number and the part of the image within `reach` of its border."""
     rows, columns = borders.nonzero()
     numbers = borders[rows, columns]
     order = np.argsort(numbers, kind='stable')
     rows, columns, numbers = rows[order], columns[order], numbers[order]
     starts = np.flatnonzero(np.diff(numbers, prepend=0))
-    ends = [*starts[1:], len(numbers)][: len(starts)]  # none where there is no cell
+    ends = [*starts[1:], len(numbers)][: len(starts)]  # empty if there is no cell
     for start, end in zip(starts, ends, strict=True):
-        sides = (rows[start:end], columns[start:end])
-        window = tuple(slice(max(0, s.min() - reach), s.max() + reach + 1) for s in sides)
-        yield numbers[start], window
+        y, x = rows[start:end], columns[start:end]
+        vertical = slice(max(0, y.min() - reach), y.max() + reach + 1)
+        yield numbers[start], (vertical, slice(max(0, x.min() - reach), x.max() + reach + 1))
 
 
 def _distance(border: np.ndarray, reach: int) -> np.ndarray:
-    """Distance (H, W) float32 to the nearest of the true pixels, infinite where beyond reach.
+    """Return the distance (H, W) float32 to the nearest true pixel, infinite beyond `reach`.
 
-    One axis after the other: the squares of the distances along both add up.
+    The squares of the distances along the two axes add up, so one axis follows the other.
     """
     square = np.where(border, 0, np.inf).astype(np.float32)
     for axis in (0, 1):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
-from utils.data.report.check import with_all_else
+from utils.data.report.check import add_data_problems
 from utils.inference.backends.selection import compiled
 from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config
 from utils.runtime.devices import choose_device
@@ -130,7 +130,7 @@ def _load_data(
     try:
         data = TrainingData(args, recipe, padding, device, channels, masks)
     except UserError as error:
-        raise with_all_else(error, args) from error
+        raise add_data_problems(error, args) from error
     if saved:
         check_world_size(saved.get('processes', 1))
     if saved and saved['data'] != data.fingerprint():
@@ -203,8 +203,8 @@ def build_loss(
 ) -> Callable[..., Tensor]:
     """Return the loss of logits, masks and, with a weight map, border weights."""
     counts = data.dataset.scan.counts
-    values = [tuple(v) if isinstance(v, list) else v for v in data.dataset.masks.values]
-    pixels = [counts.get(value, 0) for value in values]  # ignored ones are in no class
+    # Ignored values are in no class.
+    pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
     class_weights = None if weights is None else torch.tensor(weights, device=device)
     kind = args.dice_loss or recipe.dice_loss

@@ -23,7 +23,7 @@ from utils.data.dataloader import (
 from utils.data.dataset import SegmentationDataset
 from utils.data.splits import describe_groups, split_pairs
 from utils.data.tiles import check_tile, check_variance, in_tiles, with_context
-from utils.masks.classes import wanted_of
+from utils.masks.classes import MaskOptions
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import local_main_process_first, rank, shard, world_size
@@ -74,7 +74,7 @@ class TrainingData:
                 args.mask_suffix,
                 channels=asked or channels,
                 mask_values=masks,
-                wanted=wanted_of(args),
+                wanted=MaskOptions.from_args(args),
                 resize_masks=args.resize_masks,
                 skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
@@ -122,9 +122,8 @@ class TrainingData:
         scan, masks = self.dataset.scan, self.dataset.masks
         images = [pair.image for pair in scan.pairs]
         titles = {
-            tuple(v) if isinstance(v, list) else v: f'{v} ({name})'
-            for v, name in zip(masks.values, masks.names or [], strict=False)
-        } | {tuple(v) if isinstance(v, list) else v: f'{v} (ignored)' for v in masks.ignore}
+            v: f'{v} ({name})' for v, name in zip(masks.values, masks.names or [], strict=False)
+        } | {v: f'{v} (ignored)' for v in masks.ignore}
         shares = [f'{titles.get(v, v)} {100 * s:.3g} %' for v, s in scan.shares().items()]
         lines = [
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '

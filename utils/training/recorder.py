@@ -163,12 +163,10 @@ class Recorder:
         )
 
     def _save(self, name: str, training: dict | None = None) -> None:
-        masks = self.data.dataset.masks
         checkpoint = Checkpoint(
             model=model_config(self.state.model),
             weights=self.state.model.state_dict(),
-            mask_values=masks.values,
-            mask_encoding={k: v for k, v in vars(masks).items() if k != 'values'},
+            **self.data.dataset.masks.to_checkpoint(),
             scale=self.data.dataset.scale,
             metrics=self.scores,
             training=training,

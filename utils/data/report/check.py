@@ -1,30 +1,29 @@
-"""train.py --check: what a data set holds and all that is wrong with it, before any training."""
+"""train.py --check: the contents and problems of a data set, before any training."""
 
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
 
-from utils.data.class_values import choose_encoding
-from utils.data.consistency import describe_duplicates
-from utils.data.input_checks import channels_of, check_sizes
-from utils.data.metadata import KINDS
-from utils.data.pairing import match_sets
-from utils.data.scan import Scan, make_scan, read_pairs
-from utils.data.splits import describe_groups, split_pairs
 from utils.images.decoding import scaled_size
-from utils.images.metadata import ImageMetadata
-from utils.masks.classes import asked_encoding, wanted_of
+from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
+from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error
 from utils.runtime.files import check_output_file, whole_file
 
+from ..class_values import choose_encoding
+from ..consistency import describe_duplicates
+from ..input_checks import channels_of, check_sizes
+from ..pairing import match_sets
+from ..scan import DatasetScan, attempt, read_pairs
+from ..splits import describe_groups, split_pairs
 
-def check(args: argparse.Namespace) -> int:
-    """Print the report of the data that train.py's options name; 2 where something is wrong."""
+
+def check_data(args: argparse.Namespace) -> int:
+    """Print the report on the data that train.py's options name; return 2 for problems, else 0."""
     if args.json:
         check_output_file(args.json)
-    report = inspect_data(args)
+    report = data_report(args)
     print(format_report(report))
     if args.json:
         with whole_file(args.json) as part:
@@ -32,12 +31,15 @@ def check(args: argparse.Namespace) -> int:
     return 2 if report['problems'] else 0
 
 
-def with_all_else(error: UserError, args: argparse.Namespace) -> UserError:
-    """An error that stops a run, with all else that is wrong with its data and not skipped."""
+def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
+    """Return an error that stopped a run, together with all problems of its data.
+
+    With --skip-bad it is returned alone, since the problems did not stop the run.
+    """
     if args.skip_bad:
         return error
     try:
-        problems = [Problem(**problem) for problem in inspect_data(args)['problems']]
+        problems = [Problem(**problem) for problem in data_report(args)['problems']]
     except UserError:
         return error
     all_problems = data_error(problems)
@@ -46,83 +48,72 @@ def with_all_else(error: UserError, args: argparse.Namespace) -> UserError:
     return UserError(f'{error}\n{all_problems}') if problems else error
 
 
-def inspect_data(args: argparse.Namespace) -> dict:
-    """The report as plain values: counts, classes, notes and problems, as --json writes it.
+def data_report(args: argparse.Namespace) -> dict:
+    """Return the report as plain values, as --json writes it: counts, classes, notes, problems.
 
-    Raises UserError for folders that are missing or empty and options that contradict themselves.
+    Raises UserError for missing or empty folders and for options that contradict each other.
     """
-    asked = asked_encoding(wanted_of(args), args.masks)
-    held_out = (args.val_images, args.val_masks) if args.val_images else None
-    matched = match_sets((args.images, args.masks), args.mask_suffix, held_out)
+    requested = requested_encoding(MaskOptions.from_args(args), args.masks)
+    validation = (args.val_images, args.val_masks) if args.val_images else None
+    matched = match_sets((args.images, args.masks), args.mask_suffix, validation)
     report: dict = {'images': str(args.images), 'masks': str(args.masks)}
     report['pairs'] = len(matched.pairs)
     problems = list(matched.problems)
     if matched.pairs:
-        facts, wrong = read_pairs(matched.pairs, masks=asked, resize_masks=args.resize_masks)
+        readable, wrong = read_pairs(matched.pairs, masks=requested, resize_masks=args.resize_masks)
         problems += wrong
-        readable = [k for k, fact in enumerate(facts) if fact]
         if readable:
-            scan = make_scan([matched.pairs[k] for k in readable], [facts[k] for k in readable])
-            report |= _contents(scan, asked, args, problems)
+            report |= _contents(DatasetScan(readable), requested, args, problems)
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
     return report
 
 
 def _contents(
-    scan: Scan, asked: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
+    scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
 ) -> dict:
-    """What the readable pairs hold; what is wrong with them together is added to `problems`."""
-
-    def attempt(kind: str, work: Callable[[], object]) -> object | None:
-        """What `work` returns; its UserError is a problem, and gives None."""
-        try:
-            return work()
-        except UserError as error:
-            problems.append(Problem(kind, str(error)))
-            return None
-
-    masks = attempt('mask values', lambda: choose_encoding(scan, asked, args.classes))
-    channels = None if args.channels == 'auto' else args.channels
-    channels = attempt('channels', lambda: channels_of(scan, channels))
-    sizes = [scaled_size(fact.image.size, args.scale) for fact in scan.facts]
-    attempt('too small', lambda: check_sizes(scan.pairs, sizes, args.scale))
-    training, validation = attempt('split', lambda: split_pairs(scan.pairs, args)) or ([], [])
-    masks = masks or MaskEncoding(scan.values())
-    images = [pair.image for pair in scan.pairs]
+    """Return the contents of the readable pairs; add the problems of all together to `problems`."""
+    found = attempt(
+        lambda: choose_encoding(scan, requested, args.classes), problems, kind='mask values'
+    )
+    masks = found or MaskEncoding(scan.values())
+    asked = None if args.channels == 'auto' else args.channels
+    channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
+    images = [image for _, image, _ in scan.metadata]
+    sizes = [scaled_size(image.size, args.scale) for image in images]
+    attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
+    split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
+    training, validation = split or ([], [])
     notes = scan.notes(masks, channels or 3)
     notes += describe_groups(scan.pairs, training, args) if training else []
-    notes += describe_duplicates([images[k] for k in training], [images[k] for k in validation])
+    files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
+    notes += describe_duplicates(*files)
     return {
         'training': len(training),
         'validation': len(validation),
-        'modes': _counted(scan, lambda image: image.mode),
-        'sizes': _counted(scan, lambda image: f'{image.size[0]} x {image.size[1]}'),
-        'mask_kinds': dict(Counter(KINDS.get(f.mask_mode, '16 bits') for f in scan.facts)),
+        'modes': dict(Counter(image.mode for image in images).most_common()),
+        'sizes': dict(Counter('{} x {}'.format(*image.size) for image in images).most_common()),
+        'mask_kinds': dict(Counter(KINDS.get(m.mode, '16 bits') for _, _, m in scan.metadata)),
         'classes': _classes(scan, masks),
         'notes': notes,
     }
 
 
-def _counted(scan: Scan, what: Callable[[ImageMetadata], str]) -> dict[str, int]:
-    return dict(Counter(what(fact.image) for fact in scan.facts).most_common())
-
-
-def _classes(scan: Scan, masks: MaskEncoding) -> list[dict]:
-    """A row a class: its number, value, name, share of all pixels, and in how many masks it is."""
+def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
+    """Return a row for each class: number, value, name, share of all pixels, number of masks."""
     shares = scan.shares()
     rows = []
     for k, (value, name) in enumerate(zip(masks.values, masks.titles, strict=True)):
-        key = tuple(value) if isinstance(value, list) else value
-        grey = value[0] if isinstance(value, list) and len(set(value)) == 1 else None
-        files = sum(key in fact.counts or grey in fact.counts for fact in scan.facts)
-        rows.append(
-            {'class': k, 'value': value, 'name': name, 'share': shares.get(key, 0), 'masks': files}
-        )
+        row: dict = {'class': k, 'value': value_to_json(value), 'name': name}
+        row['share'] = shares.get(value, 0)
+        # Beside colours, a grey mask counts as one of the colours with R = G = B.
+        same = {value, value[0]} if isinstance(value, tuple) and len(set(value)) == 1 else {value}
+        row['masks'] = sum(not same.isdisjoint(mask.counts) for _, _, mask in scan.metadata)
+        rows.append(row)
     return rows
 
 
 def format_report(report: dict) -> str:
-    """The report for the terminal: contents, notes, then problems, those of a kind together."""
+    """Return the report as text: contents, notes, then the problems by kind."""
     lines = [f'{report["images"]} and {report["masks"]}: {report["pairs"]} pairs']
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'

@@ -1,0 +1,149 @@
+"""Metadata of a mask file: size, mode, and the pixels of each value."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from utils.images.decoding import DEEP_MODES, WITH_ALPHA, Picture, open_picture, picture_size
+from utils.runtime.errors import UserError
+
+from .encoding import IGNORE, MaskEncoding, to_indices
+from .values import KINDS, MaskValue, mask_array, pack_colours, pack_value, unpack_colour
+
+# The mode in which a mask is written, by the mode in which it was read.
+WRITTEN_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'} | dict.fromkeys(
+    DEEP_MODES, 'I;16'
+)
+
+SMOOTHED = (
+    'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
+    'one value per class. Or let training correct them: --binarize 127 for two classes, or '
+    '--mask-values with the true values and --snap-masks.'
+)
+
+MAX_VALUES = 1024  # of one mask; a photograph or JPEG has more
+
+
+class MaskMetadata(NamedTuple):
+    """What a mask file holds, read with a given encoding."""
+
+    size: tuple[int, int]  # width, height
+    mode: str  # in which masks like this are written: '1', 'L', 'P', 'I;16' or 'RGB'
+    palette: list[int]  # flat R, G, B, … up to the highest index; empty without a palette
+    moved: int  # pixels to which --binarize or --snap-masks gave another value
+    counts: dict[MaskValue, int]  # pixels of each value
+
+    @property
+    def colours(self) -> dict[int, tuple[int, ...]]:
+        """The colour of each palette index that occurs; empty without a palette."""
+        indices = [value for value in self.counts if self.palette and isinstance(value, int)]
+        return {index: tuple(self.palette[3 * index : 3 * index + 3]) for index in indices}
+
+
+def read_mask_metadata(path: Path, masks: MaskEncoding) -> MaskMetadata:
+    """Read a mask completely, so that truncation is detected.
+
+    masks: how to read it; without values, all values are counted as they are. Raises UserError,
+    naming `path`, for a broken file or one that cannot be read with `masks`.
+    """
+    mask = open_picture(path)
+    try:
+        counts = count_values(mask_array(mask, path), None if masks.snap else MAX_VALUES)
+    except ValueError as error:
+        _check_alpha(mask, path)
+        raise UserError(
+            f'{path}: mask of {error}; expected one per class. {SMOOTHED}', 'too many mask values'
+        ) from error
+    if len(counts) == 1:
+        _check_alpha(mask, path)
+    mode = written_mode(mask)
+    if mode in ('P', '1') and (masks.threshold is not None or masks.snap):
+        raise UserError(
+            f'{path}: mask {KINDS[mode]}; its values are not ordered, and --binarize and '
+            '--snap-masks take grey and colour masks only. Leave these options out, or save the '
+            'mask as grey.'
+        )
+    colours = mask.getpalette() if isinstance(mask, Image.Image) and mode == 'P' else None
+    palette = colours[: 3 * max(map(pack_value, counts)) + 3] if colours else []
+    counts, moved = snap_counts(counts, masks, path)
+    return MaskMetadata(picture_size(mask), mode, palette, moved, counts)
+
+
+def written_mode(mask: Picture) -> str:
+    """Return the Pillow mode in which masks like this are written."""
+    if isinstance(mask, np.ndarray):
+        if mask.dtype == np.uint8:
+            return 'RGB' if mask.ndim == 3 and mask.shape[2] > 1 else 'L'
+        return '1' if mask.dtype == bool else 'I;16'
+    return WRITTEN_MODES.get(mask.mode, mask.mode)
+
+
+def _check_alpha(mask: Picture, path: Path) -> None:
+    """Raise UserError for a mask whose colours hold no labels and whose alpha is not constant."""
+    if not isinstance(mask, Image.Image) or mask.mode not in WITH_ALPHA:
+        return
+    alpha = np.asarray(mask.getchannel('A'))
+    if alpha.min() < alpha.max():
+        raise UserError(
+            f'{path}: mask whose alpha holds labels ({alpha.min()} to {alpha.max()}) and whose '
+            'colours hold none; expected labels as colours or grey values. Save the alpha as the '
+            "mask: picture.getchannel('A').save(path) in Python's Pillow.",
+            'labels in alpha',
+        )
+
+
+def count_values(mask: np.ndarray, most: int | None = None) -> dict[MaskValue, int]:
+    """Return the number of pixels of each value of a mask_array.
+
+    Raises ValueError for more values than `most`.
+    """
+    if mask.ndim == 2 and mask.dtype == np.uint8:
+        low, high = int(mask.min()), int(mask.max())
+        pixels: dict[MaskValue, int] = {v: int(np.count_nonzero(mask == v)) for v in (low, high)}
+        if sum(pixels.values()) >= mask.size:  # at most two values: an eighth of bincount's time
+            return pixels
+        bins = np.bincount(mask.ravel(), minlength=256)
+        return {int(value): int(bins[value]) for value in bins.nonzero()[0]}
+    codes, counts = np.unique(mask if mask.ndim == 2 else pack_colours(mask), return_counts=True)
+    if most and len(codes) > most:
+        raise ValueError(f'{len(codes)} distinct values')
+    values: Iterable[MaskValue] = map(int, codes) if mask.ndim == 2 else map(unpack_colour, codes)
+    return dict(zip(values, counts.tolist(), strict=True))
+
+
+def snap_counts(
+    counts: dict[MaskValue, int], masks: MaskEncoding, path: Path
+) -> tuple[dict[MaskValue, int], int]:
+    """Return the counts after the threshold or snapping of `masks`, and the number of moved pixels.
+
+    A pixel is moved if its value changes. Raises UserError as to_indices.
+    """
+    if masks.threshold is None and not masks.snap:
+        return counts, 0
+    values = np.array(list(counts))
+    values = values.astype(np.uint8) if values.ndim == 2 else values
+    snapped: dict[MaskValue, int] = {}
+    moved = 0
+    for index, (value, pixels) in zip(
+        to_indices(values[None], masks, path)[0], counts.items(), strict=True
+    ):
+        new = value if index == IGNORE else masks.values[index]
+        snapped[new] = snapped.get(new, 0) + pixels
+        moved += pixels * (new not in (value, (value,) * 3))
+    return snapped, moved
+
+
+def merge_counts(counts: Iterable[dict[MaskValue, int]]) -> dict[MaskValue, int]:
+    """Add up the counts of many masks, sorted by value; beside colours, grey becomes a colour."""
+    counts = list(counts)
+    colours = any(isinstance(value, tuple) for mask in counts for value in mask)
+    total: dict[MaskValue, int] = {}
+    for mask in counts:
+        for value, pixels in mask.items():
+            key = (value, value, value) if colours and isinstance(value, int) else value
+            total[key] = total.get(key, 0) + pixels
+    ordered = sorted(total, key=lambda value: value if isinstance(value, tuple) else (value,))
+    return {value: total[value] for value in ordered}
