@@ -21,7 +21,5 @@ class BasicDataset(SegmentationDataset):
 class CarvanaDataset(BasicDataset):
     """Kaggle's Carvana set: masks named as their images plus '_mask', 16 views a car, ID_VV."""
 
-    def __init__(
-        self, images_dir: str | Path, mask_dir: str | Path, scale: float = 1.0, **options: object
-    ):
-        super().__init__(images_dir, mask_dir, scale, mask_suffix='_mask', **options)
+    def __init__(self, images_dir: str | Path, mask_dir: str | Path, scale: float = 1.0) -> None:
+        super().__init__(images_dir, mask_dir, scale, mask_suffix='_mask')

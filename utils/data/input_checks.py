@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unet import MIN_SIZE
+from unet import MIN_SIZE, input_side, output_side
 from utils.images.arrays import can_convert, channels_error
 from utils.images.decoding import WITH_ALPHA, scaled_size
 from utils.runtime.errors import UserError, first_few
@@ -91,3 +91,23 @@ def check_channels(inputs: list[tuple[Path, 'ImageMetadata']], channels: int) ->
     if converted:
         into = 'grey' if channels == 1 else 'RGB'
         print(f'note: {len(converted)} inputs are converted to {into}: {first_few(converted)}')
+
+
+def check_variance(side: int, smallest_batch: int) -> None:
+    """Raise UserError for a tile too small for BatchNorm to train on; see is_too_small."""
+    if is_too_small((side, side), smallest_batch):
+        raise UserError(
+            f'--tile {side}: a batch of one image needs {2 * MIN_SIZE} pixels, and the last batch '
+            f'of an epoch may hold one. Use --tile {2 * MIN_SIZE} or more.'
+        )
+
+
+def check_tile(side: int) -> None:
+    """Raise UserError for a tile that is no output size of a network without padding."""
+    seen = input_side(side)
+    if output_side(seen) != side:
+        near = [output_side(seen) - 16, output_side(seen)]
+        raise UserError(
+            f'--tile {side}: without padding the network gives tiles of 4, 20, 36, … pixels; the '
+            f"nearest are {near[0]} and {near[1]}. Use one of them (388 is the paper's)."
+        )

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from unet import CONTEXT, MIN_SIZE, input_side, output_side
-from utils.runtime.errors import UserError
-
-from .input_checks import is_too_small
+from unet import CONTEXT, input_side
 
 if TYPE_CHECKING:
     from .augmentation import Item
@@ -82,23 +79,3 @@ class Tiles(Dataset):
 def in_tiles(dataset: Dataset, seed: int, side: int | None, padding: str) -> Dataset:
     """Return the dataset as Tiles; unchanged if `side` is None."""
     return Tiles(dataset, seed, side, padding) if side else dataset
-
-
-def check_variance(side: int, smallest_batch: int) -> None:
-    """Raise UserError for a tile too small for BatchNorm to train on; see is_too_small."""
-    if is_too_small((side, side), smallest_batch):
-        raise UserError(
-            f'--tile {side}: a batch of one image needs {2 * MIN_SIZE} pixels, and the last batch '
-            f'of an epoch may hold one. Use --tile {2 * MIN_SIZE} or more.'
-        )
-
-
-def check_tile(side: int) -> None:
-    """Raise UserError for a tile that is no output size of a network without padding."""
-    seen = input_side(side)
-    if output_side(seen) != side:
-        near = [output_side(seen) - 16, output_side(seen)]
-        raise UserError(
-            f'--tile {side}: without padding the network gives tiles of 4, 20, 36, … pixels; the '
-            f"nearest are {near[0]} and {near[1]}. Use one of them (388 is the paper's)."
-        )

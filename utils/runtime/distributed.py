@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ from .errors import EXIT_INTERRUPTED, UserError, explain
 # Longer than anything one rank does alone, such as the first scan of a data set. When a process
 # dies, torchrun ends the others at once, whatever the timeout.
 TIMEOUT = timedelta(minutes=30)
+
+Item = TypeVar('Item')
 
 
 class LostProcessError(UserError):
@@ -127,7 +129,7 @@ def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     torch._foreach_copy_(list(tensors), shaped)
 
 
-def shard(items: Sequence) -> Sequence:
+def shard(items: list[Item]) -> list[Item]:
     """Return this rank's part of a list: every world_size()-th item."""
     return items[rank() :: world_size()]
 

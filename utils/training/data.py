@@ -21,8 +21,9 @@ from utils.data.dataloader import (
     training_dataloader,
 )
 from utils.data.dataset import SegmentationDataset
+from utils.data.input_checks import check_tile, check_variance
 from utils.data.splits import describe_groups, split_pairs
-from utils.data.tiles import check_tile, check_variance, in_tiles, with_context
+from utils.data.tiles import in_tiles, with_context
 from utils.masks.classes import MaskOptions
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.devices import default_workers

@@ -86,7 +86,7 @@ def build_network(model: UNet, backend: str, precision: 'MixedPrecision') -> 'Lo
     return network
 
 
-def compiled(model: UNet, device: torch.device, option: str = '--compile') -> 'LogitsFunction':
+def compiled(model: UNet, device: torch.device, option: str = '--compile') -> nn.Module:
     """Return the network with its forward pass compiled; it shares the model's weights.
 
     Raises UserError, naming the option, if torch finds no working compiler.
@@ -100,7 +100,7 @@ def compiled(model: UNet, device: torch.device, option: str = '--compile') -> 'L
             f'{option}: no working compiler ({reason[0]:.200}). On a CPU torch needs a C++ '
             f'compiler (apt install g++), on a GPU also Triton. Or leave {option} out.'
         ) from error
-    return torch.compile(model)
+    return torch.compile(model)  # type: ignore[return-value]  # a Module gives a Module
 
 
 def fold_batchnorm(model: UNet) -> UNet:
