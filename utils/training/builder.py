@@ -2,7 +2,8 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
-from .resume import check_world_size, is_to_resume, read_last
+from .resume import check_resumed, is_to_resume, read_last
 from .run_folder import open_output, write_left_out
 from .state import TrainState
 from .step import StepRunner, TrainStep
@@ -73,18 +74,21 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     parse: parses the command line with the given defaults, those of the resumed run.
     Raises UserError for everything that could not work, before a file is written.
     """
+    source = None
     if is_to_resume(args):
-        args, last = read_last(args, parse)
-        return _build(args, last, last.training)
-    return _build(args, load_checkpoint(args.load) if args.load else None, None)
-
-
-def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | None) -> TrainingRun:
-    """Build a run from the weights of `source`; a resumed run continues from `saved`."""
+        args, source = read_last(args, parse)
+    elif args.load:
+        source = replace(load_checkpoint(args.load), training=None)
+    saved = source.training if source else None
     recipe = RECIPES[args.recipe]
     device = choose_device(args.device)
     config = network_config(args, recipe, source)
-    data = _load_data(args, recipe, config['padding'], device, source, saved)
+    try:
+        data = TrainingData(args, config['padding'], device, source)
+    except UserError as error:
+        raise add_data_problems(error, args) from error
+    if saved:
+        check_resumed(saved, data, args.images)
     model = build_model(args, config, data, source)
     broadcast_tensors(list(model.state_dict().values()))
     model.to(device).to(memory_format=torch.channels_last).train()
@@ -113,35 +117,6 @@ def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | No
     return TrainingRun(args, data, state, runner, validator, recorder)
 
 
-def _load_data(
-    args: argparse.Namespace,
-    recipe: Recipe,
-    padding: str,
-    device: torch.device,
-    source: Checkpoint | None,
-    saved: dict | None,
-) -> TrainingData:
-    """Load the data of a run.
-
-    Raises UserError with all that is wrong, and for data that are not those of the resumed run.
-    """
-    channels = source.model['n_channels'] if source else None
-    masks = source.masks if source and saved else None
-    try:
-        data = TrainingData(args, recipe, padding, device, channels, masks)
-    except UserError as error:
-        raise add_data_problems(error, args) from error
-    if saved:
-        check_world_size(saved.get('processes', 1))
-    if saved and saved['data'] != data.fingerprint():
-        raise UserError(
-            f'the training images are not those of the run to resume; now there are '
-            f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
-            'run from its weights with --load.'
-        )
-    return data
-
-
 def network_config(args: argparse.Namespace, recipe: Recipe, source: Checkpoint | None) -> dict:
     """Return UNet's padding, norm and dropout: as asked, else --load's, else the recipe's.
 
@@ -152,13 +127,12 @@ def network_config(args: argparse.Namespace, recipe: Recipe, source: Checkpoint 
     config = {name: config[name] for name in usual}
     for name in usual:
         asked = getattr(args, name)
-        if asked is None:
-            continue
-        if source and name != 'dropout' and asked != config[name]:
+        if source and name != 'dropout' and asked not in (None, config[name]):
             raise UserError(
                 f'--{name} is {asked}, but {args.load} has {config[name]}. Leave it out.'
             )
-        config[name] = asked
+        if asked is not None:
+            config[name] = asked
     return config
 
 
@@ -187,9 +161,9 @@ def build_model(
     binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
     n_classes = 1 if binary else values
     model = UNet(**(has | config | {'n_classes': n_classes}))
-    weights = dict(source.weights)
+    weights = source.weights
     if had != n_classes:
-        weights |= {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
+        weights = weights | {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
         print(
             f'note: the weights are for {had} classes and the masks have {n_classes}: '
             'the last layer starts anew'
@@ -206,13 +180,10 @@ def build_loss(
     # Ignored values are in no class.
     pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
-    class_weights = None if weights is None else torch.tensor(weights, device=device)
     kind = args.dice_loss or recipe.dice_loss
-
-    def loss(logits: Tensor, masks: Tensor, border: Tensor | None = None) -> Tensor:
-        """Return the segmentation_loss of a batch."""
-        return segmentation_loss(
-            logits, masks, class_weights, kind == 'per-class', border, dice=kind != 'none'
-        )
-
-    return loss
+    return partial(
+        segmentation_loss,
+        class_weights=None if weights is None else torch.tensor(weights, device=device),
+        per_class=kind == 'per-class',
+        dice=kind != 'none',
+    )

@@ -27,7 +27,7 @@ def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
     if aside:
         print(f'note: the files of an earlier run are now in {aside}')
     settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
-    step, run_id = (state['step'], state['wandb']) if state else (None, None)
+    step, run_id = (state['step'], state['wandb']) if state else (0, None)
     return Tracker(args.output, settings, args.wandb, step, run_id)
 
 
@@ -43,10 +43,7 @@ def _commit() -> str | None:
 
 
 def set_aside_earlier_run(output: Path) -> Path | None:
-    """Move the files of an earlier run from `output` to output/earlier-DATE.
-
-    Return the new folder, or None where there was nothing.
-    """
+    """Move an earlier run's files from `output` to output/earlier-DATE; return that, if any."""
     names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb left_out.txt'
     files = [output / name for name in names.split() if (output / name).exists()]
     files += sorted(output.glob('checkpoint_epoch*.pth'))

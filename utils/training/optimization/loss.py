@@ -21,20 +21,20 @@ from utils.runtime.errors import UserError
 def segmentation_loss(
     logits: Tensor,
     masks: Tensor,
+    border: Tensor | None = None,
     class_weights: Tensor | None = None,
     per_class: bool = False,
-    border: Tensor | None = None,
     dice: bool = True,
 ) -> Tensor:
     """Return cross entropy + Dice loss, a scalar, in float32 or wider.
 
     logits: (B, K, H, W) float. masks: (B, H, W) class indices or IGNORE.
+    border: (B, H, W) float, added to the class weights (masks.weight_map). The cross entropy is
+        then the weighted sum divided by the number of pixels, as in the paper's energy.
     class_weights: (K,) float, two for K = 1, on the logits' device: weights of the cross entropy,
         which is then the weighted mean.
     per_class: average the Dice loss over the classes in the masks, background included; else, as in
         the original, K = 1 has the foreground's alone, and for K >= 2 all classes share one ratio.
-    border: (B, H, W) float, added to the class weights (masks.weight_map). The cross entropy is
-        then the weighted sum divided by the number of pixels, as in the paper's energy.
 
     Each term is the mean over the pixels that count. Autocast is off inside: sums over an image's
     pixels exceed 65,504, the largest float16.

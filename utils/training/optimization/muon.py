@@ -77,7 +77,6 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's takes one
         """Make one step from the present gradients; `closure` is not supported."""
-        del closure
         rest, inner = self.param_groups
         # All memory first: a step that finds none must not have moved half the parameters.
         for group, names in ((rest, ('mean', 'square')), (inner, ('momentum',))):
