@@ -102,8 +102,8 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
                 recorder.end_epoch()
             stop.agree()
     if stop.received:
-        where = f'stopped by {stop.received} at step {state.step}'
-        print(f'{where}; continue with {recorder.how_to_resume()}')
+        stopped = f'stopped by {stop.received} at step {state.step}'
+        print(f'{stopped}; continue with {recorder.how_to_resume()}')
         return stop.exit_code
     print(recorder.summary())
     return 0

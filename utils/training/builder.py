@@ -23,12 +23,10 @@ from .optimization.loss import loss_weights, segmentation_loss
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
 from .resume import check_resumed, is_to_resume, read_last
-from .run_folder import open_output, write_left_out
+from .run_folder import open_output
 from .state import TrainState
 from .step import StepRunner, TrainStep
 from .validation import Validator
-
-DEFAULT_WIDTH = 64  # channels of the first level
 
 
 @dataclass
@@ -96,8 +94,7 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     schedule = recipe.schedule(optimizer, args.epochs * len(data.sampler))
     criterion = build_loss(args, recipe, data, device)
     network = compiled(model, device) if args.compile else model
-    tracker = open_output(args, saved)
-    write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
+    tracker = open_output(args, saved, data.dataset.scan.left_out)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
@@ -118,21 +115,18 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
 
 
 def network_config(args: argparse.Namespace, recipe: Recipe, source: Checkpoint | None) -> dict:
-    """Return UNet's padding, norm and dropout: as asked, else --load's, else the recipe's.
+    """Return UNet's width, padding, norm and dropout: as asked, else --load's, else the recipe's.
 
-    Raises UserError for a padding or norm that differs from that of the weights to start from.
+    Raises UserError for a width, padding or norm that differs from that of the weights.
     """
-    usual = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
-    config = usual | (recipe.network if source is None else source.model)
-    config = {name: config[name] for name in usual}
-    for name in usual:
-        asked = getattr(args, name)
-        if source and name != 'dropout' and asked not in (None, config[name]):
-            raise UserError(
-                f'--{name} is {asked}, but {args.load} has {config[name]}. Leave it out.'
-            )
-        if asked is not None:
-            config[name] = asked
+    given = source.model if source else recipe.network
+    config = {'base_channels': 64, 'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
+    for name, usual in config.items():
+        has, asked = given.get(name, usual), getattr(args, name)
+        if source and name != 'dropout' and asked not in (None, has):
+            option = name.replace('_', '-')
+            raise UserError(f'--{option} is {asked}, but {args.load} has {has}. Leave it out.')
+        config[name] = has if asked is None else asked
     return config
 
 
@@ -147,16 +141,10 @@ def build_model(
     values = len(data.dataset.masks.values)
     if source is None:
         n_classes = 1 if args.classes == 1 else values
-        width = args.base_channels or DEFAULT_WIDTH
-        return UNet(data.dataset.channels, n_classes, args.bilinear, width, **config)
+        return UNet(data.dataset.channels, n_classes, args.bilinear, **config)
     has = source.model
     if args.bilinear and not has['bilinear']:
         raise UserError(f'--bilinear, but {args.load} has transposed convolutions. Leave it out.')
-    if args.base_channels not in (None, has['base_channels']):
-        raise UserError(
-            f'--base-channels is {args.base_channels}, but {args.load} has '
-            f'{has["base_channels"]}. Leave it out.'
-        )
     had = has['n_classes']
     binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
     n_classes = 1 if binary else values
@@ -176,8 +164,7 @@ def build_loss(
     args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
 ) -> Callable[..., Tensor]:
     """Return the loss of logits, masks and, with a weight map, border weights."""
-    counts = data.dataset.scan.counts
-    # Ignored values are in no class.
+    counts = data.dataset.scan.counts  # of ignored values too, which are in no class
     pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
     kind = args.dice_loss or recipe.dice_loss

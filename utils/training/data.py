@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from utils.data import dataloader
 from utils.data.augmentation import Augmented
@@ -59,18 +58,13 @@ class TrainingData:
             )
         with local_main_process_first():
             self.dataset = SegmentationDataset(
-                args.images,
-                args.masks,
-                args.scale,
-                args.mask_suffix,
-                channels=asked or channels,
+                args.images, args.masks, args.scale, args.mask_suffix, channels=asked or channels,
                 mask_values=source.masks if source and source.training else None,
                 wanted=MaskOptions.from_args(args),
-                resize_masks=args.resize_masks,
-                skip_bad=args.skip_bad,
+                resize_masks=args.resize_masks, skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
-            )
+            )  # fmt: skip
         self.training, self.validation = split_pairs(self.dataset.pairs, args)
         if args.early_stop and not self.validation:
             raise UserError(
@@ -94,11 +88,8 @@ class TrainingData:
         cropped = in_tiles(augmented, args.seed, tile, padding)
         self.loader = dataloader.training_dataloader(cropped, self.sampler, workers, loads_to)
         scored = dataloader.same_size_batches(self.validation, self.dataset.sizes, batch_size)
-        self.validation_loader: DataLoader | None = None  # without a validation set
-        if scored:
-            self.validation_loader = dataloader.make_dataloader(
-                self.items, shard(scored), workers, loads_to
-            )
+        scorer = dataloader.make_dataloader(self.items, shard(scored), workers, loads_to)
+        self.validation_loader = scorer if self.validation else None
 
     def steps(self, epoch: int, start: int) -> Iterator[list[dict[str, Tensor]]]:
         """Yield the micro-batches of each step of an epoch (from 0), beginning at step `start`."""
@@ -135,10 +126,7 @@ class TrainingData:
         return '\n'.join(lines)
 
     def statistics_batches(self) -> Iterator[Tensor]:
-        """Yield a few batches of training images, from which to re-estimate BatchNorm's statistics.
-
-        On the device, not augmented; each rank has its shard of them.
-        """
+        """Yield a few of this rank's training batches, unaugmented, for BatchNorm's statistics."""
         stride = max(1, len(self.training) // STATISTICS_IMAGES)
         positions = self.training[::stride][:STATISTICS_IMAGES]
         count = self.sampler.batch_size

@@ -25,10 +25,7 @@ PANELS = {
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw metrics.csv into a PNG file: loss, Dice and learning rate over the steps.
-
-    Empty cells, where there was nothing to score, are left out of the line.
-    """
+    """Draw metrics.csv into a PNG file; empty cells, of nothing to score, are left out."""
     from matplotlib.figure import Figure  # late: over a second to import
 
     with metrics.open(newline='', encoding='utf-8') as file:

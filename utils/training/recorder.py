@@ -32,11 +32,7 @@ Batches = TypeVar('Batches')
 
 @dataclass
 class Recorder:
-    """Writes what a run leaves in its output folder; only rank 0 writes files.
-
-    scores: of the latest validation, None before the first.
-    last_saved: the newest checkpoint, None before the first.
-    """
+    """Writes what a run leaves in its output folder; only rank 0 writes files."""
 
     args: argparse.Namespace
     state: TrainState
@@ -44,8 +40,8 @@ class Recorder:
     tracker: Tracker
     guard: StepGuard
     meter: Meter = field(default_factory=Meter)
-    scores: dict | None = None
-    last_saved: Path | None = None
+    scores: dict | None = None  # of the latest validation
+    last_saved: Path | None = None  # the newest checkpoint
     saved_at: float = field(default_factory=time.monotonic)
 
     def load_state_dict(self, state: dict, scores: dict | None) -> None:
@@ -64,17 +60,14 @@ class Recorder:
             yield from self.meter.timed(steps)
 
     def count_step(self, loss: Tensor, images: int) -> None:
-        """Count the latest step; show and log progress once a second and before validations."""
-        self.meter.add(loss, images)
-        self.bar.update(images)
-        if self.state.validation_due() or self.meter.due(SECONDS_PER_READING):
-            self._log_progress()
-
-    def _log_progress(self) -> None:
-        """Show and log the epoch so far; waits for the device.
+        """Count the latest step; show and log progress once a second and before validations.
 
         Raises DivergedError where the latest steps were all skipped by the guard.
         """
+        self.meter.add(loss, images)
+        self.bar.update(images)
+        if not (self.state.validation_due() or self.meter.due(SECONDS_PER_READING)):
+            return
         figures = self.meter.figures()
         self.bar.set_postfix_str(
             f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}'

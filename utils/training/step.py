@@ -154,8 +154,7 @@ class StepRunner:
 def combine_ranks(model: nn.Module, loss: Tensor | float, fraction: float) -> Tensor:
     """Sum gradients and loss over all ranks, and average BatchNorm's running statistics.
 
-    loss: a scalar, this rank's term of the sum, as its gradients are; a rank without an image has
-        neither.
+    loss: a scalar, this rank's term of the sum; 0 on a rank without an image.
     fraction: of the global batch on this rank, 0 to 1: the weight of its statistics.
 
     Return the loss of the global batch. All tensors are sent as one after the backward pass, not in

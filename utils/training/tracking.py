@@ -65,30 +65,26 @@ class Tracker:
     ) -> None:
         """Append a row to metrics.csv; log it to W&B, with the sheet and a model's histograms."""
         append_csv(self.csv_path, [row])
+        if not self.run:
+            return
         with self._guarded():
-            if self.run:
-                self._log_wandb(self.run, row, sheet, model)
+            import wandb
+
+            figures = {key: value for key, value in row.items() if value is not None}
+            if sheet:
+                figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
+            for name, parameter in model.named_parameters() if model else ():
+                for kind, tensor in (('weights', parameter), ('gradients', parameter.grad)):
+                    if tensor is not None:
+                        values = tensor.detach().float().cpu()
+                        figures[f'{kind}/{name}'] = wandb.Histogram(values)  # type: ignore[arg-type]
+            self.run.log(figures, step=row['step'])
 
     def close(self) -> None:
         """End the W&B run."""
         with self._guarded():
             if self.run:
                 self.run.finish()
-
-    def _log_wandb(
-        self, run: 'wandb.Run', row: dict, sheet: Image.Image | None, model: nn.Module | None
-    ) -> None:
-        import wandb
-
-        figures = {key: value for key, value in row.items() if value is not None}
-        if sheet:
-            figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
-        for name, parameter in model.named_parameters() if model else ():
-            for kind, tensor in (('weights', parameter), ('gradients', parameter.grad)):
-                if tensor is not None:
-                    values = tensor.detach().float().cpu()
-                    figures[f'{kind}/{name}'] = wandb.Histogram(values)  # type: ignore[arg-type]
-        run.log(figures, step=row['step'])
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

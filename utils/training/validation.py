@@ -34,10 +34,7 @@ class Validator:
         self.collapse = CollapseWatch(self.data.dataset.masks.titles)
 
     def validate(self) -> None:
-        """Score, print, tell the schedule, and record; without a validation set only record.
-
-        The time it takes does not count as training.
-        """
+        """Score, print, tell the schedule, and record; without a validation set only record."""
         with self.recorder.meter.paused():
             training, scores = self.recorder.meter.figures(), None
             if self.precise_statistics:

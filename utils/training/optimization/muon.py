@@ -55,24 +55,16 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        lr: float,
-        ratio: float = 20.0,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.01,
+        self, model: nn.Module, lr: float, ratio: float = 20.0, weight_decay: float = 0.01
     ):
         filters = [p for p in model.parameters() if p.dim() == 4][1:-1]
         inner = {id(p) for p in filters}
         rest = [p for p in model.parameters() if id(p) not in inner]
-        super().__init__(
-            [
-                {'params': rest, 'betas': betas, 'weight_decay': weight_decay, 'steps': 0},
-                {'params': filters, 'lr': ratio * lr, 'momentum': momentum},
-            ],
-            {'lr': lr},
-        )
+        groups = [
+            {'params': rest, 'betas': (0.9, 0.999), 'weight_decay': weight_decay, 'steps': 0},
+            {'params': filters, 'lr': ratio * lr, 'momentum': 0.95},
+        ]
+        super().__init__(groups, {'lr': lr})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's takes one

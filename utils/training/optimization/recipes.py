@@ -60,18 +60,18 @@ class Recipe:
     validations_per_epoch: int
     augment: str  # see data.augmentation
     dice_loss: str  # 'joint', 'per-class' or 'none', see optimization.loss
-    coarse: float  # fraction of the run's steps, the first ones, at half the resolution
-    precise_statistics: bool  # re-estimate BatchNorm before scoring and saving
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, int], Schedule]  # of an optimizer, for so many steps
+    coarse: float = 0.0  # fraction of the run's steps, the first ones, at half the resolution
+    precise_statistics: bool = False  # re-estimate BatchNorm before scoring and saving
     weight_map: bool = False  # see masks.weight_map
     tile: int | None = None  # side of the training crops in pixels; None: whole images
     network: dict = field(default_factory=dict)  # UNet's arguments that no option sets
 
 
-def warmup_decay(step: int, total_steps: int, warmup: float = 0.05) -> float:
-    """Return the learning rate's factor: linear warm-up over `warmup` of all steps, decay to 0."""
-    rise = max(1, round(warmup * total_steps))
+def warmup_decay(step: int, total_steps: int) -> float:
+    """Return the learning rate's factor: linear warm-up over 5 % of all steps, decay to 0."""
+    rise = max(1, round(0.05 * total_steps))
     return min((step + 1) / rise, max(0.0, (total_steps - step) / max(1, total_steps - rise)))
 
 
@@ -99,8 +99,6 @@ RECIPES = {
         validations_per_epoch=5,
         augment='none',
         dice_loss='joint',
-        coarse=0.0,
-        precise_statistics=False,
         optimizer=lambda model, learning_rate: RMSprop(
             model.parameters(), learning_rate, weight_decay=1e-8, momentum=0.999, foreach=True
         ),
@@ -116,8 +114,6 @@ RECIPES = {
         validations_per_epoch=1,
         augment='elastic',
         dice_loss='none',
-        coarse=0.0,
-        precise_statistics=False,
         weight_map=True,
         tile=388,
         network={'padding': 'valid', 'norm': 'none', 'dropout': 0.5},
