@@ -15,20 +15,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from utils.runtime.cli import (
-    add_data_options,
-    add_debug_option,
-    channel_count,
-    number_in,
-    run_program,
-)
-from utils.training.options import (
-    add_mask_options,
-    add_model_options,
-    add_optimization_options,
-    add_split_options,
-    settle_split,
-)
+from utils.runtime import cli
+from utils.training import options
 
 
 # fmt: off
@@ -37,35 +25,35 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description='Train the UNet on images and target masks')
     group = parser.add_argument_group('Data')
     add = group.add_argument
-    add_data_options(group)
-    add('--scale', '-s', type=number_in(float, 0, 1, above=True), default=0.5, metavar='SCALE',
+    cli.add_data_options(group)
+    add('--scale', '-s', type=cli.number_in(float, 0, 1, above=True), default=0.5, metavar='SCALE',
         help='downscaling factor of the images (default: %(default)s)')
-    add_split_options(group)
+    options.add_split_options(group)
     add('--check', action='store_true',
         help='report what the data contain and every problem, and do not train')
     add('--json', type=Path, metavar='FILE', help="write --check's report")
     add('--skip-bad', action='store_true',
         help='train without the pairs in which --check finds a problem (default: report an error)')
-    add('--channels', type=channel_count, default='auto', metavar='N',
+    add('--channels', type=cli.channel_count, default='auto', metavar='N',
         help='channels of the images: 1 is grey, 3 RGB, other numbers come as .npy (default: '
         'auto, what the images have)')
     add('--cache', choices=['auto', 'none', 'disk', 'ram', 'device'], default='auto',
         help='keep decoded images in memory (ram), on disk, where the next run finds them, or on '
         'the device (default: auto, ram or disk as there is room)')
-    add_mask_options(parser.add_argument_group('Masks'))
-    add_model_options(parser.add_argument_group('Model'))
-    add_optimization_options(parser.add_argument_group('Optimization'))
+    options.add_mask_options(parser.add_argument_group('Masks'))
+    options.add_model_options(parser.add_argument_group('Model'))
+    options.add_optimization_options(parser.add_argument_group('Optimization'))
     add = parser.add_argument_group('Output').add_argument
     add('--output', type=Path, default='checkpoints', metavar='DIR',
         help='folder of all files that training writes (default: %(default)s)')
-    add('--keep', type=number_in(int, 1), metavar='N',
+    add('--keep', type=cli.number_in(int, 1), metavar='N',
         help='keep checkpoint_epoch files of the newest N epochs only (default: all)')
-    add('--save-minutes', type=number_in(float, 0), default=10.0, metavar='M',
+    add('--save-minutes', type=cli.number_in(float, 0), default=10.0, metavar='M',
         help='minutes between last.pth files within an epoch (default: 10)')
     add('--wandb', choices=['auto', 'online', 'offline', 'disabled'], default='auto',
         help='log to Weights & Biases (default: auto, online where you are logged in)')
     add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
-    add_debug_option(parser)
+    cli.add_debug_option(parser)
     return parser
 # fmt: on
 
@@ -78,7 +66,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     if args.json and not args.check:
         parser.error('--json writes the report of --check; add that, or leave --json out')
     if defaults is None:  # a resumed run's settings have been through this
-        settle_split(parser, args)
+        options.settle_split(parser, args)
     return args
 
 
@@ -114,8 +102,8 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
                 recorder.end_epoch()
             stop.agree()
     if stop.received:
-        where = f'stopped by {stop.received} at step {state.step}'
-        print(f'{where}; continue with {recorder.how_to_resume()}')
+        stopped = f'stopped by {stop.received} at step {state.step}'
+        print(f'{stopped}; continue with {recorder.how_to_resume()}')
         return stop.exit_code
     print(recorder.summary())
     return 0
@@ -123,7 +111,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return run_program(lambda args: train(args, argv), get_args(argv))
+    return cli.run_program(lambda args: train(args, argv), get_args(argv))
 
 
 if __name__ == '__main__':

@@ -81,7 +81,9 @@ def test_the_weighted_cross_entropy_is_the_sum_over_pixels_by_their_number():
     entropy = F.cross_entropy(logits, masks, reduction='none')[0, 0]
     expected = (entropy[0] + 4 * entropy[1]) / 2
     assert segmentation_loss(logits, masks, border=border, dice=False) == pytest.approx(expected)
-    doubled = segmentation_loss(logits, masks, torch.tensor([1.0, 2.0]), border=border, dice=False)
+    doubled = segmentation_loss(
+        logits, masks, border, class_weights=torch.tensor([1.0, 2.0]), dice=False
+    )
     assert doubled == pytest.approx((entropy[0] + 5 * entropy[1]) / 2)
     masks[0, 0, 1] = 255  # ignored
     found = segmentation_loss(logits, masks, border=border, dice=False)

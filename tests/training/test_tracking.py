@@ -50,9 +50,9 @@ def test_a_resumed_run_goes_on_after_its_checkpoints_step_and_a_new_one_begins_a
     first = Tracker(tmp_path, {})
     for step in (1, 2, 3):
         first.log_validation({'step': step})
-    Tracker(tmp_path, {}, resumed_step=2).log_validation({'step': 3})
+    Tracker(tmp_path, {}, step=2).log_validation({'step': 3})
     assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '1', '2', '3']
-    Tracker(tmp_path, {}, resumed_step=0).log_validation({'step': 1})
+    Tracker(tmp_path, {}, step=0).log_validation({'step': 1})
     assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '1']
     Tracker(tmp_path, {}).log_validation({'step': 3})
     assert (tmp_path / 'metrics.csv').read_text().split() == ['step', '3']
@@ -64,7 +64,7 @@ def test_a_row_torn_by_a_kill_is_dropped(tmp_path):
         first.log_validation({'step': step, 'loss': 0.5})
     path = tmp_path / 'metrics.csv'
     path.write_text(path.read_text()[:-7])  # ends in '2' and nothing
-    Tracker(tmp_path, {}, resumed_step=2).log_validation({'step': 2, 'loss': 0.25})
+    Tracker(tmp_path, {}, step=2).log_validation({'step': 2, 'loss': 0.25})
     assert path.read_text().split() == ['step,loss', '1,0.5', '2,0.25']
 
 

@@ -14,11 +14,10 @@ from unet.unet_parts import OutConv
 from utils.data.dataset import SegmentationDataset
 from utils.inference.checkpoint import load_checkpoint
 from utils.runtime.errors import UserError
-from utils.training import builder, progress
+from utils.training import builder, progress, validation
 from utils.training.optimization.muon import Muon
 from utils.training.recorder import Recorder
 from utils.training.step import TrainStep
-from utils.training.validation import Validator
 
 
 def test_a_mistake_is_one_message_and_exit_code_2_before_anything_is_written(folder, capsys):
@@ -72,10 +71,10 @@ def test_statistics_that_are_no_number_are_not_saved_and_stop_with_exit_code_3(
 ):
     data_set(folder, 4)
 
-    def poison(run):
-        run.state.model.inc.double_conv[1].running_var[0] = float('inf')
+    def poison(model, batches):
+        model.inc.double_conv[1].running_var[0] = float('inf')
 
-    monkeypatch.setattr(Validator, 'reestimate_statistics', poison)
+    monkeypatch.setattr(validation, 'reestimate_statistics', poison)
     assert run_train('-e', '1') == 3
     err = capsys.readouterr().err
     assert 'weights with NaN or infinity are not saved: inc.' in err

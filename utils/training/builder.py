@@ -2,7 +2,8 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,13 +22,11 @@ from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
-from .resume import check_world_size, is_to_resume, read_last
-from .run_folder import open_output, write_left_out
+from .resume import check_resumed, is_to_resume, read_last
+from .run_folder import open_output
 from .state import TrainState
 from .step import StepRunner, TrainStep
 from .validation import Validator
-
-DEFAULT_WIDTH = 64  # channels of the first level
 
 
 @dataclass
@@ -73,18 +72,21 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     parse: parses the command line with the given defaults, those of the resumed run.
     Raises UserError for everything that could not work, before a file is written.
     """
+    source = None
     if is_to_resume(args):
-        args, last = read_last(args, parse)
-        return _build(args, last, last.training)
-    return _build(args, load_checkpoint(args.load) if args.load else None, None)
-
-
-def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | None) -> TrainingRun:
-    """Build a run from the weights of `source`; a resumed run continues from `saved`."""
+        args, source = read_last(args, parse)
+    elif args.load:
+        source = replace(load_checkpoint(args.load), training=None)
+    saved = source.training if source else None
     recipe = RECIPES[args.recipe]
     device = choose_device(args.device)
     config = network_config(args, recipe, source)
-    data = _load_data(args, recipe, config['padding'], device, source, saved)
+    try:
+        data = TrainingData(args, config['padding'], device, source)
+    except UserError as error:
+        raise add_data_problems(error, args) from error
+    if saved:
+        check_resumed(saved, data, args.images)
     model = build_model(args, config, data, source)
     broadcast_tensors(list(model.state_dict().values()))
     model.to(device).to(memory_format=torch.channels_last).train()
@@ -92,8 +94,7 @@ def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | No
     schedule = recipe.schedule(optimizer, args.epochs * len(data.sampler))
     criterion = build_loss(args, recipe, data, device)
     network = compiled(model, device) if args.compile else model
-    tracker = open_output(args, saved)
-    write_left_out(data.dataset.scan.left_out, args.output / 'left_out.txt')
+    tracker = open_output(args, saved, data.dataset.scan.left_out)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
@@ -113,52 +114,19 @@ def _build(args: argparse.Namespace, source: Checkpoint | None, saved: dict | No
     return TrainingRun(args, data, state, runner, validator, recorder)
 
 
-def _load_data(
-    args: argparse.Namespace,
-    recipe: Recipe,
-    padding: str,
-    device: torch.device,
-    source: Checkpoint | None,
-    saved: dict | None,
-) -> TrainingData:
-    """Load the data of a run.
-
-    Raises UserError with all that is wrong, and for data that are not those of the resumed run.
-    """
-    channels = source.model['n_channels'] if source else None
-    masks = source.masks if source and saved else None
-    try:
-        data = TrainingData(args, recipe, padding, device, channels, masks)
-    except UserError as error:
-        raise add_data_problems(error, args) from error
-    if saved:
-        check_world_size(saved.get('processes', 1))
-    if saved and saved['data'] != data.fingerprint():
-        raise UserError(
-            f'the training images are not those of the run to resume; now there are '
-            f'{len(data.training)} of them in {args.images}. Put those back, or start a new '
-            'run from its weights with --load.'
-        )
-    return data
-
-
 def network_config(args: argparse.Namespace, recipe: Recipe, source: Checkpoint | None) -> dict:
-    """Return UNet's padding, norm and dropout: as asked, else --load's, else the recipe's.
+    """Return UNet's width, padding, norm and dropout: as asked, else --load's, else the recipe's.
 
-    Raises UserError for a padding or norm that differs from that of the weights to start from.
+    Raises UserError for a width, padding or norm that differs from that of the weights.
     """
-    usual = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
-    config = usual | (recipe.network if source is None else source.model)
-    config = {name: config[name] for name in usual}
-    for name in usual:
-        asked = getattr(args, name)
-        if asked is None:
-            continue
-        if source and name != 'dropout' and asked != config[name]:
-            raise UserError(
-                f'--{name} is {asked}, but {args.load} has {config[name]}. Leave it out.'
-            )
-        config[name] = asked
+    given = source.model if source else recipe.network
+    config = {'base_channels': 64, 'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
+    for name, usual in config.items():
+        has, asked = given.get(name, usual), getattr(args, name)
+        if source and name != 'dropout' and asked not in (None, has):
+            option = name.replace('_', '-')
+            raise UserError(f'--{option} is {asked}, but {args.load} has {has}. Leave it out.')
+        config[name] = has if asked is None else asked
     return config
 
 
@@ -173,23 +141,17 @@ def build_model(
     values = len(data.dataset.masks.values)
     if source is None:
         n_classes = 1 if args.classes == 1 else values
-        width = args.base_channels or DEFAULT_WIDTH
-        return UNet(data.dataset.channels, n_classes, args.bilinear, width, **config)
+        return UNet(data.dataset.channels, n_classes, args.bilinear, **config)
     has = source.model
     if args.bilinear and not has['bilinear']:
         raise UserError(f'--bilinear, but {args.load} has transposed convolutions. Leave it out.')
-    if args.base_channels not in (None, has['base_channels']):
-        raise UserError(
-            f'--base-channels is {args.base_channels}, but {args.load} has '
-            f'{has["base_channels"]}. Leave it out.'
-        )
     had = has['n_classes']
     binary = args.classes == 1 or (args.classes is None and had == 1 and values == 2)
     n_classes = 1 if binary else values
     model = UNet(**(has | config | {'n_classes': n_classes}))
-    weights = dict(source.weights)
+    weights = source.weights
     if had != n_classes:
-        weights |= {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
+        weights = weights | {k: v for k, v in model.state_dict().items() if k.startswith('outc.')}
         print(
             f'note: the weights are for {had} classes and the masks have {n_classes}: '
             'the last layer starts anew'
@@ -202,17 +164,13 @@ def build_loss(
     args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
 ) -> Callable[..., Tensor]:
     """Return the loss of logits, masks and, with a weight map, border weights."""
-    counts = data.dataset.scan.counts
-    # Ignored values are in no class.
+    counts = data.dataset.scan.counts  # of ignored values too, which are in no class
     pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
-    class_weights = None if weights is None else torch.tensor(weights, device=device)
     kind = args.dice_loss or recipe.dice_loss
-
-    def loss(logits: Tensor, masks: Tensor, border: Tensor | None = None) -> Tensor:
-        """Return the segmentation_loss of a batch."""
-        return segmentation_loss(
-            logits, masks, class_weights, kind == 'per-class', border, dice=kind != 'none'
-        )
-
-    return loss
+    return partial(
+        segmentation_loss,
+        class_weights=None if weights is None else torch.tensor(weights, device=device),
+        per_class=kind == 'per-class',
+        dice=kind != 'none',
+    )

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from utils.runtime.cli import add_device_options, fold_of, number_in, regular_expression, value_list
 
-VALIDATION = 10.0  # percent
-
 
 # fmt: off
 def add_split_options(group: argparse._ArgumentGroup) -> None:
@@ -42,7 +40,7 @@ def settle_split(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     if args.group_regex and args.split == 'random':
         parser.error('--split random ignores groups; leave it or --group-regex out')
     if args.validation is None and not (args.fold or args.val_images):
-        args.validation = VALIDATION
+        args.validation = 10.0
 
 def add_mask_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of mask values; checkpoints keep them for the other programs."""

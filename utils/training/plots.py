@@ -1,20 +1,18 @@
 """Pictures of a run: curves.png of metrics.csv, and samples.png, a sheet of predictions."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
+from torch import Tensor
 
 from utils.inference.predictor import Predictor
+from utils.masks.encoding import MaskEncoding
 from utils.masks.visualize import sample_sheet
 from utils.runtime.files import whole_file
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-    from unet import UNet
-    from utils.runtime.precision import MixedPrecision
-
-    from .data import TrainingData
+from .state import TrainState
 
 PANELS = {
     'training loss': {'loss': ('loss', 'tab:red')},
@@ -27,10 +25,7 @@ PANELS = {
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw metrics.csv into a PNG file: loss, Dice and learning rate over the steps.
-
-    Empty cells, where there was nothing to score, are left out of the line.
-    """
+    """Draw metrics.csv into a PNG file; empty cells, of nothing to score, are left out."""
     from matplotlib.figure import Figure  # late: over a second to import
 
     with metrics.open(newline='', encoding='utf-8') as file:
@@ -39,11 +34,11 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     axes = figure.subplots(len(PANELS), sharex=True)
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for label, (column, colour) in lines.items():
-            points = [(int(row['step']), float(row[column])) for row in rows if row[column]]
+            filled = [row for row in rows if row[column]]
+            steps = [int(row['step']) for row in filled]
+            values = [float(row[column]) for row in filled]
             # Dots as well: a single validation makes no line.
-            axis.plot(
-                [x for x, _ in points], [y for _, y in points], '.-', color=colour, label=label
-            )
+            axis.plot(steps, values, '.-', color=colour, label=label)
         axis.set_title(title, loc='left', fontsize='medium')
         axis.grid(alpha=0.3)
     axes[1].legend(loc='lower right')
@@ -53,16 +48,16 @@ def draw_curves(metrics: Path, picture: Path) -> None:
 
 
 def write_samples(
-    path: Path, model: 'UNet', data: 'TrainingData', precision: 'MixedPrecision'
-) -> 'Image.Image':
-    """Predict the data's samples and write a sheet of them; leave the model in training mode."""
-    predictor = Predictor(model, 1.0, data.dataset.masks, precision)
+    path: Path, state: TrainState, items: Iterable[dict[str, Tensor]], masks: MaskEncoding
+) -> Image.Image:
+    """Predict the items and write a sheet of them; leave the model in training mode."""
+    predictor = Predictor(state.model, 1.0, masks, state.precision)
     rows = []
-    for item in data.samples():
-        pixels = item['image'].permute(1, 2, 0).numpy()
-        predicted = predictor.predict_image(pixels)
-        rows.append((item['image'].numpy(), item['mask'].numpy(), predicted))
-    model.train()
+    for item in items:
+        image = item['image'].numpy()
+        predicted = predictor.predict_image(image.transpose(1, 2, 0))
+        rows.append((image, item['mask'].numpy(), predicted))
+    state.model.train()
     sheet = sample_sheet(rows)
     with whole_file(path) as part:
         sheet.save(part)

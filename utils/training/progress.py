@@ -12,26 +12,22 @@ Batch = TypeVar('Batch')
 
 
 class Meter:
-    """Accumulates the figures of an epoch; only `loss()` and `state()` wait for the device."""
+    """Accumulates the figures of an epoch; only `state` and `figures` wait for the device."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin a new epoch."""
         self.images, self.waited = 0, 0.0
         self._loss: Tensor | float = 0.0
         self._counted: Tensor | int = 0
         self.started = self.read = time.perf_counter()
 
     def state(self) -> dict:
-        """Return plain values that load_state takes; waits for the device."""
+        """Return plain values that load_state takes."""
         return {
             'loss': float(self._loss),
             'counted': int(self._counted),
             'images': self.images,
             'waited': self.waited,
-            'seconds': self.seconds(),
+            'seconds': time.perf_counter() - self.started,
         }
 
     def load_state(self, state: dict) -> None:
@@ -51,22 +47,16 @@ class Meter:
     def paused(self) -> Iterator[None]:
         """Leave the time spent inside, in a validation for instance, out of the epoch's."""
         begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.started += time.perf_counter() - begun
+        yield
+        self.started += time.perf_counter() - begun
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches, and count the time until each arrives as waiting for data."""
-        iterator = iter(batches)
-        while True:
-            asked = time.perf_counter()
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
+        asked = time.perf_counter()
+        for batch in batches:
             self.waited += time.perf_counter() - asked
             yield batch
+            asked = time.perf_counter()
 
     def add(self, loss: Tensor, images: int) -> None:
         """Count one step: its loss, a scalar left on its device, and its number of images.
@@ -78,23 +68,15 @@ class Meter:
         self._counted = self._counted + torch.isfinite(loss)
         self.images += images
 
-    def loss(self) -> float:
-        """Return the mean loss of the steps so far, NaN before the first; waits for the device."""
-        counted = int(self._counted)
-        return float(self._loss) / counted if counted else float('nan')
-
-    def seconds(self) -> float:
-        """Return the wall time of the epoch in seconds."""
-        return time.perf_counter() - self.started
-
     def figures(self) -> dict:
         """Return mean loss, images a second, fraction of time spent waiting for data, and seconds.
 
-        Waits for the device.
+        The loss is NaN before the first step.
         """
-        seconds = self.seconds()
+        epoch = self.state()
+        seconds = epoch['seconds']
         return {
-            'loss': self.loss(),
+            'loss': epoch['loss'] / epoch['counted'] if epoch['counted'] else float('nan'),
             'images_per_second': self.images / seconds,
             'data_wait': self.waited / seconds,
             'seconds': round(seconds, 2),

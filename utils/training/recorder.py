@@ -3,9 +3,11 @@
 import argparse
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from torch import Tensor
 from tqdm import tqdm
 
 from utils.evaluation.metrics import RATIOS
@@ -13,44 +15,34 @@ from utils.inference.checkpoint import Checkpoint, NotFiniteError, model_config,
 from utils.runtime.distributed import is_main_process, world_size
 from utils.runtime.errors import DivergedError
 
-from .optimization.guard import MOST_IN_A_ROW
+from .optimization.guard import MOST_IN_A_ROW, StepGuard
 from .plots import draw_curves, write_samples
 from .progress import Meter
+from .resume import launcher
 from .run_folder import keep_newest
+from .state import TrainState
+from .tracking import Tracker
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from .data import TrainingData
-    from .optimization.guard import StepGuard
-    from .state import TrainState
-    from .tracking import Tracker
 
 SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
 Batches = TypeVar('Batches')
 
 
+@dataclass
 class Recorder:
-    """Writes what a run leaves in its output folder; only rank 0 writes files.
+    """Writes what a run leaves in its output folder; only rank 0 writes files."""
 
-    scores: of the latest validation, None before the first.
-    last_saved: the newest checkpoint, None before the first.
-    """
-
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        state: 'TrainState',
-        data: 'TrainingData',
-        tracker: 'Tracker',
-        guard: 'StepGuard',
-    ):
-        self.args, self.state, self.data, self.tracker = args, state, data, tracker
-        self.guard = guard
-        self.meter = Meter()
-        self.scores: dict | None = None
-        self.last_saved: Path | None = None
-        self.saved_at = time.monotonic()
+    args: argparse.Namespace
+    state: TrainState
+    data: 'TrainingData'
+    tracker: Tracker
+    guard: StepGuard
+    meter: Meter = field(default_factory=Meter)
+    scores: dict | None = None  # of the latest validation
+    last_saved: Path | None = None  # the newest checkpoint
+    saved_at: float = field(default_factory=time.monotonic)
 
     def load_state_dict(self, state: dict, scores: dict | None) -> None:
         """Continue with the record of a resumed run, from its last.pth."""
@@ -60,25 +52,22 @@ class Recorder:
     def progress(self, steps: Iterable[Batches]) -> Iterator[Batches]:
         """Yield the steps of an epoch; show a progress bar and measure the wait for data."""
         if not self.state.step_in_epoch:
-            self.meter.reset()
+            self.meter = Meter()
         title = f'Epoch {self.state.epoch + 1}/{self.state.epochs}'
         total = len(self.data.training)
         with tqdm(total=total, desc=title, unit='img', dynamic_ncols=True) as self.bar:
             self.bar.update(self.meter.images)
             yield from self.meter.timed(steps)
 
-    def count_step(self, loss: 'Tensor', images: int) -> None:
-        """Count the latest step; show and log progress once a second and before validations."""
-        self.meter.add(loss, images)
-        self.bar.update(images)
-        if self.state.validation_due() or self.meter.due(SECONDS_PER_READING):
-            self._log_progress()
-
-    def _log_progress(self) -> None:
-        """Show and log the epoch so far; waits for the device.
+    def count_step(self, loss: Tensor, images: int) -> None:
+        """Count the latest step; show and log progress once a second and before validations.
 
         Raises DivergedError where the latest steps were all skipped by the guard.
         """
+        self.meter.add(loss, images)
+        self.bar.update(images)
+        if not (self.state.validation_due() or self.meter.due(SECONDS_PER_READING)):
+            return
         figures = self.meter.figures()
         self.bar.set_postfix_str(
             f'loss {figures["loss"]:.3f}, data wait {figures["data_wait"]:.0%}'
@@ -98,17 +87,12 @@ class Recorder:
         self.scores = scores
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
         state = self.state
-        row: dict = {
-            'epoch': state.epoch + 1,
-            'step': state.step,
-            'learning_rate': state.learning_rate,
-        }
-        row |= training
-        row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        row = {'epoch': state.epoch + 1, 'step': state.step, 'learning_rate': state.learning_rate}
+        row |= training | {name: scores and scores[name] for name in [*names, 'dice_reference']}
         sheet = None
         if is_main_process():
             path = self.args.output / 'samples.png'
-            sheet = write_samples(path, state.model, self.data, state.precision)
+            sheet = write_samples(path, state, self.data.samples(), self.data.dataset.masks)
         self.tracker.log_validation(row, sheet, state.model if self.args.wandb_histograms else None)
         if state.is_best(scores['dice_dataset'] if scores else None):
             self._save('best.pth')
@@ -119,9 +103,9 @@ class Recorder:
         self._save(f'checkpoint_epoch{epoch}.pth')
         self.save_last()
         if is_main_process():
-            draw_curves(self.tracker.csv_path, self.args.output / 'curves.png')
-        if self.args.keep and is_main_process():
-            keep_newest(self.args.output, epoch, self.args.keep)
+            draw_curves(self.args.output / 'metrics.csv', self.args.output / 'curves.png')
+            if self.args.keep:
+                keep_newest(self.args.output, epoch, self.args.keep)
 
     def saving_due(self) -> bool:
         """Return whether last.pth is older than --save-minutes."""
@@ -131,20 +115,18 @@ class Recorder:
         """Write last.pth, which holds all that --resume needs."""
         self.saved_at = time.monotonic()
         settings = {k: v for k, v in vars(self.args).items() if k not in ('resume', 'debug')}
-        record = {
+        record = self.state.state_dict() | {
             'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
             'data': self.data.fingerprint(),
             'wandb': self.tracker.run_id,
             'processes': world_size(),
             'meter': self.meter.state(),
         }
-        self._save('last.pth', record | self.state.state_dict())
+        self._save('last.pth', record)
 
     def how_to_resume(self) -> str:
         """Return the command that continues this run."""
-        ranks = world_size()
-        program = f'torchrun --nproc-per-node={ranks}' if ranks > 1 else 'python'
-        return f'{program} train.py --resume {self.args.output / "last.pth"}'
+        return f'{launcher(world_size())} train.py --resume {self.args.output / "last.pth"}'
 
     def summary(self) -> str:
         """Return where the results are and how to predict with them."""
@@ -163,6 +145,7 @@ class Recorder:
         )
 
     def _save(self, name: str, training: dict | None = None) -> None:
+        path = self.args.output / name
         checkpoint = Checkpoint(
             model=model_config(self.state.model),
             weights=self.state.model.state_dict(),
@@ -173,7 +156,7 @@ class Recorder:
         )
         try:
             if is_main_process():
-                save_checkpoint(checkpoint, self.args.output / name)
+                save_checkpoint(checkpoint, path)
         except NotFiniteError as error:
             raise self.diverged(str(error)) from error
-        self.last_saved = self.args.output / name
+        self.last_saved = path

@@ -10,16 +10,12 @@ from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError, first_few
 
 if TYPE_CHECKING:
-    pass
+    from .data import TrainingData
 
 # Options that may differ when a run is resumed; all others decide its course.
-# fmt: off
 FREE = (
-    'epochs', 'early_stop', 'keep', 'save_minutes', 'workers', 'device',
-    'wandb', 'wandb_histograms', 'images', 'masks', 'cache',
-)
-
-# fmt: on
+    'epochs early_stop keep save_minutes workers device wandb wandb_histograms images masks cache'
+).split()
 
 
 def is_to_resume(args: argparse.Namespace) -> bool:
@@ -76,14 +72,26 @@ def read_last(
     return args, source
 
 
-def check_world_size(before: int) -> None:
-    """Raise UserError where a run of `before` ranks is resumed with another world size.
+def check_resumed(saved: dict, data: 'TrainingData', images: Path) -> None:
+    """Raise UserError for another world size or other training images than the run had.
 
     A step takes one batch a rank, so the run could not continue as it was.
     """
+    before = saved.get('processes', 1)
     if before != world_size():
-        command = f'torchrun --nproc-per-node={before}' if before > 1 else 'python'
         raise UserError(
             f'the run to resume had {before} processes, now there are {world_size()}. Continue '
-            f'with "{command} train.py --resume", or start a new run from its weights with --load.'
+            f'with "{launcher(before)} train.py --resume", or start a new run from its weights '
+            'with --load.'
         )
+    if saved['data'] != data.fingerprint():
+        raise UserError(
+            f'the training images are not those of the run to resume; now there are '
+            f'{len(data.training)} of them in {images}. Put those back, or start a new '
+            'run from its weights with --load.'
+        )
+
+
+def launcher(ranks: int) -> str:
+    """Return the command that starts a program on so many ranks."""
+    return f'torchrun --nproc-per-node={ranks}' if ranks > 1 else 'python'

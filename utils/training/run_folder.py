@@ -15,7 +15,7 @@ from utils.runtime.files import remove_parts, whole_file
 from .tracking import SilentTracker, Tracker
 
 
-def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
+def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Problem]) -> Tracker:
     """Open the run's folder, cleared of an earlier run unless resumed; return its tracker."""
     if not is_main_process():
         return SilentTracker()
@@ -26,8 +26,11 @@ def open_output(args: argparse.Namespace, state: dict | None) -> Tracker:
     aside = None if state else set_aside_earlier_run(args.output)
     if aside:
         print(f'note: the files of an earlier run are now in {aside}')
+    if left_out:
+        with whole_file(args.output / 'left_out.txt') as part:
+            part.write_text('\n'.join(p.text for p in left_out) + '\n', encoding='utf-8')
     settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
-    step, run_id = (state['step'], state['wandb']) if state else (None, None)
+    step, run_id = (state['step'], state['wandb']) if state else (0, None)
     return Tracker(args.output, settings, args.wandb, step, run_id)
 
 
@@ -43,10 +46,7 @@ def _commit() -> str | None:
 
 
 def set_aside_earlier_run(output: Path) -> Path | None:
-    """Move the files of an earlier run from `output` to output/earlier-DATE.
-
-    Return the new folder, or None where there was nothing.
-    """
+    """Move an earlier run's files from `output` to output/earlier-DATE; return that, if any."""
     names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb left_out.txt'
     files = [output / name for name in names.split() if (output / name).exists()]
     files += sorted(output.glob('checkpoint_epoch*.pth'))
@@ -57,13 +57,6 @@ def set_aside_earlier_run(output: Path) -> Path | None:
     for file in files:
         file.rename(folder / file.name)
     return folder
-
-
-def write_left_out(problems: list[Problem], path: Path) -> None:
-    """Write what --skip-bad left out, a line a problem; no file where that is nothing."""
-    if problems:
-        with whole_file(path) as part:
-            part.write_text('\n'.join(p.text for p in problems) + '\n', encoding='utf-8')
 
 
 def keep_newest(output: Path, epoch: int, count: int) -> None:

@@ -1,15 +1,13 @@
 """What a training run saves and restores: model, optimizer, schedule, gradient scaler, position."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
+from torch.optim import Optimizer
 
-    from unet import UNet
-    from utils.runtime.precision import MixedPrecision
+from unet import UNet
+from utils.runtime.precision import MixedPrecision
 
-    from .optimization.recipes import Schedule
+from .optimization.recipes import Schedule
 
 # The position's fields and their keys in last.pth, the keys of its first version.
 POSITION = {
@@ -23,16 +21,15 @@ POSITION = {
 
 @dataclass
 class TrainState:
-    """The state of a training run.
+    """Everything that decides how training continues, except data and settings.
 
-    Everything that decides how training continues, except data and settings, which a resumed run
-    reads again. `step` counts optimizer steps; `epoch` counts finished epochs.
+    `step` counts optimizer steps; `epoch` counts finished epochs.
     """
 
-    model: 'UNet'
-    optimizer: 'Optimizer'
-    schedule: 'Schedule'
-    precision: 'MixedPrecision'
+    model: UNet
+    optimizer: Optimizer
+    schedule: Schedule
+    precision: MixedPrecision
     epochs: int  # to train in all
     steps_per_epoch: int
     validations_per_epoch: int = 1
@@ -77,9 +74,8 @@ class TrainState:
 
     def finished(self) -> bool:
         """Return whether all epochs are done, or Dice has not risen in --early-stop validations."""
-        patience = self.early_stop
-        stalled = bool(patience) and self.validations_since_best >= (patience or 0)
-        return self.epoch >= self.epochs or (stalled and self.best_dice is not None)
+        stalled = self.early_stop and self.validations_since_best >= self.early_stop
+        return self.epoch >= self.epochs or (bool(stalled) and self.best_dice is not None)
 
     def advance(self) -> None:
         """Count one optimizer step, and let the schedule set the rate of the next."""
@@ -98,9 +94,8 @@ class TrainState:
 
     def validation_due(self) -> bool:
         """Return whether to validate after the latest step."""
-        return self.step_in_epoch in validation_steps(
-            self.steps_per_epoch, self.validations_per_epoch
-        )
+        due = validation_steps(self.steps_per_epoch, self.validations_per_epoch)
+        return self.step_in_epoch in due
 
     def is_best(self, dice: float | None) -> bool:
         """Count a validation; return whether its Dice (None: nothing to score) is the highest."""

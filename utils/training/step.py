@@ -4,7 +4,7 @@ Axis letters: B batch, C channels, H and W pixels.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,13 +17,8 @@ from unet import MIN_SIZE
 from utils.data.dataloader import ShuffledBatchSampler, to_device
 from utils.inference.logits import logits_of
 from utils.masks.weight_map import from_bytes
-from utils.runtime.distributed import (
-    OutOfMemoryOnAnyRank,
-    all_reduce_sum,
-    out_of_memory_on_all_ranks,
-    rank,
-    world_size,
-)
+from utils.runtime import distributed
+from utils.runtime.distributed import rank, world_size
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.precision import MixedPrecision
 
@@ -60,14 +55,13 @@ class TrainStep:
         micro_batches: this rank's images (B, C, H, W) float in [0, 1], masks (B, H, W) of class
             indices or IGNORE, and border weights (B, H, W) where there is a weight map.
         images: number of images in the global batch; a micro-batch's loss counts by its fraction.
-
         A loss or gradient that is not finite becomes a gradient of zero (see StepGuard).
         """
         self.guard.before_step()
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor | float = 0.0
         fraction = 0.0
-        with out_of_memory_on_all_ranks():
+        with distributed.out_of_memory_on_all_ranks():
             for pictures, masks, *border in micro_batches:
                 part = len(pictures) / images
                 with self.precision.autocast():
@@ -104,43 +98,34 @@ class StepRunner:
     seed: int
     scale: float
     coarse: float
-    device: torch.device = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.device = self.state.precision.device
 
     def run(self, micro_batches: list[MicroBatch]) -> tuple[Tensor, int]:
         """Compute and count the next step; return its loss, a scalar, and its number of images."""
         images = self.sampler.images_in_step(self.state.step_in_epoch)
-        loss = self._compute(micro_batches, images)
-        self.state.advance()
-        return loss, images
-
-    def _compute(self, micro_batches: list[MicroBatch], images: int) -> Tensor:
-        self._seed_dropout()
+        if self.state.model.dropout:  # so that a resumed run draws the same numbers
+            rng = np.random.default_rng((self.seed, self.state.step, rank()))
+            torch.manual_seed(int(rng.integers(2**63)))
         try:
-            return self.step((self.on_device(batch) for batch in micro_batches), images)[0]
+            loss, _ = self.step((self.on_device(batch) for batch in micro_batches), images)
         except torch.OutOfMemoryError as error:
             failure = str(error).splitlines()[0]
             # The other ranks have done this step already.
-            alone = world_size() > 1 and not isinstance(error, OutOfMemoryOnAnyRank)
+            alone = world_size() > 1 and not isinstance(error, distributed.OutOfMemoryOnAnyRank)
+        else:
+            self.state.advance()
+            return loss, images
         # Past the handler, whose traceback kept every activation alive.
         self._save_memory(micro_batches, failure, alone)
-        return self._compute(micro_batches, images)
+        return self.run(micro_batches)
 
     def on_device(self, batch: MicroBatch) -> tuple[Tensor, ...]:
         """Return a batch's images, masks and any border weights on the device."""
-        images, masks = to_device(batch, self.device)
+        device = self.state.precision.device
+        images, masks = to_device(batch, device)
         if 'border' in batch:  # border weights have the full resolution, so no coarse steps
-            return images, masks, from_bytes(batch['border'].to(self.device))
+            return images, masks, from_bytes(batch['border'].to(device))
         coarse = self.state.step < self.coarse * self.state.total_steps
         return halve_resolution(images, masks) if coarse else (images, masks)
-
-    def _seed_dropout(self) -> None:
-        """Seed dropout by seed, step and rank, so that a resumed run draws the same numbers."""
-        if self.state.model.dropout:
-            rng = np.random.default_rng((self.seed, self.state.step, rank()))
-            torch.manual_seed(int(rng.integers(2**63)))
 
     def _save_memory(self, micro_batches: list[MicroBatch], failure: str, alone: bool) -> None:
         """Turn on activation checkpointing; raise UserError where that cannot help."""
@@ -169,23 +154,18 @@ class StepRunner:
 def combine_ranks(model: nn.Module, loss: Tensor | float, fraction: float) -> Tensor:
     """Sum gradients and loss over all ranks, and average BatchNorm's running statistics.
 
-    loss: a scalar, this rank's term of the sum, as its gradients are; a rank without an image has
-        neither.
-    fraction: of the global batch on this rank, 0 to 1: the weight of its statistics, which are then
-        equal on all ranks after every step.
+    loss: a scalar, this rank's term of the sum; 0 on a rank without an image.
+    fraction: of the global batch on this rank, 0 to 1: the weight of its statistics.
 
-    Return the loss of the global batch.
-
-    All tensors are sent as one after the backward pass, not in buckets during it as by torch's
-    DistributedDataParallel. Until here no rank has waited for another, so any rank may run out of
-    memory (out_of_memory_on_all_ranks), or have no image or fewer micro-batches than another. That
-    costs a transfer a step, 124 MB at the default width, which DDP would hide behind computing.
+    Return the loss of the global batch. All tensors are sent as one after the backward pass, not in
+    buckets during it as by torch's DistributedDataParallel: until here no rank has waited for
+    another, so any may run out of memory, or have fewer micro-batches than another. That costs a
+    transfer a step, 124 MB at the default width, which DDP would hide behind computing.
     """
     if world_size() == 1:
         return torch.as_tensor(loss)
-    parameters = [p for p in model.parameters() if p.requires_grad]
     gradients = []
-    for parameter in parameters:
+    for parameter in model.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         gradients.append(parameter.grad)
@@ -193,18 +173,17 @@ def combine_ranks(model: nn.Module, loss: Tensor | float, fraction: float) -> Te
     if statistics:
         torch._foreach_mul_(statistics, fraction)
     whole = gradients[0].new_zeros(1) + loss
-    all_reduce_sum([*gradients, *statistics, whole])
+    distributed.all_reduce_sum([*gradients, *statistics, whole])
     return whole[0]
 
 
 def halve_resolution(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return images (B, C, H, W) float and masks (B, H, W) at half the size, rounded up.
 
-    A step on them takes a quarter of the time (dev/LOG.md). The network is fully convolutional, so
-    its weights serve any size; only BatchNorm's statistics differ, and they are re-estimated before
-    they are used. Images are resized bilinearly with antialiasing; of masks every second pixel is
-    taken. Both stay as they are where H or W is under 64 pixels, or where images have context
-    beside the scored pixels, of which halving would leave too little.
+    A step on them takes a quarter of the time (dev/LOG.md). BatchNorm's statistics differ, and are
+    re-estimated before they are used. Images are resized bilinearly with antialiasing; of masks
+    every second pixel is taken. Both stay as they are where H or W is under 64 pixels, or where
+    images have context beside the scored pixels, of which halving would leave too little.
     """
     height, width = masks.shape[1:]
     if min(height, width) < SMALLEST_HALVED or images.shape[2:] != masks.shape[1:]:

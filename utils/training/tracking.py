@@ -1,7 +1,6 @@
-"""Logging of a run: metrics.csv and args.json always, Weights & Biases on request.
+"""Logging of a run: metrics.csv and args.json always, Weights & Biases if the user is logged in.
 
-Nothing leaves the machine unless the user is logged in to W&B, and a failing logger never stops a
-training.
+A failing logger never stops a training.
 """
 
 import contextlib
@@ -9,44 +8,46 @@ import csv
 import json
 import netrc
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
+
+from PIL import Image
+from torch import nn
 
 from utils.runtime.files import append_csv, whole_file
 
 if TYPE_CHECKING:
     import wandb
-    from PIL import Image
-    from torch import Tensor, nn
 
 
 class Tracker:
     """Writes a run's figures to metrics.csv and W&B, and its settings to args.json.
 
-    output: the run's folder.
-    mode: W&B's: 'auto', 'online', 'offline' or 'disabled'.
-    resumed_step: the step from which to continue metrics.csv; None begins anew.
+    output: the run's folder. mode: --wandb. step: the step from which to continue metrics.csv.
     run_id: of the W&B run to continue.
     """
 
+    run: 'wandb.Run | None' = None
+
     def __init__(
-        self,
-        output: Path,
-        args: dict,
-        mode: str = 'auto',
-        resumed_step: int | None = None,
-        run_id: str | None = None,
+        self, output: Path, args: dict, mode: str = 'auto', step: int = 0, run_id: str | None = None
     ) -> None:
         self.csv_path = output / 'metrics.csv'
-        _keep_rows_until(self.csv_path, resumed_step or 0)
+        _keep_rows_until(self.csv_path, step)
         with whole_file(output / 'args.json') as part:
             part.write_text(json.dumps(args, indent=1, default=str) + '\n', encoding='utf-8')
-        self.run: wandb.Run | None = None
         mode = wandb_mode(mode)
-        if mode != 'disabled':
-            self._guarded(lambda: self._start_wandb(output, args, mode, run_id))
+        if mode == 'disabled':
+            return
+        with self._guarded():
+            import wandb  # late: 0.9 s that only its users should pay
+
+            self.run = wandb.init(
+                project='U-Net', dir=str(output), config=args, id=run_id, resume='allow',
+                mode=mode,  # type: ignore[arg-type]  # one of --wandb's choices
+            )  # fmt: skip
 
     @property
     def run_id(self) -> str | None:
@@ -55,60 +56,41 @@ class Tracker:
 
     def log_step(self, step: int, figures: dict) -> None:
         """Log the figures of one training step, to W&B only."""
-        if run := self.run:
-            self._guarded(lambda: run.log(figures, step=step))
+        with self._guarded():
+            if self.run:
+                self.run.log(figures, step=step)
 
     def log_validation(
-        self,
-        row: dict,
-        sheet: 'Image.Image | None' = None,
-        histograms_of: 'nn.Module | None' = None,
+        self, row: dict, sheet: Image.Image | None = None, model: nn.Module | None = None
     ) -> None:
-        """Append a row to metrics.csv; log it to W&B, with sample sheet and weight histograms."""
+        """Append a row to metrics.csv; log it to W&B, with the sheet and a model's histograms."""
         append_csv(self.csv_path, [row])
-        if self.run:
-            run = self.run
-            self._guarded(lambda: self._log_wandb(run, row, sheet, histograms_of))
+        if not self.run:
+            return
+        with self._guarded():
+            import wandb
+
+            figures = {key: value for key, value in row.items() if value is not None}
+            if sheet:
+                figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
+            for name, parameter in model.named_parameters() if model else ():
+                for kind, tensor in (('weights', parameter), ('gradients', parameter.grad)):
+                    if tensor is not None:
+                        values = tensor.detach().float().cpu()
+                        figures[f'{kind}/{name}'] = wandb.Histogram(values)  # type: ignore[arg-type]
+            self.run.log(figures, step=row['step'])
 
     def close(self) -> None:
         """End the W&B run."""
-        if self.run:
-            self._guarded(self.run.finish)
+        with self._guarded():
+            if self.run:
+                self.run.finish()
 
-    def _start_wandb(self, output: Path, args: dict, mode: str, run_id: str | None) -> None:
-        import wandb  # late: 0.9 s that only its users should pay
-
-        self.run = wandb.init(
-            project='U-Net',
-            dir=str(output),
-            config=args,
-            mode=mode,  # type: ignore[arg-type]  # one of --wandb's choices
-            id=run_id,
-            resume='allow',
-        )
-
-    def _log_wandb(
-        self, run: 'wandb.Run', row: dict, sheet: 'Image.Image | None', model: 'nn.Module | None'
-    ) -> None:
-        import wandb
-
-        def histogram(tensor: 'Tensor') -> wandb.Histogram:
-            """Return the distribution of a tensor's values."""
-            return wandb.Histogram(tensor.detach().float().cpu())  # type: ignore[arg-type]  # takes arrays
-
-        figures = {key: value for key, value in row.items() if value is not None}
-        if sheet is not None:
-            figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
-        for name, parameter in model.named_parameters() if model else ():
-            figures[f'weights/{name}'] = histogram(parameter)
-            if parameter.grad is not None:
-                figures[f'gradients/{name}'] = histogram(parameter.grad)
-        run.log(figures, step=row['step'])
-
-    def _guarded(self, call: Callable[[], object]) -> None:
-        """Make a W&B call; its first failure prints a warning and turns W&B off."""
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn W&B off, with a warning, at the first error of a call."""
         try:
-            call()
+            yield
         # A logger, a network or a full disk may raise anything; none of it is worth a run.
         except Exception as error:  # noqa: BLE001
             self.run = None
@@ -119,7 +101,7 @@ class SilentTracker(Tracker):
     """Writes nothing: for all ranks but the first."""
 
     def __init__(self) -> None:
-        self.run = None
+        pass
 
     def log_validation(self, *_: object) -> None:
         """Log nothing."""
@@ -133,13 +115,12 @@ def wandb_mode(mode: str) -> str:
 
 
 def _has_api_key() -> bool:
-    """Return whether `wandb login` has been run, without importing wandb (0.9 s)."""
+    """Return whether `wandb login` has been run, without importing wandb."""
     if os.environ.get('WANDB_API_KEY'):
         return True
     host = urlparse(os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')).hostname
     named = os.environ.get('NETRC')
-    files = [Path(named)] if named else [Path.home() / '.netrc', Path.home() / '_netrc']
-    for file in files:
+    for file in [named] if named else [Path.home() / '.netrc', Path.home() / '_netrc']:
         with contextlib.suppress(OSError, netrc.NetrcParseError):
             if host and netrc.netrc(file).authenticators(host):
                 return True

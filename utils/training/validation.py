@@ -1,7 +1,9 @@
 """Validation during training: score the network, and warn when it predicts one class only."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from utils.evaluation.metrics import number, summarize
@@ -9,58 +11,50 @@ from utils.evaluation.scoring import count_at_scale
 
 from .optimization.batchnorm import reestimate_statistics
 from .optimization.guard import CollapseWatch
+from .state import TrainState
 
 if TYPE_CHECKING:
     from .data import TrainingData
     from .recorder import Recorder
-    from .state import TrainState
 
 
+@dataclass
 class Validator:
     """Scores the network of a run on its validation set, and has the scores recorded.
 
     precise_statistics: re-estimate BatchNorm's running statistics first, from training images.
     """
 
-    def __init__(
-        self,
-        state: 'TrainState',
-        data: 'TrainingData',
-        recorder: 'Recorder',
-        precise_statistics: bool,
-    ) -> None:
-        self.state, self.data, self.recorder = state, data, recorder
-        self.precise_statistics = precise_statistics
-        self.collapse = CollapseWatch(data.dataset.masks.titles)
+    state: TrainState
+    data: 'TrainingData'
+    recorder: 'Recorder'
+    precise_statistics: bool
+
+    def __post_init__(self) -> None:
+        self.collapse = CollapseWatch(self.data.dataset.masks.titles)
 
     def validate(self) -> None:
-        """Score, print, tell the schedule, and record; without a validation set only record.
-
-        The time it takes does not count as training.
-        """
+        """Score, print, tell the schedule, and record; without a validation set only record."""
         with self.recorder.meter.paused():
-            self._validate()
+            training, scores = self.recorder.meter.figures(), None
+            if self.precise_statistics:
+                with self.state.precision.autocast():
+                    reestimate_statistics(self.state.model, self.data.statistics_batches())
+            loader = self.data.validation_loader
+            if loader is not None:  # not `if loader`: a rank's shard may be empty
+                scores = self._score(loader, training['loss'])
+            self.recorder.log_validation(training, scores)
 
-    def _validate(self) -> None:
-        training = self.recorder.meter.figures()
-        if self.precise_statistics:
-            self.reestimate_statistics()
-        loader, scores = self.data.validation_loader, None
-        if loader is not None:  # not `if loader`: a rank's shard may be empty
-            masks, batch_size = self.data.dataset.masks, self.data.sampler.batch_size
-            counts = count_at_scale(self.state.model, loader, self.state.precision)
-            scores = summarize(counts, masks.values, batch_size, masks.names)
-            self.state.schedule.after_validation(scores['dice_reference'])
-            tqdm.write(
-                f'Epoch {self.state.epoch + 1}, step {self.state.step}: validation Dice '
-                f'{number(scores["dice_dataset"])}, per image {number(scores["dice_per_image"])}, '
-                f'loss {training["loss"]:.3f}'
-            )
-            if warning := self.collapse.warning(counts):
-                tqdm.write(warning)
-        self.recorder.log_validation(training, scores)
-
-    def reestimate_statistics(self) -> None:
-        """Set BatchNorm's running statistics from training images, in the run's precision."""
-        with self.state.precision.autocast():
-            reestimate_statistics(self.state.model, self.data.statistics_batches())
+    def _score(self, loader: DataLoader, loss: float) -> dict:
+        state, masks = self.state, self.data.dataset.masks
+        counts = count_at_scale(state.model, loader, state.precision)
+        scores = summarize(counts, masks.values, self.data.sampler.batch_size, masks.names)
+        state.schedule.after_validation(scores['dice_reference'])
+        tqdm.write(
+            f'Epoch {state.epoch + 1}, step {state.step}: validation Dice '
+            f'{number(scores["dice_dataset"])}, per image {number(scores["dice_per_image"])}, '
+            f'loss {loss:.3f}'
+        )
+        if warning := self.collapse.warning(counts):
+            tqdm.write(warning)
+        return scores

@@ -3,7 +3,8 @@
 import torch
 
 from unet import UNet
-from utils.training.optimization.batchnorm import StatisticsSnapshot, reestimate_statistics
+from utils.training.optimization.batchnorm import reestimate_statistics
+from utils.training.optimization.guard import StepGuard
 
 
 def test_statistics_are_the_plain_average_over_the_batches():
@@ -15,15 +16,15 @@ def test_statistics_are_the_plain_average_over_the_batches():
     assert model[0].running_var.item() == (2 + 8) / 2  # unbiased, as torch keeps it
 
 
-def test_a_snapshot_brings_statistics_back():
+def test_the_guard_brings_statistics_back():
     model = UNet(1, 2, base_channels=2).train()
-    snapshot = StatisticsSnapshot(model)
+    guard = StepGuard(model)
     model(torch.rand(2, 1, 32, 32))
-    snapshot.take()
+    guard.before_step()
     expected = [buffer.clone() for buffer in model.buffers()]
     model(torch.rand(2, 1, 32, 32))
     assert not torch.equal(model.inc.double_conv[1].running_mean, expected[0])
-    snapshot.restore()
+    guard.undo()
     assert all(torch.equal(a, b) for a, b in zip(expected, model.buffers(), strict=True))
 
 

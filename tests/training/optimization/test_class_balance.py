@@ -19,7 +19,7 @@ def test_weights_make_the_entropy_a_weighted_mean():
     logits = torch.zeros(1, 2, 2, 2)
     logits[0, 0] = torch.tensor([[2.0, 2.0], [2.0, 0.0]])
     easy, hard = math.log(1 + math.exp(-2)), math.log(2)
-    weighted = segmentation_loss(logits, MASKS, torch.tensor([1.0, 3.0]))
+    weighted = segmentation_loss(logits, MASKS, class_weights=torch.tensor([1.0, 3.0]))
     plain = segmentation_loss(logits, MASKS)
     expected = (3 * easy + 3 * hard) / 6 - (3 * easy + hard) / 4
     assert (weighted - plain).item() == pytest.approx(expected, abs=1e-6)
@@ -28,7 +28,7 @@ def test_weights_make_the_entropy_a_weighted_mean():
 def test_weights_of_a_binary_network_are_of_background_and_foreground():
     logits = torch.tensor([[[[-2.0, -2.0], [-2.0, 0.0]]]])
     easy, hard = math.log(1 + math.exp(-2)), math.log(2)
-    weighted = segmentation_loss(logits, MASKS, torch.tensor([1.0, 3.0]))
+    weighted = segmentation_loss(logits, MASKS, class_weights=torch.tensor([1.0, 3.0]))
     expected = (3 * easy + 3 * hard) / 6 - (3 * easy + hard) / 4
     assert (weighted - segmentation_loss(logits, MASKS)).item() == pytest.approx(expected, abs=1e-6)
 

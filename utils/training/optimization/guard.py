@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from utils.evaluation.metrics import FN, FP, TP
 
-from .batchnorm import StatisticsSnapshot
-
 MOST_IN_A_ROW = 20  # steps; fp16's scaler skips a few to find its scale, more mean divergence
 PATIENCE = 3  # validations: the first may come before anything is learned
 
@@ -19,31 +17,37 @@ class StepGuard:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.parameters = list(model.parameters())
-        self.snapshot = StatisticsSnapshot(model)
-        device = self.parameters[0].device
-        self._bad = torch.zeros((), dtype=torch.int64, device=device)
-        self._in_a_row = torch.zeros((), dtype=torch.int64, device=device)
+        self.parameters, self.buffers = list(model.parameters()), list(model.buffers())
+        self.copies = [buffer.clone() for buffer in self.buffers]
+        zeros = torch.zeros(2, dtype=torch.int64, device=self.parameters[0].device)
+        self._bad, self._in_a_row = zeros.unbind()
 
     def before_step(self) -> None:
         """Remember the running statistics, before the forward pass updates them."""
-        self.snapshot.take()
+        if self.buffers:  # a network without BatchNorm has none
+            torch._foreach_copy_(self.copies, self.buffers)  # one launch, not one a buffer
 
     def check(self, loss: Tensor, norm: Tensor) -> None:
         """Where loss or gradient norm (scalars) is not finite, zero the gradients and go back."""
         finite = torch.isfinite(loss) & torch.isfinite(norm)
-        self._bad += ~finite
+        self._bad = self._bad + ~finite
         self._in_a_row = (self._in_a_row + 1) * ~finite
-        if finite.device.type == 'cpu' and finite:
-            return  # on a CPU the test costs nothing and saves a pass over all parameters
+        # On a CPU the test costs nothing and saves a pass over all parameters.
+        if finite.device.type != 'cpu' or not finite:
+            self.keep_if(finite)
+
+    def keep_if(self, good: Tensor) -> None:
+        """Keep gradients and statistics where `good`, a boolean scalar on the device, is true."""
         for parameter in self.parameters:
             if parameter.grad is not None:
-                parameter.grad = torch.where(finite, parameter.grad, 0)
-        self.snapshot.restore_unless(finite)
+                parameter.grad = torch.where(good, parameter.grad, 0)
+        for buffer, copy in zip(self.buffers, self.copies, strict=True):
+            buffer.copy_(torch.where(good, buffer, copy))
 
     def undo(self) -> None:
         """Put the running statistics back."""
-        self.snapshot.restore()
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.copies)
 
     def bad_steps(self) -> tuple[int, int]:
         """Return how many steps were bad so far, and how many since the last good one."""

@@ -21,23 +21,20 @@ from utils.runtime.errors import UserError
 def segmentation_loss(
     logits: Tensor,
     masks: Tensor,
+    border: Tensor | None = None,
     class_weights: Tensor | None = None,
     per_class: bool = False,
-    border: Tensor | None = None,
     dice: bool = True,
 ) -> Tensor:
     """Return cross entropy + Dice loss, a scalar, in float32 or wider.
 
     logits: (B, K, H, W) float. masks: (B, H, W) class indices or IGNORE.
+    border: (B, H, W) float, added to the class weights (masks.weight_map). The cross entropy is
+        then the weighted sum divided by the number of pixels, as in the paper's energy.
     class_weights: (K,) float, two for K = 1, on the logits' device: weights of the cross entropy,
         which is then the weighted mean.
-    per_class: average the Dice loss over the classes in the masks, background included, so that
-        a small class counts as much as a large one; else, as in the original, K = 1 has the
-        foreground's alone, and for K >= 2 all classes share one ratio.
-    border: (B, H, W) float, added to the class weights (masks.weight_map). The cross entropy is
-        then the weighted sum divided by the number of pixels, so that an image of many borders
-        counts more, as in the paper's energy.
-    dice: add the Dice loss.
+    per_class: average the Dice loss over the classes in the masks, background included; else, as in
+        the original, K = 1 has the foreground's alone, and for K >= 2 all classes share one ratio.
 
     Each term is the mean over the pixels that count. Autocast is off inside: sums over an image's
     pixels exceed 65,504, the largest float16.
@@ -47,8 +44,7 @@ def segmentation_loss(
             logits = logits.float()
         counts = masks != IGNORE
         labels = torch.where(counts, masks, 0).long()
-        terms = _binary_terms if logits.shape[1] == 1 else _multiclass_terms
-        entropy, dice_term = terms(logits, labels, counts, per_class)
+        entropy, dice_term = _terms(logits, labels, counts, per_class)
         weights = counts if class_weights is None else class_weights[labels] * counts
         # A sum over a 0/1 map costs no synchronisation, unlike indexing with it.
         total = weights.sum().clamp(min=1e-6)
@@ -96,29 +92,23 @@ def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
     return weights
 
 
-def _binary_terms(
+def _terms(
     logits: Tensor, labels: Tensor, counts: Tensor, per_class: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return cross entropy (B, H, W) and Dice loss of foreground logits (B, 1, H, W)."""
-    logits, foreground = logits.squeeze(1), labels.to(logits.dtype)
-    entropy = F.binary_cross_entropy_with_logits(logits, foreground, reduction='none')
-    probability = logits.sigmoid()
-    if not per_class:
-        return entropy, dice_loss(probability * counts, foreground)
-    probabilities = torch.stack([1 - probability, probability], dim=1)
-    onehot = torch.stack([1 - foreground, foreground], dim=1)
+    """Return cross entropy (B, H, W) and Dice loss of logits (B, K, H, W)."""
+    if logits.shape[1] > 1:
+        entropy = F.cross_entropy(logits, labels, reduction='none')
+        onehot = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
+        probabilities = logits.softmax(dim=1)
+    else:
+        onehot = labels.unsqueeze(1).to(logits.dtype)
+        entropy = F.binary_cross_entropy_with_logits(logits, onehot, reduction='none').squeeze(1)
+        probabilities = logits.sigmoid()
+        if per_class:  # of background and foreground
+            onehot = torch.cat([1 - onehot, onehot], dim=1)
+            probabilities = torch.cat([1 - probabilities, probabilities], dim=1)
     counts = counts.unsqueeze(1)  # (B, 1, H, W)
-    return entropy, per_class_dice_loss(probabilities * counts, onehot * counts)
-
-
-def _multiclass_terms(
-    logits: Tensor, labels: Tensor, counts: Tensor, per_class: bool
-) -> tuple[Tensor, Tensor]:
-    """Return cross entropy (B, H, W) and Dice loss of class logits (B, K, H, W)."""
-    entropy = F.cross_entropy(logits, labels, reduction='none')
-    onehot = F.one_hot(labels, logits.shape[1]).permute(0, 3, 1, 2).to(logits.dtype)
-    counts = counts.unsqueeze(1)  # (B, 1, H, W)
-    probabilities, onehot = logits.softmax(dim=1) * counts, onehot * counts
+    probabilities, onehot = probabilities * counts, onehot * counts
     if per_class:
         return entropy, per_class_dice_loss(probabilities, onehot)
     return entropy, dice_loss(probabilities, onehot, multiclass=True)

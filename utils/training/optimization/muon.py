@@ -13,9 +13,7 @@ from torch import Tensor, nn
 # Of the quintic iteration x -> a x + b x^3 + c x^5 on singular values, the source's: it lifts
 # small ones fastest, and ends between 0.7 and 1.2, which serves as well as 1.
 A, B, C = 3.4445, -4.7750, 2.0315
-
 STEPS = 3
-
 BLOCK = 256  # rows
 
 
@@ -57,29 +55,20 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        lr: float,
-        ratio: float = 20.0,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.01,
+        self, model: nn.Module, lr: float, ratio: float = 20.0, weight_decay: float = 0.01
     ):
         filters = [p for p in model.parameters() if p.dim() == 4][1:-1]
         inner = {id(p) for p in filters}
         rest = [p for p in model.parameters() if id(p) not in inner]
-        super().__init__(
-            [
-                {'params': rest, 'betas': betas, 'weight_decay': weight_decay, 'steps': 0},
-                {'params': filters, 'lr': ratio * lr, 'momentum': momentum},
-            ],
-            {'lr': lr},
-        )
+        groups = [
+            {'params': rest, 'betas': (0.9, 0.999), 'weight_decay': weight_decay, 'steps': 0},
+            {'params': filters, 'lr': ratio * lr, 'momentum': 0.95},
+        ]
+        super().__init__(groups, {'lr': lr})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's takes one
         """Make one step from the present gradients; `closure` is not supported."""
-        del closure
         rest, inner = self.param_groups
         # All memory first: a step that finds none must not have moved half the parameters.
         for group, names in ((rest, ('mean', 'square')), (inner, ('momentum',))):
