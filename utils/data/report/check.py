@@ -8,7 +8,7 @@ from utils.images.decoding import scaled_size
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, value_to_json
-from utils.runtime.errors import Problem, UserError, by_kind, data_error
+from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few
 from utils.runtime.files import check_output_file, whole_file
 
 from ..class_values import choose_encoding
@@ -55,12 +55,10 @@ def data_report(args: argparse.Namespace) -> dict:
     """
     requested = requested_encoding(MaskOptions.from_args(args), args.masks)
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    matched = match_sets((args.images, args.masks), args.mask_suffix, validation)
-    report: dict = {'images': str(args.images), 'masks': str(args.masks)}
-    report['pairs'] = len(matched.pairs)
-    problems = list(matched.problems)
-    if matched.pairs:
-        readable, wrong = read_pairs(matched.pairs, masks=requested, resize_masks=args.resize_masks)
+    pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(pairs)}
+    if pairs:
+        readable, wrong = read_pairs(pairs, requested, args.resize_masks)
         problems += wrong
         if readable:
             report |= _contents(DatasetScan(readable), requested, args, problems)
@@ -81,8 +79,8 @@ def _contents(
     images = [image for _, image, _ in scan.metadata]
     sizes = [scaled_size(image.size, args.scale) for image in images]
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
-    split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
-    training, validation = split or ([], [])
+    split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split') or ([], [])
+    training, validation = split
     notes = scan.notes(masks, channels or 3)
     notes += describe_groups(scan.pairs, training, args) if training else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
@@ -99,7 +97,7 @@ def _contents(
 
 
 def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
-    """Return a row for each class: number, value, name, share of all pixels, number of masks."""
+    """Return a row for each class; share: of all pixels, masks: their number."""
     shares = scan.shares()
     rows = []
     for k, (value, name) in enumerate(zip(masks.values, masks.titles, strict=True)):
@@ -118,9 +116,8 @@ def format_report(report: dict) -> str:
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'
         for title in ('modes', 'sizes', 'mask_kinds'):
-            kinds = [f'{kind} ({count})' for kind, count in report[title].items()]
-            more = f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''
-            lines.append(f'{title.replace("_", " ")}: {", ".join(kinds[:5])}{more}')
+            kinds = (f'{kind} ({count})' for kind, count in report[title].items())
+            lines.append(f'{title.replace("_", " ")}: {first_few(kinds, 5)}')
         for row in report['classes']:
             name = '' if row['name'] == str(row['value']) else f' {row["name"]}'
             lines.append(
