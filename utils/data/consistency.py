@@ -2,16 +2,14 @@
 
 import filecmp
 from collections import defaultdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, MaskValue
 from utils.runtime.errors import Problem, first_few
 
 if TYPE_CHECKING:
-    from utils.masks.encoding import MaskEncoding
-
     from .scan import PairMetadata
 
 MIXED_KINDS = 'masks of different kinds'
@@ -34,7 +32,7 @@ def wrong_sizes(metadata: list['PairMetadata']) -> list[Problem]:
     return wrong
 
 
-def mixed_kinds(metadata: list['PairMetadata'], masks: 'MaskEncoding') -> list[Problem]:
+def mixed_kinds(metadata: list['PairMetadata'], masks: MaskEncoding) -> list[Problem]:
     """Return a problem if masks of the rarer kinds have values that the commonest kind lacks.
 
     Ignored values do not count; grey values equal the colours with R = G = B.
@@ -87,33 +85,31 @@ def mixed_palettes(metadata: list['PairMetadata']) -> list[Problem]:
     return []
 
 
-SAMPLE = 4096  # bytes at the start and in the middle, which differ in most files of equal size
-
-
 def find_duplicates(files: list[Path], others: list[Path]) -> list[tuple[Path, Path]]:
     """Return each of `others` that equals one of `files` byte for byte: (file, other).
 
     Only files of equal size are opened, and only those with equal samples are read completely.
     """
     sizes = {path.stat().st_size for path in others}
-    alike: dict[tuple, list[Path]] = defaultdict(list)
+    alike = defaultdict(list)
     for path in files:
         if path.stat().st_size in sizes:
             alike[_sample(path)].append(path)
     found = []
     for path in others if alike else []:
         twins = alike.get(_sample(path), [])
-        equal = (twin for twin in twins if filecmp.cmp(twin, path, shallow=False))
-        found += [(twin, path) for twin in islice(equal, 1)]
+        equal = [twin for twin in twins if filecmp.cmp(twin, path, shallow=False)]
+        found += [(twin, path) for twin in equal[:1]]
     return found
 
 
 def _sample(path: Path) -> tuple[int, bytes, bytes]:
+    """Return size, start and middle of a file, which differ in most files of equal size."""
     size = path.stat().st_size
     with path.open('rb') as file:
-        start = file.read(SAMPLE)
+        start = file.read(4096)
         file.seek(size // 2)
-        return size, start, file.read(SAMPLE)
+        return size, start, file.read(4096)
 
 
 def describe_duplicates(training: list[Path], validation: list[Path]) -> list[str]:

@@ -81,8 +81,8 @@ class SegmentationDataset(Dataset):
             else choose_encoding(self.scan, asked, wanted.classes)
         )
         self.channels = channels_of(self.scan, channels)
-        self.float_images = any(fact.image.deep for fact in self.scan.metadata)
-        self.sizes = [scaled_size(fact.image.size, scale) for fact in self.scan.metadata]
+        self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
+        self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]
 
     @property
     def mask_values(self) -> list[MaskValue]:
@@ -90,7 +90,7 @@ class SegmentationDataset(Dataset):
         return self.masks.values
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
-        """Raise UserError for images too small for the network; see input_checks.check_sizes."""
+        """Raise UserError for images too small for the network, see input_checks."""
         check_sizes(self.pairs, self.sizes, self.scale, smallest_batch)
 
     def __len__(self) -> int:
@@ -108,13 +108,11 @@ class SegmentationDataset(Dataset):
             found = mask_array(resize_mask(open_picture(path), self.sizes[index]), path)
             values = np.where(values, found, 0)
         cells = label_components(values)
-        apart = np.where(touching(cells) & (values > 0), 0, classes)
+        apart = np.where(touching(cells), 0, classes)  # a line of background between them
         border = torch.from_numpy(to_bytes(border_weights(cells * (apart > 0))))
-        # With a line of background between touching cells.
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:
         """Return the image (C, H, W) of an item."""
         image = load_image(self.pairs[index].image, self.channels, self.scale)
-        # All items need the same dtype to make a batch.
         return to_unit_range(image) if self.float_images else image

@@ -5,8 +5,6 @@ https://arxiv.org/abs/1505.04597 takes them from the image, and mirrors the imag
 Axis letters: H and W pixels.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,8 +12,7 @@ from torch.utils.data import Dataset
 
 from unet import CONTEXT, input_side
 
-if TYPE_CHECKING:
-    from .augmentation import Item
+from .augmentation import Item
 
 
 def mirrored_indices(start: int, count: int, length: int) -> np.ndarray:
@@ -41,10 +38,9 @@ def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
 
 
 def with_context(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """Return the part of images (…, H, W) that a network without padding needs to score a part.
+    """Return crop's part of images with the context that a network without padding needs.
 
-    The scored part begins at (top, left) and has `size` (height, width). The returned part has
-    CONTEXT or more pixels more on each side.
+    It has CONTEXT or more pixels more on each side.
     """
     seen = (input_side(size[0]), input_side(size[1]))
     return crop(image, top - CONTEXT, left - CONTEXT, seen)
@@ -54,8 +50,7 @@ class Tiles(Dataset):
     """A view of a dataset that returns a random square tile of each item.
 
     side: of the tile, in pixels at training scale; a smaller image is returned whole.
-    padding: the network's. With 'valid', the image of an item has the context around its mask that
-        the network needs: the image's own pixels, mirrored beyond its border.
+    padding: the network's. With 'valid', images have the context that the network needs.
 
     The index is the dataset's, (epoch, position). The place of the tile depends on it and the seed.
     """
@@ -63,7 +58,7 @@ class Tiles(Dataset):
     def __init__(self, dataset: Dataset, seed: int, side: int, padding: str):
         self.dataset, self.seed, self.side, self.padding = dataset, seed, side, padding
 
-    def __getitem__(self, index: tuple[int, int]) -> 'Item':
+    def __getitem__(self, index: tuple[int, int]) -> Item:
         item = self.dataset[index]
         rng = np.random.default_rng((self.seed, *index, self.side))
         height, width = item['mask'].shape
