@@ -12,8 +12,6 @@ from torch.utils.data import Dataset
 
 from unet import CONTEXT, input_side
 
-from .augmentation import Item
-
 
 def mirrored_indices(start: int, count: int, length: int) -> np.ndarray:
     """Return the indices (count,) int64 from `start` on of a row of `length`, mirrored at its ends.
@@ -58,7 +56,7 @@ class Tiles(Dataset):
     def __init__(self, dataset: Dataset, seed: int, side: int, padding: str):
         self.dataset, self.seed, self.side, self.padding = dataset, seed, side, padding
 
-    def __getitem__(self, index: tuple[int, int]) -> Item:
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
         item = self.dataset[index]
         rng = np.random.default_rng((self.seed, *index, self.side))
         height, width = item['mask'].shape

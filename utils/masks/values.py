@@ -75,17 +75,14 @@ def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
 def _grey_or_colours(colours: np.ndarray) -> np.ndarray:
     if colours.ndim == 2:
         return colours
-    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    red, green, blue = np.moveaxis(colours, 2, 0)
     return red if np.array_equal(red, green) and np.array_equal(green, blue) else colours
 
 
 def pack_colours(colours: np.ndarray) -> np.ndarray:
     """Return colours (…, 3) uint8 as one int32 each, (…), in the order of the triples."""
-    packed = colours[..., 0].astype(np.int32)
-    for band in (1, 2):
-        packed <<= 8
-        packed |= colours[..., band]
-    return packed
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    return (red.astype(np.int32) << 8 | green) << 8 | blue
 
 
 def pack_value(value: MaskValue) -> int:
