@@ -49,4 +49,4 @@ def pair_files(images, masks, suffix=None):
 
 def scan_all(pairs):
     """Scan pairs, of whose masks nothing is known."""
-    return scan_pairs(pairs, [], MaskEncoding([]))
+    return scan_pairs(pairs, [], MaskEncoding([]), False, False)

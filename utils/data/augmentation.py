@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from utils.images.arrays import GREY_WEIGHTS
 
 ELASTIC_SIGMA = 10.0  # pixels, as in the paper
-
 JITTER = (0.5, 1.5)  # range of the factors of saturation, contrast and brightness
 
 Item = dict[str, Tensor]
@@ -67,8 +66,7 @@ def random_affine(item: Item, rng: np.random.Generator) -> Item:
     # The coordinates of affine_grid go from -1 to 1 on both axes, whatever the aspect ratio.
     matrix[0, 1] *= height / width
     matrix[1, 0] *= width / height
-    theta = torch.from_numpy(np.column_stack([matrix, shift])).float()[None]
-    theta = theta.to(item['mask'].device)
+    theta = torch.from_numpy(np.column_stack([matrix, shift])).float()[None].to(item['mask'].device)
     return _resample(item, F.affine_grid(theta, [1, 1, height, width], align_corners=False))
 
 
@@ -81,8 +79,9 @@ def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
     """
     height, width = item['mask'].shape
     coarse = torch.from_numpy(rng.normal(0, ELASTIC_SIGMA, (1, 2, 3, 3))).float()
-    coarse = coarse.to(item['mask'].device)
-    shift = F.interpolate(coarse, (height, width), mode='bicubic', align_corners=True)
+    shift = F.interpolate(
+        coarse.to(item['mask'].device), (height, width), mode='bicubic', align_corners=True
+    )
     # From pixels to the coordinates of affine_grid, -1 to 1.
     shift = shift.permute(0, 2, 3, 1) * 2 / shift.new_tensor([width, height])
     identity = torch.eye(2, 3, device=shift.device)[None]
@@ -91,10 +90,7 @@ def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
 
 
 def _resample(item: Item, grid: Tensor) -> Item:
-    """Return the item sampled at `grid` (1, H, W, 2), float coordinates from -1 to 1.
-
-    The mask by nearest neighbour, everything else bilinearly. Outside, the item is mirrored.
-    """
+    """Return the item at `grid` (1, H, W, 2), -1 to 1, mirrored outside; masks are not blended."""
     found = {}
     for name, tensor in item.items():
         planes = tensor if tensor.dim() == 3 else tensor[None]

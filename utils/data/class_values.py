@@ -25,11 +25,7 @@ LOSSY = ('.jpg', '.jpeg')
 def choose_encoding(
     scan: 'DatasetScan', requested: MaskEncoding, classes: int | None = None
 ) -> MaskEncoding:
-    """Return the encoding of the scanned masks, which have to fit the requested one.
-
-    Raises UserError if the masks have other values than requested, if their number does not fit
-    `classes`, or if they look lossy.
-    """
+    """Return the encoding of the masks; raise UserError if they look lossy or not as requested."""
     requested, found = use_palette_indices(scan, requested), scan.values()
     values, modes = requested.values, Counter(mask.mode for _, _, mask in scan.metadata)
     if not values:

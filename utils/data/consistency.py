@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.masks.encoding import MaskEncoding
-from utils.masks.values import KINDS, MaskValue
+from utils.masks.values import KINDS
 from utils.runtime.errors import Problem, first_few
 
 if TYPE_CHECKING:
@@ -38,24 +38,17 @@ def mixed_kinds(metadata: list['PairMetadata'], masks: MaskEncoding) -> list[Pro
     Ignored values do not count; grey values equal the colours with R = G = B.
     """
     coloured = any(isinstance(value, tuple) for _, _, mask in metadata for value in mask.counts)
-    groups: dict[str, list[PairMetadata]] = defaultdict(list)
+    groups, values = defaultdict(list), defaultdict(set)
     for entry in metadata:
         mode = entry.mask.mode
         if mode == 'I;16' or (mode == 'RGB' and not coloured):
             mode = 'L'
         groups[mode].append(entry)
-
-    def values(mode: str, group: 'list[PairMetadata]') -> set[MaskValue]:
-        """The values of a group; grey values as colours if other masks have colours."""
-        found = {value for _, _, mask in group for value in mask.counts}
-        grey = coloured and mode in ('L', 'RGB', '1')
-        return {
-            (value, value, value) if grey and isinstance(value, int) else value
-            for value in found.difference(masks.ignore)
-        }
-
+        for value in entry.mask.counts.keys() - masks.ignore:
+            grey = coloured and mode in ('L', 'RGB', '1') and isinstance(value, int)
+            values[mode].add((value, value, value) if grey else value)
     rarest_first = sorted(groups.items(), key=lambda item: len(item[1]))
-    if all(values(*item) <= values(*rarest_first[-1]) for item in rarest_first):
+    if all(values[mode] <= values[rarest_first[-1][0]] for mode in groups):
         return []
     described = ', '.join(
         f'{len(group)} {KINDS[mode]} ({first_few(entry.pair.mask for entry in group)})'

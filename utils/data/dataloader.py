@@ -21,9 +21,8 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Collate items to {'image': (B, C, H, W), 'mask': uint8 (B, H, W)} of the largest H and W.
 
     And 'border' like 'mask', if items have it. Smaller items are padded below and to the right:
-    images with 0, masks with IGNORE. Images may be larger than masks by the context of a network
-    without padding. They are channels last in memory, as in the items, so that they are copied
-    only once.
+    images with 0, masks with IGNORE. Images are channels last in memory, as in the items, so that
+    they are copied only once. They are larger than masks if the network has no padding.
     """
     images = _stack_padded([item['image'].permute(1, 2, 0) for item in items], 0)
     batch = {'image': images.permute(0, 3, 1, 2)}
@@ -77,9 +76,9 @@ class ShuffledBatchSampler:
 
     def describe(self) -> str:
         """Return the batch size in words: '2 x 4 processes x 3 accumulated'."""
-        factors = [f' x {self.world_size} processes'] * (self.world_size > 1)
-        factors += [f' x {self.accumulate} accumulated'] * (self.accumulate > 1)
-        return f'{self.batch_size}{"".join(factors)}'
+        ranks = f' x {self.world_size} processes' if self.world_size > 1 else ''
+        steps = f' x {self.accumulate} accumulated' if self.accumulate > 1 else ''
+        return f'{self.batch_size}{ranks}{steps}'
 
     def images_in_step(self, step: int) -> int:
         """Return the number of images of all ranks in a step, counted from 0."""
@@ -103,10 +102,7 @@ class ShuffledBatchSampler:
 def same_size_batches(
     positions: list[int], sizes: list[tuple[int, int]], batch_size: int
 ) -> list[list[int]]:
-    """Return batches of images of one size each. `sizes` is by position.
-
-    Padding would be seen by the network, and scores would depend on the batch size.
-    """
+    """Return batches of images of one size each, so that padding changes no scores."""
     by_size = defaultdict(list)
     for position in positions:
         by_size[sizes[position]].append(position)

@@ -2,8 +2,7 @@
 
     match_sets -> scan_pairs -> SegmentationDataset item -> pad_batch -> to_device
 
-Axis letters: C channels, H and W pixels. Items are uint8, a quarter of float32, until they are on
-the device. Images of more than 8 bits a channel are float32 in [0, 1].
+Axis letters: C channels, H and W pixels.
 """
 
 from pathlib import Path
@@ -42,9 +41,9 @@ class SegmentationDataset(Dataset):
     weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
 
-    Item i is {'image': (C, H, W) uint8, or float32 if `float_images`, 'mask': uint8 (H, W) of class
-    indices and IGNORE}. `ids[i]` is its name, `sizes[i]` its (width, height), `masks` the encoding
-    of the masks. `float_images` is set if any image has more than 8 bits a channel.
+    Item i is {'image': (C, H, W) uint8, or float32 in [0, 1] if any image has more than 8 bits a
+    channel (`float_images`), 'mask': uint8 (H, W) of class indices and IGNORE}. `ids[i]` is its
+    name, `sizes[i]` its (width, height), `masks` the encoding of the masks.
 
     Raises UserError with all problems of the files.
     """
@@ -75,11 +74,10 @@ class SegmentationDataset(Dataset):
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale, self.weight_map = scale, weight_map
-        self.masks = (
-            match_values(self.scan, trained)
-            if trained
-            else choose_encoding(self.scan, asked, wanted.classes)
-        )
+        if trained:
+            self.masks = match_values(self.scan, trained)
+        else:
+            self.masks = choose_encoding(self.scan, asked, wanted.classes)
         self.channels = channels_of(self.scan, channels)
         self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
         self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]

@@ -40,10 +40,7 @@ def network_size(size: tuple[int, int], scale: float, name: str) -> tuple[int, i
 def check_sizes(
     pairs: list[Pair], sizes: list[tuple[int, int]], scale: float, smallest_batch: int | None = None
 ) -> None:
-    """Raise UserError, naming files, for images that are too small for the network.
-
-    sizes: (width, height) at `scale`. smallest_batch: see is_too_small.
-    """
+    """Raise UserError, naming files, for images too small for the network; `sizes` at `scale`."""
     small = [
         f'{pair.image.name} ({size[0]} x {size[1]})'
         for pair, size in zip(pairs, sizes, strict=True)
@@ -58,10 +55,7 @@ def check_sizes(
 
 
 def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
-    """Return the channels to train with: `asked`, else those of the images, 1 if all are grey.
-
-    Raises UserError, naming files, for images whose channels cannot be converted.
-    """
+    """Return `asked`, or else the images' channels; raise UserError if some cannot be converted."""
     channels = asked or max(image.channels for _, image, _ in scan.metadata)
     files: dict[int, list[str]] = {}
     for pair, image, _ in scan.metadata:

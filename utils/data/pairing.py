@@ -69,10 +69,7 @@ def match_files(
 def match_sets(
     data: tuple[Path, Path], mask_suffix: str | None, validation: tuple[Path, Path] | None
 ) -> tuple[list[Pair], list[Problem]]:
-    """Match the folders `data` (images, masks), then those of a fixed validation set, if any.
-
-    Raises UserError as match_files does, and if both sets have the same image folder.
-    """
+    """Match the folders `data` (images, masks), then those of a fixed validation set, if any."""
     pairs, problems = match_files(*data, mask_suffix)
     if validation is None:
         return pairs, problems

@@ -1,8 +1,7 @@
 """Scan of a data set before training: the metadata of all images and masks, cached.
 
 Files are read completely, in threads, so that truncation is detected. The metadata is kept in the
-user's cache folder by path, size and modification time, so that the next start need not read the
-files. Nothing is written into the data set.
+user's cache folder by path, size and modification time, for the next start.
 """
 
 import contextlib
@@ -117,13 +116,13 @@ def scan_pairs(
     pairs: list[Pair],
     others: list[Problem],
     masks: MaskEncoding,
-    resize_masks: bool = False,
-    skip_bad: bool = False,
+    resize_masks: bool,
+    skip_bad: bool,
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
     others: problems of files that make no pair, which are raised or left out like the rest.
-    masks, resize_masks: see read_pairs. skip_bad: leave out pairs with problems.
+    resize_masks: masks may differ from images in size. skip_bad: leave out pairs with problems.
     """
     if not pairs:
         raise data_error(others)
@@ -146,10 +145,7 @@ def scan_pairs(
 def read_pairs(
     pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False
 ) -> tuple[list[PairMetadata], list[Problem]]:
-    """Return the metadata of all readable pairs, and the problems of all pairs.
-
-    masks: how masks are read. resize_masks: whether images and masks may differ in size.
-    """
+    """Return the metadata of all readable pairs, and the problems of all pairs."""
     cache = ScanCache(pairs, masks)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
@@ -186,20 +182,15 @@ def _read_pair(
 def attempt(
     work: Callable[[], T], problems: list[Problem], pair: Pair | None = None, kind: str = ''
 ) -> T | None:
-    """Return what `work` returns, or None if it fails, which is added to `problems`.
-
-    pair: whose files fail. kind: of the problem; by default that of the UserError.
-    """
+    """Return what `work` returns; if it fails, add that to `problems`, as one of `pair`."""
     ids = (pair.id,) if pair else ()
     try:
         return work()
     except UserError as error:
         problems.append(Problem(kind or error.kind, str(error), ids))
     except OSError as error:  # a broken link, or a file removed since the folder was listed
-        text = (
-            f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and its '
-            'partner out.'
-        )
+        remedy = 'Replace it, or leave it and its partner out.'
+        text = f'{error.filename} cannot be read: {error.strerror}. {remedy}'
         problems.append(Problem('unreadable', text, ids))
     return None
 

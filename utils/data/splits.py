@@ -15,10 +15,7 @@ CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
-    """Return the positions in `pairs` to train on and to validate on, by train.py's options.
-
-    Raises UserError if none would be left to train on, and as split_ids and fold_ids do.
-    """
+    """Return the positions in `pairs` to train on and to validate on, by options of train.py."""
     ids = [pair.id for pair in pairs]
     if args.fold:
         return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)

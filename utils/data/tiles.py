@@ -24,10 +24,7 @@ def mirrored_indices(start: int, count: int, length: int) -> np.ndarray:
 
 
 def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """Return the part of images (…, H, W) from (top, left) on, of `size` (height, width).
-
-    Beyond their borders the images are mirrored.
-    """
+    """Return `size` (height, width) of images (…, H, W) from (top, left) on, mirrored outside."""
     rows, columns = (
         torch.from_numpy(mirrored_indices(start, count, length)).to(image.device)
         for start, count, length in zip((top, left), size, image.shape[-2:], strict=True)
@@ -36,10 +33,7 @@ def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
 
 
 def with_context(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """Return crop's part of images with the context that a network without padding needs.
-
-    It has CONTEXT or more pixels more on each side.
-    """
+    """Return crop's part with at least CONTEXT pixels on each side, as padding 'valid' needs."""
     seen = (input_side(size[0]), input_side(size[1]))
     return crop(image, top - CONTEXT, left - CONTEXT, seen)
 

@@ -154,10 +154,7 @@ def _look_up(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> np.nda
 
 
 def _nearest(found: np.ndarray, masks: MaskEncoding) -> np.ndarray:
-    """Return the class with the value nearest to each of `found`, the first of equally near ones.
-
-    found: (N,) values; packed colours, whose distance is Euclidean in R, G and B.
-    """
+    """Return the classes of the nearest values, by Euclidean distance of colours."""
     codes, inverse = np.unique(found, return_inverse=True)
     if masks.in_colour:
         codes = np.array([unpack_colour(code) for code in codes])

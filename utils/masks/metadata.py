@@ -113,10 +113,7 @@ def count_values(mask: np.ndarray, most: int | None = None) -> dict[MaskValue, i
 def snap_counts(
     counts: dict[MaskValue, int], masks: MaskEncoding, path: Path
 ) -> tuple[dict[MaskValue, int], int]:
-    """Return the counts after the threshold or snapping of `masks`, and how many pixels changed.
-
-    Raises UserError as to_indices.
-    """
+    """Return the counts after threshold or snapping, and how many pixels change their value."""
     if masks.threshold is None and not masks.snap:
         return counts, 0
     values = np.array(list(counts))

@@ -16,8 +16,6 @@ import numpy as np
 from utils.runtime.errors import UserError
 from utils.runtime.files import whole_file
 
-HEADER = ('img', 'rle_mask')
-
 
 def encode_rle(mask: np.ndarray) -> str:
     """Return the runs of a mask (H, W), bool or integer; the foreground is all that is not 0."""
@@ -30,8 +28,7 @@ def encode_rle(mask: np.ndarray) -> str:
 def decode_rle(text: str, size: tuple[int, int]) -> np.ndarray:
     """Return the bool mask (H, W) of runs; size: (width, height) in pixels.
 
-    Raises UserError for text that is not pairs of numbers, and for runs that are empty, overlap,
-    are out of order or outside the picture.
+    Raises UserError for text that is not runs in order, without overlap, inside the picture.
     """
     width, height = size
     words = text.split()
@@ -45,15 +42,14 @@ def decode_rle(text: str, size: tuple[int, int]) -> np.ndarray:
             f'{text[:40]!r}: expected runs of at least one pixel, in order, within 1 to '
             f'{width * height} (a picture of {width} x {height})'
         )
-    inside = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(inside, lengths).reshape(height, width)
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
 
 
 def write_submission(rows: Iterable[tuple[str, str]], path: Path) -> None:
     """Write rows (file name, runs) as they come; the file appears when it is complete."""
     with whole_file(path) as part, part.open('w', encoding='utf-8', newline='') as file:
         writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(HEADER)
+        writer.writerow(('img', 'rle_mask'))
         writer.writerows(rows)
 
 

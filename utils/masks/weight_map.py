@@ -37,10 +37,7 @@ def border_weights(cells: np.ndarray, w0: float = W0, sigma: float = SIGMA) -> n
 
 
 def touching(cells: np.ndarray) -> np.ndarray:
-    """Return (H, W) bool: the pixels of cells that share an edge with a cell of a higher number.
-
-    As background, they separate touching cells by a line one pixel wide.
-    """
+    """Return (H, W) bool: pixels of cells that share an edge with a cell of a higher number."""
     return (cells > 0) & (_neighbours(cells).max(axis=0) > cells)
 
 

@@ -103,11 +103,8 @@ class StoredItems(Dataset):
         middle = WORD + width * height * image_bytes
         dtype = torch.float32 if self.dataset.float_images else torch.uint8
         image = record[WORD:middle].view(dtype).view(height, width, -1).permute(2, 0, 1)
-        views = {'image': image}
-        for name in ('mask', 'border')[:planes]:
-            views[name] = record[middle : middle + width * height].view(height, width)
-            middle += width * height
-        return views
+        others = record[middle : middle + width * height * planes].view(planes, height, width)
+        return {'image': image} | dict(zip(('mask', 'border'), others, strict=False))
 
 
 class DeviceItems(Dataset):

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections import Counter
+from functools import partial
 
 from utils.images.decoding import scaled_size
 from utils.masks.classes import MaskOptions, requested_encoding
@@ -32,10 +33,7 @@ def check_data(args: argparse.Namespace) -> int:
 
 
 def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
-    """Return an error that stopped a run, together with all problems of its data.
-
-    With --skip-bad it is returned alone, since the problems did not stop the run.
-    """
+    """Return an error that stopped a run, with all problems of its data if they are errors."""
     if args.skip_bad:
         return error
     try:
@@ -49,10 +47,7 @@ def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
 
 
 def data_report(args: argparse.Namespace) -> dict:
-    """Return the report as plain values, as --json writes it: counts, classes, notes, problems.
-
-    Raises UserError for missing or empty folders and for options that contradict each other.
-    """
+    """Return the report as --json writes it; raise UserError for folders and contradictions."""
     requested = requested_encoding(MaskOptions.from_args(args), args.masks)
     validation = (args.val_images, args.val_masks) if args.val_images else None
     pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
@@ -70,10 +65,8 @@ def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
 ) -> dict:
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
-    found = attempt(
-        lambda: choose_encoding(scan, requested, args.classes), problems, kind='mask values'
-    )
-    masks = found or MaskEncoding(scan.values())
+    encoding = partial(choose_encoding, scan, requested, args.classes)
+    masks = attempt(encoding, problems, kind='mask values') or MaskEncoding(scan.values())
     asked = None if args.channels == 'auto' else args.channels
     channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
@@ -101,12 +94,11 @@ def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
     shares = scan.shares()
     rows = []
     for k, (value, name) in enumerate(zip(masks.values, masks.titles, strict=True)):
-        row: dict = {'class': k, 'value': value_to_json(value), 'name': name}
-        row['share'] = shares.get(value, 0)
         # Beside colours, a grey mask counts as one of the colours with R = G = B.
         same = {value, value[0]} if isinstance(value, tuple) and len(set(value)) == 1 else {value}
-        row['masks'] = sum(not same.isdisjoint(mask.counts) for _, _, mask in scan.metadata)
-        rows.append(row)
+        count = sum(not same.isdisjoint(mask.counts) for _, _, mask in scan.metadata)
+        row = {'class': k, 'value': value_to_json(value), 'name': name}
+        rows.append(row | {'share': shares.get(value, 0), 'masks': count})
     return rows
 
 
