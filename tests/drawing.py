@@ -50,3 +50,12 @@ def pair_files(images, masks, suffix=None):
 def scan_all(pairs):
     """Scan pairs, of whose masks nothing is known."""
     return scan_pairs(pairs, [], MaskEncoding([]), False, False)
+
+
+def decode_rle(text, size):
+    """Return the bool mask (H, W) of 'start length …', pixels counted from 1; size: its (W, H)."""
+    mask = np.zeros(size[0] * size[1], dtype=bool)
+    numbers = list(map(int, text.split()))
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        mask[start - 1 : start - 1 + length] = True
+    return mask.reshape(size[::-1])

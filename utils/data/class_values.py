@@ -60,8 +60,7 @@ def check_classes(
 ) -> list[MaskValue]:
     """Return the mask values of the classes; `ignore` are values that are no class.
 
-    Raises UserError if `classes` (None: as found) does not fit, or if the masks look lossy. One
-    class is binary: two values and one logit.
+    Raises UserError if `classes` (None: as found; 1: two values) does not fit, or for lossy masks.
     """
     values = [value for value in scan.values() if value not in ignore]
     expected = 2 if classes == 1 else classes or len(values)

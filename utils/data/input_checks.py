@@ -20,8 +20,7 @@ LARGER = 'Use a larger --scale (-s), up to 1, or larger images.'
 def is_too_small(size: tuple[int, int], smallest_batch: int | None = None) -> bool:
     """Return whether an image of `size` (width, height) is too small for the network.
 
-    smallest_batch: images in the smallest micro-batch of training, where BatchNorm needs two values
-        a channel at the deepest level; None for prediction.
+    smallest_batch: of training; BatchNorm needs two values a channel at the deepest level.
     """
     return min(size) < MIN_SIZE or (smallest_batch == 1 and max(size) < 2 * MIN_SIZE)
 

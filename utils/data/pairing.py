@@ -9,8 +9,6 @@ from pathlib import Path
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.runtime.errors import Problem, UserError, first_few
 
-OWN_OUTPUT = 'It seems to be an output of predict.py: move it elsewhere.'
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -28,9 +26,9 @@ def match_files(
     """Return the pairs of two folders, sorted by id, and the problems with other files.
 
     mask_suffix: of a mask's stem after that of its image, '_mask' for Carvana. None finds it: the
-        shortest suffix that gives every image a mask.
+        shortest suffix that gives every image a mask. Masks without an image are ignored.
 
-    Masks without an image are ignored. Raises UserError for a folder that is missing or empty.
+    Raises UserError for a folder that is missing or empty.
     """
     remedy = (
         f'Put your pictures into {images_dir} and their masks into {mask_dir}, name other folders '
@@ -57,7 +55,8 @@ def match_files(
             pairs.append(Pair(stem, files[0], found[0]))
         if not found:
             text = f'{files[0]} has no mask {stem}{suffix}.*; the masks are called {there}. '
-            text += OWN_OUTPUT if is_own_output(stem, images) else expected
+            seems_own = 'It seems to be an output of predict.py: move it elsewhere.'
+            text += seems_own if is_own_output(stem, images) else expected
             problems.append(Problem('without a mask', text, (stem,)))
     for files in [*images.values(), *partners]:
         if len(files) > 1:

@@ -57,7 +57,7 @@ class DatasetScan:
     @cached_property
     def counts(self) -> dict[MaskValue, int]:
         """Pixels of each value over all masks, sorted by value."""
-        return merge_counts(mask.counts for _, _, mask in self.metadata)
+        return merge_counts([mask.counts for _, _, mask in self.metadata])
 
     def values(self) -> list[MaskValue]:
         """Return the mask values, sorted."""

@@ -67,10 +67,8 @@ def fold_ids(
     """Return the positions in `ids` to train on and to validate on in one fold.
 
     fold: 'K/N', the K-th of N folds, counted from 1. Every group is validated on in exactly one
-        fold. Folds are as equal in size as the groups allow.
+        fold. Folds are as equal in size as the groups allow; fewer groups are a UserError.
     method, seed, regex: see split_ids. With 'random', each id is a group.
-
-    Raises UserError for fewer groups than folds.
     """
     number, count = (int(part) for part in fold.split('/'))
     single = {name: [position] for position, name in enumerate(ids)}

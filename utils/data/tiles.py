@@ -1,8 +1,7 @@
 """Training tiles, and the mirrored context that networks without padding need.
 
 Such a network sees 92 pixels more on each side than it scores. The overlap-tile strategy of
-https://arxiv.org/abs/1505.04597 takes them from the image, and mirrors the image beyond its border.
-Axis letters: H and W pixels.
+https://arxiv.org/abs/1505.04597 takes them from the image, mirrored beyond its border.
 """
 
 import numpy as np

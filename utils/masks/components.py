@@ -2,7 +2,6 @@
 
 A component is a set of pixels of one class that are connected by shared edges. Components are found
 from runs, the stretches of one class within a row: a mask of millions of pixels has thousands.
-Axis letters: H and W pixels.
 """
 
 import numpy as np
@@ -49,8 +48,7 @@ def _components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     below = np.repeat(low, count) + nth
     same = classes[above] == classes[below]
     above, below = above[same], below[same]
-    # Union-find, all pairs at once: attach the later of two roots to the earlier one, until all
-    # pairs have one root.
+    # Union-find, all pairs at once: attach the later of two roots to the earlier one.
     root = np.arange(len(starts))
     while True:
         first, last = np.minimum(root[above], root[below]), np.maximum(root[above], root[below])

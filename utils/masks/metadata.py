@@ -128,9 +128,8 @@ def snap_counts(
     return dict(snapped), moved
 
 
-def merge_counts(counts: Iterable[dict[MaskValue, int]]) -> dict[MaskValue, int]:
+def merge_counts(counts: list[dict[MaskValue, int]]) -> dict[MaskValue, int]:
     """Add up the counts of many masks, sorted by value; beside colours, grey becomes a colour."""
-    counts = list(counts)
     colours = any(isinstance(value, tuple) for mask in counts for value in mask)
     total: Counter[MaskValue] = Counter()
     for mask in counts:

@@ -3,7 +3,6 @@
 A mask is the string 'start length start length …': the runs of foreground, with pixels numbered
 from 1, row by row, from left to right; '' without foreground. See
 https://www.kaggle.com/c/carvana-image-masking-challenge/overview/evaluation.
-Axis letters: H and W pixels.
 """
 
 import csv
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.runtime.errors import UserError
 from utils.runtime.files import whole_file
 
 
@@ -23,26 +21,6 @@ def encode_rle(mask: np.ndarray) -> str:
     runs = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1  # starts and ends in turns
     runs[1::2] -= runs[::2]
     return ' '.join(map(str, runs.tolist()))
-
-
-def decode_rle(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Return the bool mask (H, W) of runs; size: (width, height) in pixels.
-
-    Raises UserError for text that is not runs in order, without overlap, inside the picture.
-    """
-    width, height = size
-    words = text.split()
-    if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
-        raise UserError(f'{text[:40]!r}: expected pairs of whole numbers, start and length')
-    pairs = zip(map(int, words[::2]), map(int, words[1::2]), strict=True)
-    bounds = [0, *(bound for start, count in pairs for bound in (start - 1, start - 1 + count))]
-    lengths = np.diff([*bounds, width * height])  # of background and foreground, alternating
-    if (lengths < 0).any() or (lengths[1::2] == 0).any():
-        raise UserError(
-            f'{text[:40]!r}: expected runs of at least one pixel, in order, within 1 to '
-            f'{width * height} (a picture of {width} x {height})'
-        )
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
 
 
 def write_submission(rows: Iterable[tuple[str, str]], path: Path) -> None:

@@ -14,17 +14,14 @@ from torch import Tensor
 
 W0, SIGMA = 10.0, 5.0  # of the paper; sigma in pixels at training scale
 
-NEGLIGIBLE = 1e-6  # fraction of w0 below which the term is 0
-
 
 def border_weights(cells: np.ndarray, w0: float = W0, sigma: float = SIGMA) -> np.ndarray:
     """Return the second term of each pixel, float32 (H, W) in [0, w0].
 
-    cells: (H, W) integers, the number of each pixel's cell, 0 for background. The border of a cell
-    is its pixels that share an edge with another cell or background. Distances are Euclidean. The
-    term is 0 for fewer than two cells, and where it would be less than w0 / 10^6.
+    cells: (H, W), the number of each pixel's cell, 0 for background. A cell's border are its pixels
+    beside another cell or background. The term is 0 where it would be less than w0 / 10^6.
     """
-    reach = int(np.ceil(sigma * np.sqrt(-2 * np.log(NEGLIGIBLE))))
+    reach = int(np.ceil(sigma * np.sqrt(-2 * np.log(1e-6))))
     nearest = np.full(cells.shape, np.inf, dtype=np.float32)
     second = nearest.copy()
     borders = np.where((_neighbours(cells) != cells).any(axis=0), cells, 0)

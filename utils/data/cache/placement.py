@@ -92,8 +92,7 @@ def choose_kind(
 def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     """Return the cache file for these files (name, size, mtime), settings and library versions.
 
-    Its name begins with a hash of the data set's folders, scale and channels, which evict uses to
-    recognise earlier states of the same data set.
+    The first hash is of folders, scale and channels: evict recognises earlier states by it.
     """
     first = dataset.pairs[0]
     folders = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
@@ -141,5 +140,4 @@ def _hash(content: list) -> str:
 
 def _in_words(count: int) -> str:
     """Return '1.5 GiB' for a number of bytes."""
-    unit, name = (2**30, 'GiB') if count >= 2**30 else (2**20, 'MiB')
-    return f'{count / unit:.2g} {name}'
+    return f'{count / 2**30:.2g} GiB' if count >= 2**30 else f'{count / 2**20:.2g} MiB'

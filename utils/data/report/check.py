@@ -72,8 +72,8 @@ def _contents(
     images = [image for _, image, _ in scan.metadata]
     sizes = [scaled_size(image.size, args.scale) for image in images]
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
-    split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split') or ([], [])
-    training, validation = split
+    split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
+    training, validation = split or ([], [])
     notes = scan.notes(masks, channels or 3)
     notes += describe_groups(scan.pairs, training, args) if training else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
