@@ -53,8 +53,7 @@ class Augmented(Dataset):
 def random_affine(item: Item, rng: np.random.Generator) -> Item:
     """Rotate, zoom, shear and shift the item a little. What lies outside is mirrored.
 
-    Torchvision's RandomAffine fills with black instead. That made a fifth of the pixels of a
-    training image black, which spoiled BatchNorm's statistics (dev/LOG.md).
+    Filled with black, as by torchvision, it spoiled BatchNorm's statistics (dev/LOG.md).
     """
     height, width = item['mask'].shape
     turn, shear = np.deg2rad(rng.uniform(-10, 10)), np.deg2rad(rng.uniform(-5, 5))
@@ -73,9 +72,8 @@ def random_affine(item: Item, rng: np.random.Generator) -> Item:
 def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
     """Deform the item smoothly. What lies outside is mirrored.
 
-    Displacements are drawn from a normal distribution of ELASTIC_SIGMA pixels at the points of a
-    3 x 3 grid, with bicubic interpolation between them (section 3.1 of
-    https://arxiv.org/abs/1505.04597).
+    Displacements of ELASTIC_SIGMA pixels at the points of a 3 x 3 grid are interpolated bicubically
+    (section 3.1 of https://arxiv.org/abs/1505.04597).
     """
     height, width = item['mask'].shape
     coarse = torch.from_numpy(rng.normal(0, ELASTIC_SIGMA, (1, 2, 3, 3))).float()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .scan import DatasetScan
 
 MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoothed mask
-
 LOSSY = ('.jpg', '.jpeg')
 
 
@@ -109,8 +108,8 @@ def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
 def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
     """Return the encoding with which to read these masks for a network trained with `known`.
 
-    It is `known` itself if that covers the masks. As many other grey values are taken in ascending
-    order (0 and 255 for 0 and 1), with a note. Raises UserError if neither fits.
+    As many other grey values are taken in ascending order (0 and 255 for 0 and 1), with a note.
+    Raises UserError if the masks fit in neither way.
     """
     found = [value for value in scan.values() if value not in known.ignore]
     if all(value in known.values for value in found):

@@ -30,7 +30,6 @@ from .consistency import mixed_kinds, mixed_palettes, wrong_sizes
 from .pairing import Pair
 
 T = TypeVar('T')
-
 RARE = 0.001  # fraction of all pixels; rarer classes are pointed out
 
 

@@ -13,10 +13,7 @@ from unet import CONTEXT, input_side
 
 
 def mirrored_indices(start: int, count: int, length: int) -> np.ndarray:
-    """Return the indices (count,) int64 from `start` on of a row of `length`, mirrored at its ends.
-
-    For length 4: … 2 1 0 1 2 3 2 1 0 1 …, as often as needed.
-    """
+    """Return indices (count,) int64 from `start` on, mirrored at the ends: … 2 1 0 1 2 1 0 …"""
     period = max(1, 2 * length - 2)
     indices = np.arange(start, start + count) % period
     return np.minimum(indices, period - indices) if length > 1 else indices * 0

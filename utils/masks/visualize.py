@@ -24,14 +24,11 @@ ERROR_COLOURS = {
 
 
 def colour_mask(indices: np.ndarray) -> np.ndarray:
-    """Return class indices (H, W) as colours (H, W, 3) uint8.
-
-    Two classes are black and white, more have CLASS_COLOURS; IGNORE is dark grey.
-    """
+    """Return colours (H, W, 3) uint8: two classes black and white, more in CLASS_COLOURS."""
     table = CLASS_COLOURS.copy()
     if not ((indices > 1) & (indices != IGNORE)).any():
         table[1] = 255
-    table[IGNORE] = 64
+    table[IGNORE] = 64  # dark grey
     return table[indices]
 
 
