@@ -3,6 +3,11 @@
 import numpy as np
 from PIL import Image
 
+from utils.data.pairing import match_sets
+from utils.data.scan import scan_pairs
+from utils.masks.encoding import MaskEncoding
+from utils.runtime.errors import data_error
+
 
 def disc(index, size=(48, 32), values=(0, 255), colours=3):
     """Return an image and its mask as arrays of `size` (width, height). Each class is a ring."""
@@ -32,3 +37,25 @@ def data_set(folder, count=8, size=(48, 32), values=(0, 255), suffix='', image_s
         Image.fromarray(image.squeeze()).save(images / f'{name}{image_suffix}', quality=95)
         Image.fromarray(mask.astype(np.uint8)).save(masks / f'{name}{suffix}.png')
     return images, masks
+
+
+def pair_files(images, masks, suffix=None):
+    """Return the pairs of two folders; raise UserError with all problems."""
+    pairs, problems = match_sets((images, masks), suffix, None)
+    if problems:
+        raise data_error(problems)
+    return pairs
+
+
+def scan_all(pairs):
+    """Scan pairs, of whose masks nothing is known."""
+    return scan_pairs(pairs, [], MaskEncoding([]), False, False)
+
+
+def decode_rle(text, size):
+    """Return the bool mask (H, W) of 'start length …', pixels counted from 1; size: its (W, H)."""
+    mask = np.zeros(size[0] * size[1], dtype=bool)
+    numbers = list(map(int, text.split()))
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        mask[start - 1 : start - 1 + length] = True
+    return mask.reshape(size[::-1])

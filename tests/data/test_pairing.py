@@ -1,10 +1,10 @@
 """Images and masks are paired by name, and one report lists all problems."""
 
 import pytest
-from drawing import data_set
+from drawing import data_set, pair_files
 from PIL import Image
 
-from utils.data.pairing import is_own_output, pair_files
+from utils.data.pairing import is_own_output
 from utils.runtime.errors import UserError
 
 

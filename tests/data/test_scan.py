@@ -2,19 +2,18 @@
 
 import numpy as np
 import pytest
-from drawing import data_set
+from drawing import data_set, pair_files, scan_all
 from PIL import Image
 
 from utils.data import scan as scanning
 from utils.data.class_values import check_classes, match_values
-from utils.data.pairing import pair_files
-from utils.data.scan import read_pairs, scan_pairs
+from utils.data.scan import read_pairs
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError
 
 
 def scan(folder, **options):
-    return scan_pairs(pair_files(*data_set(folder, **options)))
+    return scan_all(pair_files(*data_set(folder, **options)))
 
 
 def test_values_and_shares_over_all_masks(tmp_path):
@@ -30,14 +29,14 @@ def test_values_and_shares_over_all_masks(tmp_path):
 def test_the_second_scan_reads_no_picture_and_a_changed_one_again(tmp_path, monkeypatch):
     images, masks = data_set(tmp_path, 3)
     pairs = pair_files(images, masks)
-    first = scan_pairs(pairs)
+    first = scan_all(pairs)
     read = []
     real = scanning.read_metadata
     monkeypatch.setattr(scanning, 'read_metadata', lambda p: read.append(p.stem) or real(p))
-    assert scan_pairs(pairs) == first
+    assert scan_all(pairs) == first
     assert read == []
     Image.new('L', (48, 32), 9).save(masks / 'disc01.png')
-    assert 9 in scan_pairs(pairs).values()
+    assert 9 in scan_all(pairs).values()
     assert read == ['disc01']
 
 
@@ -45,7 +44,7 @@ def test_colour_values_survive_the_cache(tmp_path):
     images, masks = data_set(tmp_path, 1)
     Image.fromarray(np.full((32, 48, 3), (1, 2, 3), np.uint8)).save(masks / 'disc00.png')
     pairs = pair_files(images, masks)
-    assert scan_pairs(pairs).values() == scan_pairs(pairs).values() == [(1, 2, 3)]
+    assert scan_all(pairs).values() == scan_all(pairs).values() == [(1, 2, 3)]
 
 
 def test_a_broken_cache_and_a_home_that_cannot_be_written_cost_only_time(
@@ -54,22 +53,22 @@ def test_a_broken_cache_and_a_home_that_cannot_be_written_cost_only_time(
     images, masks = data_set(tmp_path, 2)
     pairs = pair_files(images, masks)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    scan_pairs(pairs)
+    scan_all(pairs)
     (file,) = tmp_path.glob('cache/**/*.json')
     for broken in ('{', '[]', '{"version": 0, "pairs": {}}'):
         file.write_text(broken)
-        assert scan_pairs(pairs).values() == [0, 255]
+        assert scan_all(pairs).values() == [0, 255]
     blocked = tmp_path / 'file'
     blocked.write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(blocked))
-    assert scan_pairs(pairs).values() == [0, 255]
+    assert scan_all(pairs).values() == [0, 255]
     assert 'note: ' in capsys.readouterr().out
 
 
 def test_nothing_is_written_into_the_data_set(tmp_path):
     images, masks = data_set(tmp_path, 2)
     before = sorted(p.name for folder in (images, masks) for p in folder.iterdir())
-    scan_pairs(pair_files(images, masks))
+    scan_all(pair_files(images, masks))
     assert sorted(p.name for folder in (images, masks) for p in folder.iterdir()) == before
 
 
@@ -84,7 +83,7 @@ def test_every_file_that_would_stop_training_is_reported_at_once(tmp_path):
     Image.new('LAB', (48, 32)).save(images / 'disc04.tif')
     (masks / 'disc05.png').unlink()
     (masks / 'disc05.png').symlink_to('nowhere.png')
-    _, problems = read_pairs(pair_files(images, masks))
+    _, problems = read_pairs(pair_files(images, masks), MaskEncoding([]))
     expected = {
         'disc00': ['disc00.jpg'],
         'disc01': ['disc01.png'],
@@ -98,7 +97,7 @@ def test_every_file_that_would_stop_training_is_reported_at_once(tmp_path):
     for name, texts in expected.items():
         assert all(text in found[name] for text in texts), found[name]
     with pytest.raises(UserError, match=r'^6 problems with the data:'):
-        scan_pairs(pair_files(images, masks))
+        scan_all(pair_files(images, masks))
 
 
 def test_palette_and_grey_masks_in_one_set_are_told_apart(tmp_path):
@@ -107,7 +106,7 @@ def test_palette_and_grey_masks_in_one_set_are_told_apart(tmp_path):
     picture.putpalette([0, 0, 0, 255, 255, 255])
     picture.save(masks / 'disc01.png')
     with pytest.raises(UserError, match=r'1 with a palette .*disc01\.png'):
-        scan_pairs(pair_files(images, masks))
+        scan_all(pair_files(images, masks))
 
 
 def test_classes_that_disagree_with_the_masks_are_explained(tmp_path):
@@ -136,7 +135,7 @@ def test_lossy_masks_are_recognised(tmp_path):
         Image.open(path).save(path.with_suffix('.jpg'), quality=60)
         path.unlink()
     with pytest.raises(UserError, match=r'JPEG .*--binarize 127'):
-        check_classes(scan_pairs(pair_files(images, masks)), None)
+        check_classes(scan_all(pair_files(images, masks)), None)
 
 
 def test_a_trained_models_values_are_kept_matched_or_refused(tmp_path, capsys):

@@ -9,14 +9,12 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from drawing import data_set
+from drawing import data_set, pair_files, scan_all
 from PIL import Image
 from running import run_train
 
 import predict
 from utils.data.dataset import SegmentationDataset
-from utils.data.pairing import pair_files
-from utils.data.scan import scan_pairs
 from utils.images.decoding import open_picture
 from utils.images.metadata import read_metadata
 from utils.masks.values import mask_array
@@ -181,7 +179,7 @@ def test_a_bad_file_gives_one_message_that_names_it(folder, capsys, name, conten
     with pytest.raises(
         UserError, match=f'1 problem with the data:\n1 .*:\n.*bad.*{message}'
     ) as caught:
-        scan_pairs(pair_files(folder / 'imgs', folder / 'masks'))
+        scan_all(pair_files(folder / 'imgs', folder / 'masks'))
     text = str(caught.value)
     assert '. ' in text.rpartition('bad')[2] or ';' in text  # a remedy follows
     assert not (folder / 'exploded').exists()
@@ -270,7 +268,7 @@ def test_folders_and_system_files_are_ignored_and_links_followed(tmp_path):
         (folder / 'folder.png').mkdir()  # the name of a picture
     (images / 'disc02.png').rename(tmp_path / 'elsewhere.png')
     (images / 'disc02.png').symlink_to(tmp_path / 'elsewhere.png')
-    assert len(scan_pairs(pair_files(images, masks)).metadata) == 3
+    assert len(scan_all(pair_files(images, masks)).metadata) == 3
 
 
 @pytest.mark.parametrize('target', ['nowhere.png', 'disc00.png'])
@@ -279,7 +277,7 @@ def test_links_to_nothing_and_to_themselves_are_reported(tmp_path, target):
     (images / 'disc00.png').unlink()
     (images / 'disc00.png').symlink_to(target)
     with pytest.raises(UserError, match=r'disc00\.png cannot be read: .*Replace it'):
-        scan_pairs(pair_files(images, masks))
+        scan_all(pair_files(images, masks))
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes on this system')
@@ -288,7 +286,7 @@ def test_a_pipe_is_an_error_and_not_waited_for(tmp_path):
     (images / 'disc00.png').unlink()
     os.mkfifo(images / 'disc00.png')
     with pytest.raises(UserError, match=r'disc00\.png '):
-        scan_pairs(pair_files(images, masks))
+        scan_all(pair_files(images, masks))
 
 
 def test_a_file_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
@@ -302,7 +300,7 @@ def test_a_file_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image, 'open', refusing)
     with pytest.raises(UserError, match=r'disc01\.png cannot be read as a picture.*Permission'):
-        scan_pairs(pair_files(images, masks))
+        scan_all(pair_files(images, masks))
 
 
 def test_a_folder_without_pictures_names_what_it_holds(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from drawing import decode_rle
 from networks import brightness_network, save
 from PIL import Image
 
@@ -19,7 +20,6 @@ from utils.images.decoding import pictures_of_any_size
 from utils.inference import tiling
 from utils.inference.predictor import Predictor, average_predictors
 from utils.inference.tiling import Tiling
-from utils.masks.rle import decode_rle
 from utils.runtime import memory
 
 

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 from utils.images.arrays import GREY_WEIGHTS
 
 ELASTIC_SIGMA = 10.0  # pixels, as in the paper
-
 JITTER = (0.5, 1.5)  # range of the factors of saturation, contrast and brightness
 
 Item = dict[str, Tensor]
@@ -54,8 +53,7 @@ class Augmented(Dataset):
 def random_affine(item: Item, rng: np.random.Generator) -> Item:
     """Rotate, zoom, shear and shift the item a little. What lies outside is mirrored.
 
-    Torchvision's RandomAffine fills with black instead. That made a fifth of the pixels of a
-    training image black, which spoiled BatchNorm's statistics (dev/LOG.md).
+    Filled with black, as by torchvision, it spoiled BatchNorm's statistics (dev/LOG.md).
     """
     height, width = item['mask'].shape
     turn, shear = np.deg2rad(rng.uniform(-10, 10)), np.deg2rad(rng.uniform(-5, 5))
@@ -67,22 +65,21 @@ def random_affine(item: Item, rng: np.random.Generator) -> Item:
     # The coordinates of affine_grid go from -1 to 1 on both axes, whatever the aspect ratio.
     matrix[0, 1] *= height / width
     matrix[1, 0] *= width / height
-    theta = torch.from_numpy(np.column_stack([matrix, shift])).float()[None]
-    theta = theta.to(item['mask'].device)
+    theta = torch.from_numpy(np.column_stack([matrix, shift])).float()[None].to(item['mask'].device)
     return _resample(item, F.affine_grid(theta, [1, 1, height, width], align_corners=False))
 
 
 def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
     """Deform the item smoothly. What lies outside is mirrored.
 
-    Displacements are drawn from a normal distribution of ELASTIC_SIGMA pixels at the points of a
-    3 x 3 grid, with bicubic interpolation between them (section 3.1 of
-    https://arxiv.org/abs/1505.04597).
+    Displacements of ELASTIC_SIGMA pixels at the points of a 3 x 3 grid are interpolated bicubically
+    (section 3.1 of https://arxiv.org/abs/1505.04597).
     """
     height, width = item['mask'].shape
     coarse = torch.from_numpy(rng.normal(0, ELASTIC_SIGMA, (1, 2, 3, 3))).float()
-    coarse = coarse.to(item['mask'].device)
-    shift = F.interpolate(coarse, (height, width), mode='bicubic', align_corners=True)
+    shift = F.interpolate(
+        coarse.to(item['mask'].device), (height, width), mode='bicubic', align_corners=True
+    )
     # From pixels to the coordinates of affine_grid, -1 to 1.
     shift = shift.permute(0, 2, 3, 1) * 2 / shift.new_tensor([width, height])
     identity = torch.eye(2, 3, device=shift.device)[None]
@@ -91,10 +88,7 @@ def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
 
 
 def _resample(item: Item, grid: Tensor) -> Item:
-    """Return the item sampled at `grid` (1, H, W, 2), float coordinates from -1 to 1.
-
-    The mask by nearest neighbour, everything else bilinearly. Outside, the item is mirrored.
-    """
+    """Return the item at `grid` (1, H, W, 2), -1 to 1, mirrored outside; masks are not blended."""
     found = {}
     for name, tensor in item.items():
         planes = tensor if tensor.dim() == 3 else tensor[None]

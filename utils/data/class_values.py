@@ -1,6 +1,7 @@
 """The mask values of a data set's classes: as found, as requested, or as a network learned them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,50 +11,43 @@ from utils.images.decoding import open_picture
 from utils.masks.classes import format_values, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
 from utils.masks.metadata import SMOOTHED
+from utils.masks.values import MaskValue
 from utils.runtime.errors import UserError, first_few
 
 if TYPE_CHECKING:
-    from utils.masks.values import MaskValue
-
     from .scan import DatasetScan
 
 MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoothed mask
-
 LOSSY = ('.jpg', '.jpeg')
 
 
 def choose_encoding(
     scan: 'DatasetScan', requested: MaskEncoding, classes: int | None = None
 ) -> MaskEncoding:
-    """Return the encoding of the scanned masks, which have to fit the requested one.
-
-    Raises UserError if the masks have other values than requested, if their number does not fit
-    `classes`, or if they look lossy.
-    """
-    requested = use_palette_indices(scan, requested)
-    if not requested.values:
-        requested = replace(requested, ignore=match_ignored(requested.ignore, scan.values()))
+    """Return the encoding of the masks; raise UserError if they look lossy or not as requested."""
+    requested, found = use_palette_indices(scan, requested), scan.values()
+    values, modes = requested.values, Counter(mask.mode for _, _, mask in scan.metadata)
+    if not values:
+        requested = replace(requested, ignore=match_ignored(requested.ignore, found))
         values = check_classes(scan, classes, requested.ignore)
     else:
-        values = requested.values
-        other = [v for v in scan.values() if v not in values and v not in requested.ignore]
+        other = [v for v in found if v not in values and v not in requested.ignore]
         if other:
             remedy = (
                 f'Add them, leave their pixels out with --ignore-value {format_values(other)}, or '
                 'take the nearest value with --snap-masks.'
             )
-            if any(mask.mode == 'P' for _, _, mask in scan.metadata):
+            if 'P' in modes:
                 remedy += ' The values of palette files are their indices.'
             raise UserError(
                 f'masks hold {len(other)} values that are none of {values} '
                 f'({scan.describe_values(other)}). {remedy}'
             )
-        if sum(value in values for value in scan.values()) < 2:
+        if sum(value in values for value in found) < 2:
             raise UserError(
                 f'masks hold only one of {values} ({scan.describe_values()}); expected two or '
                 'more. Look at the masks.'
             )
-    modes = Counter(mask.mode for _, _, mask in scan.metadata)
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
     mode = 'L' if requested.threshold is not None else modes.most_common(1)[0][0]
     palette = requested.palette or max(palettes, key=len, default=None)
@@ -61,14 +55,13 @@ def choose_encoding(
 
 
 def check_classes(
-    scan: 'DatasetScan', classes: int | None, ignore: 'list[MaskValue] | None' = None
-) -> 'list[MaskValue]':
+    scan: 'DatasetScan', classes: int | None, ignore: Sequence[MaskValue] = ()
+) -> list[MaskValue]:
     """Return the mask values of the classes; `ignore` are values that are no class.
 
-    Raises UserError if `classes` (None: as found) does not fit, or if the masks look lossy. One
-    class is binary: two values, background and foreground, and one logit.
+    Raises UserError if `classes` (None: as found; 1: two values) does not fit, or for lossy masks.
     """
-    values = [value for value in scan.values() if value not in (ignore or [])]
+    values = [value for value in scan.values() if value not in ignore]
     expected = 2 if classes == 1 else classes or len(values)
     if len(values) < 2:
         raise UserError(
@@ -84,34 +77,30 @@ def check_classes(
         raise UserError(f'{found}; expected at most {MAX_CLASSES}. {SMOOTHED}')
     why = _why_lossy(scan, values)
     if classes is None and why:
-        raise UserError(
-            f'{found}{why}. {SMOOTHED} If all are classes, say --classes {len(values)}.'
-        )
+        remedy = f'If all are classes, say --classes {len(values)}.'
+        raise UserError(f'{found}{why}. {SMOOTHED} {remedy}')
     if len(values) != expected:
+        remedy = SMOOTHED if why else remedy
         raise UserError(
-            f'{found} but --classes is {classes}, for which {expected} are expected. '
-            + (SMOOTHED if why else remedy)
+            f'{found} but --classes is {classes}, for which {expected} are expected. {remedy}'
         )
     return values
 
 
-def _why_lossy(scan: 'DatasetScan', values: 'list[MaskValue]') -> str:
-    """Return why the masks look lossy or smoothed, '' if they do not.
-
-    Signs are many values; JPEG files with more than two; or, as along smoothed edges, at least four
-    rare grey values, scattered over the grey scale, that are half of all values.
-    """
+def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
+    """Return why the masks look lossy or smoothed, '' if they do not."""
     lossy = [pair.mask.name for pair in scan.pairs if pair.mask.suffix.lower() in LOSSY]
     if lossy and len(values) > 2:
         return f', and {len(lossy)} are JPEG files ({first_few(lossy)})'
     if len(values) > MAX_GUESSED_CLASSES:
         return f' in {len(scan.pairs)} files'
     shares = scan.shares()
+    # Along smoothed edges, many rare values are scattered over the grey scale.
     grey = [value for value in values if isinstance(value, int)]
     rare = [value for value in grey if shares[value] < 0.01]
-    scattered = rare and max(rare) > MAX_GUESSED_CLASSES and max(grey) <= 255
+    scattered = len(rare) >= 4 and max(rare) > MAX_GUESSED_CLASSES and max(grey) <= 255
     palette = any(mask.mode == 'P' for _, _, mask in scan.metadata)
-    if scattered and not palette and len(rare) >= 4 and 2 * len(rare) >= len(values):
+    if scattered and not palette and 2 * len(rare) >= len(values):
         return f', {len(rare)} of them under 1 % of the pixels each'
     return ''
 
@@ -119,8 +108,8 @@ def _why_lossy(scan: 'DatasetScan', values: 'list[MaskValue]') -> str:
 def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
     """Return the encoding with which to read these masks for a network trained with `known`.
 
-    It is `known` itself if that covers the masks. Other grey values of the same number are taken in
-    ascending order (0 and 255 for 0 and 1), with a note. Raises UserError if neither fits.
+    As many other grey values are taken in ascending order (0 and 255 for 0 and 1), with a note.
+    Raises UserError if the masks fit in neither way.
     """
     found = [value for value in scan.values() if value not in known.ignore]
     if all(value in known.values for value in found):
@@ -146,8 +135,7 @@ def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEnc
     match_ignored made greys of ignored numbers; a grey that no palette has becomes an index again.
     Raises UserError for a class whose colour is in no palette.
     """
-    palette_files = all(mask.mode == 'P' for _, _, mask in scan.metadata)
-    if not palette_files or not requested.in_colour:
+    if not requested.in_colour or any(mask.mode != 'P' for _, _, mask in scan.metadata):
         return requested
     first = open_picture(scan.pairs[0].mask)
     palette = (first.getpalette() if isinstance(first, Image.Image) else None) or []

@@ -2,16 +2,14 @@
 
 import filecmp
 from collections import defaultdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.masks.values import KINDS, MaskValue
+from utils.masks.encoding import MaskEncoding
+from utils.masks.values import KINDS
 from utils.runtime.errors import Problem, first_few
 
 if TYPE_CHECKING:
-    from utils.masks.encoding import MaskEncoding
-
     from .scan import PairMetadata
 
 MIXED_KINDS = 'masks of different kinds'
@@ -34,30 +32,23 @@ def wrong_sizes(metadata: list['PairMetadata']) -> list[Problem]:
     return wrong
 
 
-def mixed_kinds(metadata: list['PairMetadata'], masks: 'MaskEncoding') -> list[Problem]:
+def mixed_kinds(metadata: list['PairMetadata'], masks: MaskEncoding) -> list[Problem]:
     """Return a problem if masks of the rarer kinds have values that the commonest kind lacks.
 
     Ignored values do not count; grey values equal the colours with R = G = B.
     """
     coloured = any(isinstance(value, tuple) for _, _, mask in metadata for value in mask.counts)
-    groups: dict[str, list[PairMetadata]] = defaultdict(list)
+    groups, values = defaultdict(list), defaultdict(set)
     for entry in metadata:
         mode = entry.mask.mode
         if mode == 'I;16' or (mode == 'RGB' and not coloured):
             mode = 'L'
         groups[mode].append(entry)
-
-    def values(mode: str, group: 'list[PairMetadata]') -> set[MaskValue]:
-        """The values of a group; grey values as colours if other masks have colours."""
-        found = {value for _, _, mask in group for value in mask.counts}
-        grey = coloured and mode in ('L', 'RGB', '1')
-        return {
-            (value, value, value) if grey and isinstance(value, int) else value
-            for value in found.difference(masks.ignore)
-        }
-
+        for value in entry.mask.counts.keys() - masks.ignore:
+            grey = coloured and mode in ('L', 'RGB', '1') and isinstance(value, int)
+            values[mode].add((value, value, value) if grey else value)
     rarest_first = sorted(groups.items(), key=lambda item: len(item[1]))
-    if all(values(*item) <= values(*rarest_first[-1]) for item in rarest_first):
+    if all(values[mode] <= values[rarest_first[-1][0]] for mode in groups):
         return []
     described = ', '.join(
         f'{len(group)} {KINDS[mode]} ({first_few(entry.pair.mask for entry in group)})'
@@ -87,33 +78,31 @@ def mixed_palettes(metadata: list['PairMetadata']) -> list[Problem]:
     return []
 
 
-SAMPLE = 4096  # bytes at the start and in the middle, which differ in most files of equal size
-
-
 def find_duplicates(files: list[Path], others: list[Path]) -> list[tuple[Path, Path]]:
     """Return each of `others` that equals one of `files` byte for byte: (file, other).
 
     Only files of equal size are opened, and only those with equal samples are read completely.
     """
     sizes = {path.stat().st_size for path in others}
-    alike: dict[tuple, list[Path]] = defaultdict(list)
+    alike = defaultdict(list)
     for path in files:
         if path.stat().st_size in sizes:
             alike[_sample(path)].append(path)
     found = []
     for path in others if alike else []:
         twins = alike.get(_sample(path), [])
-        equal = (twin for twin in twins if filecmp.cmp(twin, path, shallow=False))
-        found += [(twin, path) for twin in islice(equal, 1)]
+        equal = [twin for twin in twins if filecmp.cmp(twin, path, shallow=False)]
+        found += [(twin, path) for twin in equal[:1]]
     return found
 
 
 def _sample(path: Path) -> tuple[int, bytes, bytes]:
+    """Return size, start and middle of a file, which differ in most files of equal size."""
     size = path.stat().st_size
     with path.open('rb') as file:
-        start = file.read(SAMPLE)
+        start = file.read(4096)
         file.seek(size // 2)
-        return size, start, file.read(SAMPLE)
+        return size, start, file.read(4096)
 
 
 def describe_duplicates(training: list[Path], validation: list[Path]) -> list[str]:

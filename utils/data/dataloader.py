@@ -3,6 +3,7 @@
 Axis letters: B batch, C channels, H and W pixels.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -20,18 +21,15 @@ def pad_batch(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Collate items to {'image': (B, C, H, W), 'mask': uint8 (B, H, W)} of the largest H and W.
 
     And 'border' like 'mask', if items have it. Smaller items are padded below and to the right:
-    images with 0, masks with IGNORE. An image may be larger than its mask by the context of a
-    network without padding. Images are channels last in memory, like those of the items, so that
-    each is copied only once.
+    images with 0, masks with IGNORE. Images are channels last in memory, as in the items, so that
+    they are copied only once. They are larger than masks if the network has no padding.
     """
     images = _stack_padded([item['image'].permute(1, 2, 0) for item in items], 0)
-    padding = {'mask': IGNORE, 'border': 0}
-    planes = {
-        name: _stack_padded([item[name] for item in items], value)
-        for name, value in padding.items()
-        if name in items[0]
-    }
-    return {'image': images.permute(0, 3, 1, 2), **planes}
+    batch = {'image': images.permute(0, 3, 1, 2)}
+    for name, padding in (('mask', IGNORE), ('border', 0)):
+        if name in items[0]:
+            batch[name] = _stack_padded([item[name] for item in items], padding)
+    return batch
 
 
 def _stack_padded(planes: list[Tensor], value: int) -> Tensor:
@@ -49,15 +47,13 @@ class ShuffledBatchSampler:
     """A batch sampler of shuffled steps: yields this rank's (epoch, position) pairs of each step.
 
     positions: of the dataset's items, each drawn once an epoch, in an order of (seed, epoch).
-    batch_size: images of one rank in one micro-batch.
-    accumulate: micro-batches in one step.
+    batch_size: images of one rank in one micro-batch. accumulate: micro-batches in one step.
 
     A step takes the next accumulate x world_size x batch_size positions; the last step of an epoch
     takes the rest. Each micro-batch is divided evenly among the ranks. In the last one, a rank may
     get one image less than another, or none, but every rank takes part in every step.
 
-    Set `epoch` before iterating, and `start` to the number of steps already done. The length is
-    that of a whole epoch.
+    Set `epoch` before iterating, and `start` to the number of steps already done.
     """
 
     def __init__(
@@ -80,9 +76,9 @@ class ShuffledBatchSampler:
 
     def describe(self) -> str:
         """Return the batch size in words: '2 x 4 processes x 3 accumulated'."""
-        factors = [f' x {self.world_size} processes'] * (self.world_size > 1)
-        factors += [f' x {self.accumulate} accumulated'] * (self.accumulate > 1)
-        return f'{self.batch_size}{"".join(factors)}'
+        ranks = f' x {self.world_size} processes' if self.world_size > 1 else ''
+        steps = f' x {self.accumulate} accumulated' if self.accumulate > 1 else ''
+        return f'{self.batch_size}{ranks}{steps}'
 
     def images_in_step(self, step: int) -> int:
         """Return the number of images of all ranks in a step, counted from 0."""
@@ -106,14 +102,10 @@ class ShuffledBatchSampler:
 def same_size_batches(
     positions: list[int], sizes: list[tuple[int, int]], batch_size: int
 ) -> list[list[int]]:
-    """Return batches of images of one size each. `sizes` is by position.
-
-    Without padding, which the network would see at an image's border, scores do not depend on the
-    batch size.
-    """
-    by_size: dict[tuple[int, int], list[int]] = {}
+    """Return batches of images of one size each, so that padding changes no scores."""
+    by_size = defaultdict(list)
     for position in positions:
-        by_size.setdefault(sizes[position], []).append(position)
+        by_size[sizes[position]].append(position)
     return [
         group[first : first + batch_size]
         for group in by_size.values()
@@ -157,8 +149,8 @@ def make_dataloader(
 def shut_down_workers(loader: DataLoader | None) -> None:
     """Shut the workers of a dataloader down, if any. Call it on every way out.
 
-    Otherwise the garbage collector waits 5 seconds for each worker, or interpreter exit hangs: it
-    sends SIGTERM, which the workers ignore, and waits for them.
+    Otherwise the garbage collector waits 5 seconds for each worker, or interpreter exit hangs,
+    because the workers ignore its SIGTERM.
     """
     # `is not None`, because a loader of no batches is false.
     if loader is not None and loader.num_workers and loader._iterator is not None:
@@ -166,9 +158,6 @@ def shut_down_workers(loader: DataLoader | None) -> None:
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return a batch on `device`: images (B, C, H, W) float32 in [0, 1], and masks (B, H, W) uint8.
-
-    Images are channels last in memory.
-    """
+    """Return images (B, C, H, W) float32 in [0, 1], channels last, and masks (B, H, W) uint8."""
     images = batch['image'].to(device, non_blocking=True, memory_format=torch.channels_last)
     return to_unit_range(images), batch['mask'].to(device, non_blocking=True)

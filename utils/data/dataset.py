@@ -2,8 +2,7 @@
 
     match_sets -> scan_pairs -> SegmentationDataset item -> pad_batch -> to_device
 
-Axis letters: C channels, H and W pixels. Items are uint8, a quarter of the bytes of float32, until
-they are on the device. Images of more than 8 bits a channel are float32 in [0, 1].
+Axis letters: C channels, H and W pixels.
 """
 
 from pathlib import Path
@@ -34,19 +33,17 @@ class SegmentationDataset(Dataset):
     images_dir, mask_dir: folders. The mask of image ID.* is ID<mask_suffix>.*.
     scale: factor of width and height, in (0, 1].
     mask_suffix: None finds it from the names.
-    classes: expected number of classes; None takes the number of mask values.
-    channels: 1 (grey), 3 (RGB), or the N of arrays; None takes that of the images: 1 if all are
-        grey.
+    channels: 1 (grey), 3 (RGB), or the N of arrays; None takes those of the images.
     mask_values: mask encoding or mask values of a trained network, which the masks must match.
-    wanted: options about mask values; `classes` overrides its number of classes.
+    wanted: options about mask values, for a new network.
     resize_masks: stretch masks whose size differs from their image.
     skip_bad: leave out pairs with problems, and list them in `scan.left_out`.
     weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
 
-    Item i is {'image': (C, H, W) uint8, or float32 if `float_images`, 'mask': uint8 (H, W) of class
-    indices and IGNORE}. `ids[i]` is its name, `sizes[i]` its (width, height), `masks` the encoding
-    of the masks. `float_images` is set if any image has more than 8 bits a channel.
+    Item i is {'image': (C, H, W) uint8, or float32 in [0, 1] if any image has more than 8 bits a
+    channel (`float_images`), 'mask': uint8 (H, W) of class indices and IGNORE}. `ids[i]` is its
+    name, `sizes[i]` its (width, height), `masks` the encoding of the masks.
 
     Raises UserError with all problems of the files.
     """
@@ -58,7 +55,6 @@ class SegmentationDataset(Dataset):
         scale: float = 1.0,
         mask_suffix: str | None = '',
         *,
-        classes: int | None = None,
         channels: int | None = None,
         mask_values: MaskEncoding | list[MaskValue] | None = None,
         wanted: MaskOptions | None = None,
@@ -69,29 +65,22 @@ class SegmentationDataset(Dataset):
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
-        wanted = wanted or MaskOptions(classes)
+        wanted = wanted or MaskOptions()
         trained = encoding_of(mask_values) if mask_values else None
         asked = trained or requested_encoding(wanted, Path(mask_dir))
         folders = (Path(images_dir), Path(mask_dir))
-        matched = match_sets(folders, mask_suffix, validation_dirs)
-        self.scan = scan_pairs(
-            matched.pairs,
-            masks=asked,
-            resize_masks=resize_masks,
-            skip_bad=skip_bad,
-            others=matched.problems,
-        )
+        pairs, problems = match_sets(folders, mask_suffix, validation_dirs)
+        self.scan = scan_pairs(pairs, problems, asked, resize_masks, skip_bad)
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale, self.weight_map = scale, weight_map
-        self.masks = (
-            match_values(self.scan, trained)
-            if trained
-            else choose_encoding(self.scan, asked, classes or wanted.classes)
-        )
+        if trained:
+            self.masks = match_values(self.scan, trained)
+        else:
+            self.masks = choose_encoding(self.scan, asked, wanted.classes)
         self.channels = channels_of(self.scan, channels)
-        self.float_images = any(fact.image.deep for fact in self.scan.metadata)
-        self.sizes = [scaled_size(fact.image.size, scale) for fact in self.scan.metadata]
+        self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
+        self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]
 
     @property
     def mask_values(self) -> list[MaskValue]:
@@ -99,7 +88,7 @@ class SegmentationDataset(Dataset):
         return self.masks.values
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
-        """Raise UserError for images too small for the network; see input_checks.check_sizes."""
+        """Raise UserError for images too small for the network, see input_checks."""
         check_sizes(self.pairs, self.sizes, self.scale, smallest_batch)
 
     def __len__(self) -> int:
@@ -108,23 +97,20 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
         item = {'image': self.image(index), 'mask': mask}
-        return self._with_border(item, index) if self.weight_map else item
-
-    def _with_border(self, item: dict[str, Tensor], index: int) -> dict[str, Tensor]:
-        """Return the item with border weights, and with background between touching cells."""
-        mask = item['mask'].numpy()
-        values = np.where(mask == IGNORE, 0, mask)
+        if not self.weight_map:
+            return item
+        classes = mask.numpy()
+        values = np.where(classes == IGNORE, 0, classes)
         if self.masks.threshold is not None:  # --binarize has merged cells of different values
             path = self.pairs[index].mask
             found = mask_array(resize_mask(open_picture(path), self.sizes[index]), path)
             values = np.where(values, found, 0)
         cells = label_components(values)
-        apart = np.where(touching(cells) & (values > 0), 0, mask)
+        apart = np.where(touching(cells), 0, classes)  # a line of background between them
         border = torch.from_numpy(to_bytes(border_weights(cells * (apart > 0))))
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:
         """Return the image (C, H, W) of an item."""
         image = load_image(self.pairs[index].image, self.channels, self.scale)
-        # All items need the same dtype to make a batch.
         return to_unit_range(image) if self.float_images else image

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from unet import MIN_SIZE, input_side, output_side
 from utils.images.arrays import can_convert, channels_error
 from utils.images.decoding import WITH_ALPHA, scaled_size
+from utils.images.metadata import ImageMetadata
 from utils.runtime.errors import UserError, first_few
 
-if TYPE_CHECKING:
-    from utils.images.metadata import ImageMetadata
+from .pairing import Pair
 
-    from .pairing import Pair
+if TYPE_CHECKING:
     from .scan import DatasetScan
 
 LARGER = 'Use a larger --scale (-s), up to 1, or larger images.'
@@ -20,8 +20,7 @@ LARGER = 'Use a larger --scale (-s), up to 1, or larger images.'
 def is_too_small(size: tuple[int, int], smallest_batch: int | None = None) -> bool:
     """Return whether an image of `size` (width, height) is too small for the network.
 
-    smallest_batch: images in the smallest micro-batch of training, where BatchNorm needs two values
-        a channel at the deepest level; None for prediction.
+    smallest_batch: of training; BatchNorm needs two values a channel at the deepest level.
     """
     return min(size) < MIN_SIZE or (smallest_batch == 1 and max(size) < 2 * MIN_SIZE)
 
@@ -38,15 +37,9 @@ def network_size(size: tuple[int, int], scale: float, name: str) -> tuple[int, i
 
 
 def check_sizes(
-    pairs: list['Pair'],
-    sizes: list[tuple[int, int]],
-    scale: float,
-    smallest_batch: int | None = None,
+    pairs: list[Pair], sizes: list[tuple[int, int]], scale: float, smallest_batch: int | None = None
 ) -> None:
-    """Raise UserError, naming files, for images that are too small for the network.
-
-    sizes: (width, height) at `scale`. smallest_batch: see is_too_small.
-    """
+    """Raise UserError, naming files, for images too small for the network; `sizes` at `scale`."""
     small = [
         f'{pair.image.name} ({size[0]} x {size[1]})'
         for pair, size in zip(pairs, sizes, strict=True)
@@ -61,14 +54,11 @@ def check_sizes(
 
 
 def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
-    """Return the channels to train with: `asked`, else those of the images, 1 if all are grey.
-
-    Raises UserError, naming files, for images whose channels cannot be converted.
-    """
-    channels = asked or max(fact.image.channels for fact in scan.metadata)
+    """Return `asked`, or else the images' channels; raise UserError if some cannot be converted."""
+    channels = asked or max(image.channels for _, image, _ in scan.metadata)
     files: dict[int, list[str]] = {}
-    for pair, fact in zip(scan.pairs, scan.metadata, strict=True):
-        files.setdefault(fact.image.channels_as(channels), []).append(pair.image.name)
+    for pair, image, _ in scan.metadata:
+        files.setdefault(image.channels_as(channels), []).append(pair.image.name)
     if not all(can_convert(found, channels) for found in files):
         found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())
         raise UserError(
@@ -79,7 +69,7 @@ def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
     return channels
 
 
-def check_channels(inputs: list[tuple[Path, 'ImageMetadata']], channels: int) -> None:
+def check_channels(inputs: list[tuple[Path, ImageMetadata]], channels: int) -> None:
     """Raise UserError for an image whose channels the network cannot take; print conversions."""
     converted = []
     for path, metadata in inputs:

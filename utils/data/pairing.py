@@ -7,57 +7,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.runtime.errors import Problem, UserError, data_error, first_few
-
-OWN_OUTPUT = 'It seems to be an output of predict.py: move it elsewhere.'
-
-NO_DATA = (
-    'Put your pictures into {images} and their masks into {masks}, name other folders with '
-    '--images and --masks, or make a demo set: python scripts/make_demo_data.py'
-)
+from utils.runtime.errors import Problem, UserError, first_few
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask.
+    """An image and its mask."""
 
-    id: the image's file name without extension, after 'validation/' if `validation` is set.
-    validation: whether the pair belongs to a fixed validation set (--val-images).
-    """
-
-    id: str
+    id: str  # the image's file name without extension, after 'validation/' if `validation` is set
     image: Path
     mask: Path
-    validation: bool = False
+    validation: bool = False  # of a fixed validation set (--val-images)
 
 
-@dataclass(frozen=True)
-class Matched:
-    """The pairs of two folders, sorted by id, and the problems with other files."""
+def match_files(
+    images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
+) -> tuple[list[Pair], list[Problem]]:
+    """Return the pairs of two folders, sorted by id, and the problems with other files.
 
-    pairs: list[Pair]
-    problems: list[Problem]
+    mask_suffix: of a mask's stem after that of its image, '_mask' for Carvana. None finds it: the
+        shortest suffix that gives every image a mask. Masks without an image are ignored.
 
-
-def pair_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> list[Pair]:
-    """Return the pairs of match_files; raise UserError with all problems."""
-    matched = match_files(images_dir, mask_dir, mask_suffix)
-    if matched.problems:
-        raise data_error(matched.problems)
-    return matched.pairs
-
-
-def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None) -> Matched:
-    """Match images and masks of two folders by name.
-
-    mask_suffix: suffix of a mask's stem after that of its image, '_mask' for Carvana. None finds
-        it: the shortest suffix that gives every image a mask.
-
-    Masks without an image are ignored. Raises UserError for a folder that is missing or empty.
+    Raises UserError for a folder that is missing or empty.
     """
-    images_dir, mask_dir = Path(images_dir), Path(mask_dir)
-    images = _files_by_stem(images_dir, images_dir, mask_dir)
-    masks = _files_by_stem(mask_dir, images_dir, mask_dir)
+    remedy = (
+        f'Put your pictures into {images_dir} and their masks into {mask_dir}, name other folders '
+        'with --images and --masks, or make a demo set: python scripts/make_demo_data.py'
+    )
+    images, masks = _files_by_stem(images_dir, remedy), _files_by_stem(mask_dir, remedy)
     suffix = _find_suffix(images, masks) if mask_suffix is None else mask_suffix
     if images_dir.resolve() == mask_dir.resolve() and suffix:
         images = {stem: files for stem, files in images.items() if not stem.endswith(suffix)}
@@ -66,51 +43,35 @@ def match_files(images_dir: Path, mask_dir: Path, mask_suffix: str | None = None
                 f'{images_dir} holds masks only: every name ends in {suffix}. Add the images, or '
                 'name their folder with --images.'
             )
-
-    missing = [stem for stem in images if stem + suffix not in masks]
-    double = [files for stem, files in images.items() if len(files) > 1]
-    double += [masks[stem + suffix] for stem in images if len(masks.get(stem + suffix, ())) > 1]
     there = first_few(file.name for files in masks.values() for file in files)
     expected = (
         "Expected the image's name and the same suffix for all masks (--mask-suffix, here "
         f'{suffix!r}).'
     )
-    problems = [
-        Problem(
-            'without a mask',
-            f'{images[stem][0]} has no mask {stem}{suffix}.*; the masks are called {there}. '
-            + (OWN_OUTPUT if is_own_output(stem, images) else expected),
-            (stem,),
-        )
-        for stem in missing
-    ]
-    problems += [
-        Problem(
-            'more than one file of a name',
-            f'{" and ".join(map(str, files))}: expected one. Remove or rename the others.',
-        )
-        for files in double
-    ]
-    pairs = [
-        Pair(stem, files[0], masks[stem + suffix][0])
-        for stem, files in images.items()
-        if len(files) == len(masks.get(stem + suffix, ())) == 1
-    ]
-    return Matched(pairs, problems)
+    partners = [masks.get(stem + suffix, []) for stem in images]
+    pairs, problems = [], []
+    for (stem, files), found in zip(images.items(), partners, strict=True):
+        if len(files) == len(found) == 1:
+            pairs.append(Pair(stem, files[0], found[0]))
+        if not found:
+            text = f'{files[0]} has no mask {stem}{suffix}.*; the masks are called {there}. '
+            seems_own = 'It seems to be an output of predict.py: move it elsewhere.'
+            text += seems_own if is_own_output(stem, images) else expected
+            problems.append(Problem('without a mask', text, (stem,)))
+    for files in [*images.values(), *partners]:
+        if len(files) > 1:
+            text = f'{" and ".join(map(str, files))}: expected one. Remove or rename the others.'
+            problems.append(Problem('more than one file of a name', text))
+    return pairs, problems
 
 
 def match_sets(
-    data: tuple[Path, Path],
-    mask_suffix: str | None = None,
-    validation: tuple[Path, Path] | None = None,
-) -> Matched:
-    """Match the folders `data` (images, masks), then those of a fixed validation set, if any.
-
-    Raises UserError as match_files does, and if both sets have the same image folder.
-    """
-    matched = match_files(*data, mask_suffix)
+    data: tuple[Path, Path], mask_suffix: str | None, validation: tuple[Path, Path] | None
+) -> tuple[list[Pair], list[Problem]]:
+    """Match the folders `data` (images, masks), then those of a fixed validation set, if any."""
+    pairs, problems = match_files(*data, mask_suffix)
     if validation is None:
-        return matched
+        return pairs, problems
     for folder in validation:
         if not folder.is_dir():
             raise UserError(
@@ -122,9 +83,9 @@ def match_sets(
             f'--images and --val-images are both {data[0]}; expected other images to validate on. '
             'To validate on part of these, leave --val-images and --val-masks out.'
         )
-    held_out = match_files(*validation, mask_suffix)
-    pairs = [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out.pairs]
-    return Matched(matched.pairs + pairs, matched.problems + held_out.problems)
+    held_out, others = match_files(*validation, mask_suffix)
+    pairs += [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out]
+    return pairs, problems + others
 
 
 def is_own_output(stem: str, stems: Container[str]) -> bool:
@@ -132,11 +93,10 @@ def is_own_output(stem: str, stems: Container[str]) -> bool:
     return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
 
 
-def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, list[Path]]:
-    """Return the image files of a folder; the other folders are for the error message."""
+def _files_by_stem(folder: Path, remedy: str) -> dict[str, list[Path]]:
     if not folder.is_dir():
         what = 'is not a folder' if folder.exists() else 'does not exist'
-        raise UserError(f'{folder} {what}. {NO_DATA.format(images=images_dir, masks=mask_dir)}')
+        raise UserError(f'{folder} {what}. {remedy}')
     files = defaultdict(list)
     others = []
     for path in sorted(folder.iterdir()):
@@ -148,7 +108,6 @@ def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, 
         else:
             others.append(f'{path.name}/' if path.is_dir() else path.name)
     if not files:
-        remedy = NO_DATA.format(images=images_dir, masks=mask_dir)
         there = f'; there are {first_few(others)}, which are ignored' if others else ''
         raise UserError(f'{folder} holds no pictures{there}. {remedy}')
     return files
@@ -157,8 +116,7 @@ def _files_by_stem(folder: Path, images_dir: Path, mask_dir: Path) -> dict[str, 
 def _find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> str:
     """Return the shortest suffix that gives all images a mask, else one that does for most."""
     first = next(iter(images))
-    # A suffix of all masks is one of the first image's masks. '' and '_mask' are likely ones, for
-    # the report of missing masks.
+    # A suffix of all masks is one of the first image's. '' and '_mask' are for reports of others.
     candidates = {'', '_mask'} | {m.removeprefix(first) for m in masks if m.startswith(first)}
     ordered = sorted(candidates, key=len)
     for suffix in ordered:  # all() stops at the first miss: names like 1 … 20000 have many suffixes

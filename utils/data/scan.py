@@ -1,10 +1,10 @@
 """Scan of a data set before training: the metadata of all images and masks, cached.
 
 Files are read completely, in threads, so that truncation is detected. The metadata is kept in the
-user's cache folder by path, size and modification time, so that the next start need not read the
-files. Nothing is written into the data set.
+user's cache folder by path, size and modification time, for the next start.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,7 +30,6 @@ from .consistency import mixed_kinds, mixed_palettes, wrong_sizes
 from .pairing import Pair
 
 T = TypeVar('T')
-
 RARE = 0.001  # fraction of all pixels; rarer classes are pointed out
 
 
@@ -44,20 +43,20 @@ class PairMetadata(NamedTuple):
 
 @dataclass
 class DatasetScan:
-    """The metadata of a data set, and the problems of the pairs that --skip-bad left out."""
+    """The metadata of a data set."""
 
     metadata: list[PairMetadata]
-    left_out: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
 
     @property
     def pairs(self) -> list[Pair]:
-        """The pairs, in the order of `metadata`."""
+        """The pairs."""
         return [pair for pair, _, _ in self.metadata]
 
     @cached_property
     def counts(self) -> dict[MaskValue, int]:
         """Pixels of each value over all masks, sorted by value."""
-        return merge_counts(mask.counts for _, _, mask in self.metadata)
+        return merge_counts([mask.counts for _, _, mask in self.metadata])
 
     def values(self) -> list[MaskValue]:
         """Return the mask values, sorted."""
@@ -102,61 +101,51 @@ class DatasetScan:
                 f'note: {len(turned)} images are turned as their EXIF orientation says, and masks '
                 f'taken as drawn on the turned image: {first_few(turned)}'
             )
-        shares = self.shares()
-        moved = sum(mask.moved for _, _, mask in self.metadata)
+        moved = sum(mask.moved for _, _, mask in self.metadata) / sum(self.counts.values())
         if moved:
-            share = moved / sum(self.counts.values())
-            lines.append(f'note: {100 * share:.3g} % of mask pixels were moved to another value')
+            lines.append(f'note: {100 * moved:.3g} % of mask pixels were moved to another value')
+        shares = self.shares()
         for value, title in zip(masks.values, masks.titles, strict=True):
-            share = shares.get(value, 0)
-            if share < RARE:
+            if (share := shares.get(value, 0)) < RARE:
                 lines.append(f'note: class {title} is {100 * share:.2g} % of the pixels')
         return lines
 
 
 def scan_pairs(
     pairs: list[Pair],
-    masks: MaskEncoding | None = None,
-    resize_masks: bool = False,
-    skip_bad: bool = False,
-    others: list[Problem] | None = None,
+    others: list[Problem],
+    masks: MaskEncoding,
+    resize_masks: bool,
+    skip_bad: bool,
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
-    masks, resize_masks: see read_pairs. skip_bad: leave out pairs with problems. others: problems
-    of files that make no pair, which are raised or left out like the rest.
+    others: problems of files that make no pair, which are raised or left out like the rest.
+    resize_masks: masks may differ from images in size. skip_bad: leave out pairs with problems.
     """
     if not pairs:
-        raise data_error(others or [])
+        raise data_error(others)
     metadata, problems = read_pairs(pairs, masks, resize_masks)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
         metadata = [entry for entry in metadata if entry.pair.id not in bad]
-        left_out = [*(others or []), *(problem for problem in problems if problem.pairs)]
+        left_out = [*others, *(problem for problem in problems if problem.pairs)]
         problems = [problem for problem in problems if not problem.pairs]
         if not metadata:
             raise UserError(f'no pair is left; left out for {first_few(p.text for p in left_out)}')
     else:
-        problems += others or []
+        problems += others
     if problems:
         raise data_error(problems)
     return DatasetScan(metadata, left_out)
 
 
 def read_pairs(
-    pairs: list[Pair],
-    masks: MaskEncoding | None = None,
-    resize_masks: bool = False,
+    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False
 ) -> tuple[list[PairMetadata], list[Problem]]:
-    """Return the metadata of all readable pairs, and the problems of all pairs.
-
-    masks: how masks are read, if that is known. resize_masks: whether images and masks may differ
-    in size.
-    """
-    masks = masks or MaskEncoding([])
-    rule = repr(masks) if masks.threshold is not None or masks.snap else ''
-    cache = ScanCache(pairs, rule)
+    """Return the metadata of all readable pairs, and the problems of all pairs."""
+    cache = ScanCache(pairs, masks)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
@@ -177,12 +166,11 @@ def _read_pair(
 ) -> tuple[PairMetadata | None, list[Problem]]:
     """Return a pair's metadata, from the cache or its files, or None and its problems."""
     problems: list[Problem] = []
-    ids = (pair.id,)
-    known = attempt(lambda: cache.get(pair), problems, ids)
+    known = attempt(lambda: cache.get(pair), problems, pair)
     if known or problems:
         return known, problems
-    image = attempt(lambda: read_metadata(_checked(pair.image)), problems, ids)
-    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks), problems, ids)
+    image = attempt(lambda: read_metadata(_checked(pair.image)), problems, pair)
+    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks), problems, pair)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
@@ -191,21 +179,17 @@ def _read_pair(
 
 
 def attempt(
-    work: Callable[[], T], problems: list[Problem], ids: tuple[str, ...] = (), kind: str = ''
+    work: Callable[[], T], problems: list[Problem], pair: Pair | None = None, kind: str = ''
 ) -> T | None:
-    """Return what `work` returns, or None if it fails, which is added to `problems`.
-
-    ids: the pairs to leave out. kind: of the problem; by default that of the UserError.
-    """
+    """Return what `work` returns; if it fails, add that to `problems`, as one of `pair`."""
+    ids = (pair.id,) if pair else ()
     try:
         return work()
     except UserError as error:
         problems.append(Problem(kind or error.kind, str(error), ids))
     except OSError as error:  # a broken link, or a file removed since the folder was listed
-        text = (
-            f'{error.filename} cannot be read: {error.strerror}. Replace it, or leave it and its '
-            'partner out.'
-        )
+        remedy = 'Replace it, or leave it and its partner out.'
+        text = f'{error.filename} cannot be read: {error.strerror}. {remedy}'
         problems.append(Problem('unreadable', text, ids))
     return None
 
@@ -221,23 +205,19 @@ CACHE_VERSION = 3  # raise it when the same file would give other metadata
 
 
 class ScanCache:
-    """Metadata of the pairs of two folders in a JSON file; an unusable file counts as empty.
+    """Metadata of the pairs of two folders in a JSON file; an unusable file counts as empty."""
 
-    rule: how masks are read, if it changes what is counted.
-    """
-
-    def __init__(self, pairs: list[Pair], rule: str):
+    def __init__(self, pairs: list[Pair], masks: MaskEncoding):
         self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
+        rule = repr(masks) if masks.threshold is not None or masks.snap else ''  # of counting
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
         name = hashlib.sha256(places.encode()).hexdigest()[:16]
         self.path = user_cache('scans') / f'{name}.json'
         self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
-        try:
+        self.entries: dict[str, list] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(self.path.read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            content = None
-        usable = isinstance(content, dict) and content.get('version') == CACHE_VERSION
-        self.entries: dict[str, list] = content['pairs'] if usable else {}
+            self.entries = content['pairs'] if content['version'] == CACHE_VERSION else {}
 
     def _key(self, pair: Pair) -> str:
         stats = [
@@ -257,11 +237,8 @@ class ScanCache:
         self.seen[key] = entry
         (size, *image), (mask_size, mode, palette, moved, counts) = entry
         counts = {value_from_json(value): pixels for value, pixels in counts}
-        return PairMetadata(
-            pair,
-            ImageMetadata(tuple(size), *image),
-            MaskMetadata(tuple(mask_size), mode, palette, moved, counts),
-        )
+        mask = MaskMetadata(tuple(mask_size), mode, palette, moved, counts)
+        return PairMetadata(pair, ImageMetadata(tuple(size), *image), mask)
 
     def put(self, metadata: PairMetadata) -> None:
         """Keep a pair's metadata for write()."""
@@ -272,10 +249,10 @@ class ScanCache:
         """Replace the cache file; if that fails, only the next start takes longer."""
         if self.seen.keys() == self.entries.keys():
             return
+        content = json.dumps({'version': CACHE_VERSION, 'pairs': self.seen})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            content = {'version': CACHE_VERSION, 'pairs': self.seen}
             with whole_file(self.path) as part:
-                part.write_text(json.dumps(content), encoding='utf-8')
+                part.write_text(content, encoding='utf-8')
         except OSError as error:
             print(f'note: the scan of the masks is not remembered: {error}')

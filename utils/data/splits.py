@@ -15,11 +15,7 @@ CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
-    """Return the positions in `pairs` to train on and to validate on, by train.py's options.
-
-    With a fixed validation set (--val-images), its pairs are the ones to validate on. Raises
-    UserError if none would be left to train on, and as split_ids and fold_ids do.
-    """
+    """Return the positions in `pairs` to train on and to validate on, by options of train.py."""
     ids = [pair.id for pair in pairs]
     if args.fold:
         return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
@@ -52,13 +48,17 @@ def split_ids(
     """
     groups = group_ids(ids, regex)
     if percent == 0 or len(ids) < 2:
-        return list(range(len(ids))), []
+        return _parts(len(ids), [])
     wanted = max(1, int(len(ids) * percent / 100))
     if method == 'random':
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(ids), generator=generator).tolist()
+        order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
         return _parts(len(ids), order[len(ids) - wanted :])
-    return _parts(len(ids), _whole_groups(groups, wanted, seed))
+    chosen: list[int] = []
+    shuffled = _shuffled(groups, seed)
+    for group in shuffled:  # added if that comes nearer to `wanted`
+        if len(chosen) + len(group) - wanted <= wanted - len(chosen):
+            chosen += group
+    return _parts(len(ids), chosen or min(shuffled, key=len))
 
 
 def fold_ids(
@@ -67,14 +67,12 @@ def fold_ids(
     """Return the positions in `ids` to train on and to validate on in one fold.
 
     fold: 'K/N', the K-th of N folds, counted from 1. Every group is validated on in exactly one
-        fold. Folds are as equal in size as the groups allow.
+        fold. Folds are as equal in size as the groups allow; fewer groups are a UserError.
     method, seed, regex: see split_ids. With 'random', each id is a group.
-
-    Raises UserError for fewer groups than folds.
     """
     number, count = (int(part) for part in fold.split('/'))
-    groups = {name: [k] for k, name in enumerate(ids)} if method == 'random' else None
-    groups = groups or group_ids(ids, regex)
+    single = {name: [position] for position, name in enumerate(ids)}
+    groups = single if method == 'random' else group_ids(ids, regex)
     if len(groups) < count:
         raise UserError(
             f'--fold {fold} makes {count} parts of whole groups, but there are {len(groups)}: '
@@ -82,8 +80,8 @@ def fold_ids(
         )
     parts: list[list[int]] = [[] for _ in range(count)]
     # The largest groups first, each into the smallest part so far.
-    for name in sorted(_shuffled(groups, seed), key=lambda name: -len(groups[name])):
-        min(parts, key=len).extend(groups[name])
+    for group in sorted(_shuffled(groups, seed), key=len, reverse=True):
+        min(parts, key=len).extend(group)
     return _parts(len(ids), parts[number - 1])
 
 
@@ -91,34 +89,31 @@ def group_ids(ids: list[str], regex: str | None = None) -> dict[str, list[int]]:
     """Return the positions of each group's ids.
 
     regex: finds the group in a name: the first capture group, else the whole match. None takes the
-        car of Carvana's names. Other names are groups of one, and so are all if there is only one
-        car.
+        car of Carvana's names. Other names are groups of one, and so are all of one car alone.
 
     Raises UserError for names without a match, and if `regex` puts all ids into one group.
     """
-    found = {name: group_of(name, regex) for name in ids}
+    found = {name: _group_of(name, regex) for name in ids}
     strange = [name for name, group in found.items() if group is None]
     if strange:
         raise UserError(
             f'--group-regex {regex} does not match {len(strange)} of {len(found)} names: '
             f'{first_few(strange)}. Expected a match in every name, without its extension.'
         )
-    names = {name: group for name, group in found.items() if group is not None}
-    if len(set(names.values())) == 1 and len(names) > 1:
-        if regex:
-            raise UserError(
-                f'--group-regex {regex} puts all {len(names)} images into one group, '
-                f'{next(iter(names.values()))!r}; expected two or more groups'
-            )
-        names = {name: name for name in ids}
     groups: dict[str, list[int]] = {}
     for position, name in enumerate(ids):
-        groups.setdefault(names[name], []).append(position)
-    return groups
+        groups.setdefault(found[name] or '', []).append(position)
+    if len(groups) > 1 or len(ids) < 2:
+        return groups
+    if regex:
+        raise UserError(
+            f'--group-regex {regex} puts all {len(ids)} images into one group, '
+            f'{next(iter(groups))!r}; expected two or more groups'
+        )
+    return {name: [position] for position, name in enumerate(ids)}
 
 
-def group_of(name: str, regex: str | None = None) -> str | None:
-    """Return the group of a name, see group_ids; None if `regex` does not match."""
+def _group_of(name: str, regex: str | None) -> str | None:
     if regex is None:
         match = CAR_VIEW.fullmatch(name)
         return match[1] if match else name
@@ -133,7 +128,7 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     groups = group_ids([pair.id for pair in pairs], args.group_regex)
     trained = set(training)
     count = sum(positions[0] in trained for positions in groups.values())
-    sizes = [len(positions) for positions in groups.values()]
+    sizes = list(map(len, groups.values()))
     return [
         f'{len(groups)} groups of {min(sizes)} to {max(sizes)} images ({first_few(groups)}), '
         f'{count} to train on, {len(groups) - count} to validate on'
@@ -142,26 +137,10 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
 
 def _parts(count: int, validation: list[int]) -> tuple[list[int], list[int]]:
     """Return the first `count` positions without those of `validation`, and these, each sorted."""
-    held_out = set(validation)
-    return [i for i in range(count) if i not in held_out], sorted(held_out)
+    return sorted({*range(count)}.difference(validation)), sorted(validation)
 
 
-def _shuffled(groups: dict[str, list[int]], seed: int) -> list[str]:
-    """Return the groups in an order that depends on the seed.
-
-    Sorted by a hash, not shuffled, so that adding images does not reorder the others.
-    """
-    return sorted(groups, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
-
-
-def _whole_groups(groups: dict[str, list[int]], wanted: int, seed: int) -> list[int]:
-    """Return the positions of groups, each added if it brings their count nearer to `wanted`.
-
-    If every group is too large, the smallest one is returned.
-    """
-    chosen: list[int] = []
-    order = _shuffled(groups, seed)
-    for name in order:
-        if len(chosen) + len(groups[name]) - wanted <= wanted - len(chosen):
-            chosen += groups[name]
-    return chosen or groups[min(order, key=lambda name: len(groups[name]))]
+def _shuffled(groups: dict[str, list[int]], seed: int) -> list[list[int]]:
+    """Return the groups ordered by a hash of seed and name: new ones do not reorder the others."""
+    names = sorted(groups, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
+    return [groups[name] for name in names]

@@ -1,11 +1,8 @@
 """Training tiles, and the mirrored context that networks without padding need.
 
 Such a network sees 92 pixels more on each side than it scores. The overlap-tile strategy of
-https://arxiv.org/abs/1505.04597 takes them from the image, and mirrors the image beyond its border.
-Axis letters: H and W pixels.
+https://arxiv.org/abs/1505.04597 takes them from the image, mirrored beyond its border.
 """
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,25 +11,16 @@ from torch.utils.data import Dataset
 
 from unet import CONTEXT, input_side
 
-if TYPE_CHECKING:
-    from .augmentation import Item
-
 
 def mirrored_indices(start: int, count: int, length: int) -> np.ndarray:
-    """Return the indices (count,) int64 from `start` on of a row of `length`, mirrored at its ends.
-
-    For length 4: … 2 1 0 1 2 3 2 1 0 1 …, as often as needed.
-    """
+    """Return indices (count,) int64 from `start` on, mirrored at the ends: … 2 1 0 1 2 1 0 …"""
     period = max(1, 2 * length - 2)
     indices = np.arange(start, start + count) % period
     return np.minimum(indices, period - indices) if length > 1 else indices * 0
 
 
 def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """Return the part of images (…, H, W) from (top, left) on, of `size` (height, width).
-
-    Beyond their borders the images are mirrored.
-    """
+    """Return `size` (height, width) of images (…, H, W) from (top, left) on, mirrored outside."""
     rows, columns = (
         torch.from_numpy(mirrored_indices(start, count, length)).to(image.device)
         for start, count, length in zip((top, left), size, image.shape[-2:], strict=True)
@@ -41,11 +29,7 @@ def crop(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
 
 
 def with_context(image: Tensor, top: int, left: int, size: tuple[int, int]) -> Tensor:
-    """Return the part of images (…, H, W) that a network without padding needs to score a part.
-
-    The scored part begins at (top, left) and has `size` (height, width). The returned part has
-    CONTEXT or more pixels more on each side.
-    """
+    """Return crop's part with at least CONTEXT pixels on each side, as padding 'valid' needs."""
     seen = (input_side(size[0]), input_side(size[1]))
     return crop(image, top - CONTEXT, left - CONTEXT, seen)
 
@@ -54,8 +38,7 @@ class Tiles(Dataset):
     """A view of a dataset that returns a random square tile of each item.
 
     side: of the tile, in pixels at training scale; a smaller image is returned whole.
-    padding: the network's. With 'valid', the image of an item has the context around its mask that
-        the network needs: the image's own pixels, mirrored beyond its border.
+    padding: the network's. With 'valid', images have the context that the network needs.
 
     The index is the dataset's, (epoch, position). The place of the tile depends on it and the seed.
     """
@@ -63,7 +46,7 @@ class Tiles(Dataset):
     def __init__(self, dataset: Dataset, seed: int, side: int, padding: str):
         self.dataset, self.seed, self.side, self.padding = dataset, seed, side, padding
 
-    def __getitem__(self, index: tuple[int, int]) -> 'Item':
+    def __getitem__(self, index: tuple[int, int]) -> dict[str, Tensor]:
         item = self.dataset[index]
         rng = np.random.default_rng((self.seed, *index, self.side))
         height, width = item['mask'].shape

@@ -37,10 +37,7 @@ class MaskOptions:
 
 
 def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
-    """Return the encoding that the options and classes.json ask for, maybe without values.
-
-    Raises UserError where they contradict themselves or each other.
-    """
+    """Return the encoding of options and classes.json; raise UserError where they contradict."""
     values, names, source = list(options.mask_values), None, '--mask-values'
     ignore = list(options.ignore_value)
     if options.binarize is not None:
@@ -63,17 +60,12 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
     both = [value for value in values if value in ignore]
     if both and options.binarize is None:
         raise UserError(f'{both[0]} is in --ignore-value and in {source}; leave it out of one')
-    return MaskEncoding(
-        values, names, ignore=ignore, threshold=options.binarize, snap=options.snap_masks
-    )
+    threshold, snap = options.binarize, options.snap_masks
+    return MaskEncoding(values, names, ignore=ignore, threshold=threshold, snap=snap)
 
 
 def match_ignored(ignore: list[MaskValue], values: list[MaskValue]) -> list[MaskValue]:
-    """Return ignored values as grey values or colours, whichever `values` are.
-
-    Raises UserError for colours that are not grey (R = G = B) beside grey values, and for values
-    that are no colours beside colours.
-    """
+    """Return ignored values as greys or colours, as `values` are; raise UserError if impossible."""
     colours = isinstance(values[0], tuple)
     matched = []
     for value in ignore:
@@ -95,16 +87,14 @@ def _check_values(values: list[MaskValue], options: MaskOptions, source: str) ->
     """Raise UserError if the values cannot be classes; `source` names where they are from."""
     if options.snap_masks and not values:
         raise UserError('--snap-masks needs the values: give --mask-values, for instance 0,255')
-    if not values:
-        return
     if len({isinstance(value, int) for value in values}) > 1 or len(set(values)) < len(values):
         raise UserError(
             f'{source} is {values}; expected values that differ, all grey or all colours'
         )
-    if not 2 <= len(values) <= MAX_CLASSES:
+    if values and not 2 <= len(values) <= MAX_CLASSES:
         raise UserError(f'{source} has {len(values)} values; expected 2 to {MAX_CLASSES}')
     expected = 2 if options.classes == 1 else options.classes
-    if expected and expected != len(values):
+    if values and expected and expected != len(values):
         raise UserError(
             f'--classes is {options.classes} but {source} has {len(values)}: {values}. '
             'Leave --classes out, or correct the list.'
@@ -116,14 +106,13 @@ def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, MaskValue]] | None
 
     Returns None if there is no such file. Raises UserError for a file that cannot be used.
     """
-    paths = (mask_dir / 'classes.json', mask_dir.resolve().parent / 'classes.json')
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
+    path = mask_dir / 'classes.json'
+    if not path.is_file():
+        path = mask_dir.resolve().parent / 'classes.json'
+    if not path.is_file():
         return None
-    try:
-        # Pairs, because a dict would lose all but the last of equal names.
-        text = path.read_text(encoding='utf-8-sig')
-        pairs = json.loads(text, object_pairs_hook=list)
+    try:  # pairs, because a dict would lose all but the last of equal names
+        pairs = json.loads(path.read_text(encoding='utf-8-sig'), object_pairs_hook=list)
     except (OSError, ValueError) as error:
         raise UserError(f'{path} cannot be read: {error}; {FORM}') from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):

@@ -2,7 +2,6 @@
 
 A component is a set of pixels of one class that are connected by shared edges. Components are found
 from runs, the stretches of one class within a row: a mask of millions of pixels has thousands.
-Axis letters: H and W pixels.
 """
 
 import numpy as np
@@ -13,8 +12,7 @@ def largest_components(indices: np.ndarray) -> np.ndarray:
 
     All other pixels become class 0. Of equally large components the topmost stays.
     """
-    starts, ends, classes = _runs(indices)
-    component = _components(starts, ends, classes, indices.shape[1])
+    starts, ends, classes, component = _components(indices)
     sizes = np.bincount(component, weights=ends - starts, minlength=len(starts))
     kept = np.zeros(len(starts), dtype=bool)
     for k in np.unique(classes):
@@ -29,44 +27,34 @@ def label_components(values: np.ndarray) -> np.ndarray:
     values: (H, W) integers from 0, not only class indices. Components are numbered from 1, in the
     order of their first pixels.
     """
-    starts, ends, classes = _runs(values)
-    component = _components(starts, ends, classes, values.shape[1])
+    starts, ends, _, component = _components(values)
     _, positions = np.unique(component, return_inverse=True)
     return _paint(starts, ends, positions.astype(np.int32) + 1, values.shape)
 
 
-def _runs(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return start, end (exclusive) and class of each run of foreground, as flat positions."""
-    first = np.ones(indices.shape, dtype=bool)
-    np.not_equal(indices[:, 1:], indices[:, :-1], out=first[:, 1:])
+def _components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return each run's start and end (exclusive, flat), value, and first run of its component."""
+    first = np.ones(values.shape, dtype=bool)
+    np.not_equal(values[:, 1:], values[:, :-1], out=first[:, 1:])
     starts = np.flatnonzero(first)
-    ends = np.append(starts[1:], indices.size)
-    classes = indices.ravel()[starts]
-    foreground = classes > 0
-    return starts[foreground], ends[foreground], classes[foreground]
-
-
-def _components(
-    starts: np.ndarray, ends: np.ndarray, classes: np.ndarray, width: int
-) -> np.ndarray:
-    """Return the index of the first run of each run's component."""
+    ends, classes = np.append(starts[1:], values.size), values.ravel()[starts]
+    starts, ends, classes = (part[classes > 0] for part in (starts, ends, classes))
     # All pairs of a run and one below it that share an edge and the class.
-    low = np.searchsorted(ends, starts + width, side='right')
-    high = np.searchsorted(starts, ends + width, side='left')
+    low = np.searchsorted(ends, starts + values.shape[1], side='right')
+    high = np.searchsorted(starts, ends + values.shape[1], side='left')
     count = np.maximum(high - low, 0)
     above = np.repeat(np.arange(len(starts)), count)
     nth = np.arange(len(above)) - np.repeat(np.cumsum(count) - count, count)
     below = np.repeat(low, count) + nth
     same = classes[above] == classes[below]
     above, below = above[same], below[same]
-    # Union-find, all pairs at once: attach the later of two roots to the earlier one, until all
-    # pairs have one root.
+    # Union-find, all pairs at once: attach the later of two roots to the earlier one.
     root = np.arange(len(starts))
     while True:
         first, last = np.minimum(root[above], root[below]), np.maximum(root[above], root[below])
         apart = first != last
         if not apart.any():
-            return root
+            return starts, ends, classes, root
         np.minimum.at(root, last[apart], first[apart])
         while not np.array_equal(root, root[root]):
             root = root[root]

@@ -1,5 +1,6 @@
 """Metadata of a mask file: size, mode, and the pixels of each value."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,8 @@ from .encoding import IGNORE, MaskEncoding, to_indices
 from .values import KINDS, MaskValue, mask_array, pack_colours, pack_value, unpack_colour
 
 # The mode in which a mask is written, by the mode in which it was read.
-WRITTEN_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'} | dict.fromkeys(
-    DEEP_MODES, 'I;16'
-)
+WRITTEN_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
+WRITTEN_MODES |= dict.fromkeys(DEEP_MODES, 'I;16')
 
 SMOOTHED = (
     'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
@@ -46,8 +46,7 @@ class MaskMetadata(NamedTuple):
 def read_mask_metadata(path: Path, masks: MaskEncoding) -> MaskMetadata:
     """Read a mask completely, so that truncation is detected.
 
-    masks: how to read it; without values, all values are counted as they are. Raises UserError,
-    naming `path`, for a broken file or one that cannot be read with `masks`.
+    Raises UserError, naming `path`, for a broken file or one that cannot be read with `masks`.
     """
     mask = open_picture(path)
     try:
@@ -96,10 +95,7 @@ def _check_alpha(mask: Picture, path: Path) -> None:
 
 
 def count_values(mask: np.ndarray, most: int | None = None) -> dict[MaskValue, int]:
-    """Return the number of pixels of each value of a mask_array.
-
-    Raises ValueError for more values than `most`.
-    """
+    """Return the pixels of each value of a mask_array; raise ValueError for more than `most`."""
     if mask.ndim == 2 and mask.dtype == np.uint8:
         low, high = int(mask.min()), int(mask.max())
         pixels: dict[MaskValue, int] = {v: int(np.count_nonzero(mask == v)) for v in (low, high)}
@@ -117,33 +113,27 @@ def count_values(mask: np.ndarray, most: int | None = None) -> dict[MaskValue, i
 def snap_counts(
     counts: dict[MaskValue, int], masks: MaskEncoding, path: Path
 ) -> tuple[dict[MaskValue, int], int]:
-    """Return the counts after the threshold or snapping of `masks`, and the number of moved pixels.
-
-    A pixel is moved if its value changes. Raises UserError as to_indices.
-    """
+    """Return the counts after threshold or snapping, and how many pixels change their value."""
     if masks.threshold is None and not masks.snap:
         return counts, 0
     values = np.array(list(counts))
     values = values.astype(np.uint8) if values.ndim == 2 else values
-    snapped: dict[MaskValue, int] = {}
+    indices = to_indices(values[None], masks, path)[0]
+    snapped: Counter[MaskValue] = Counter()
     moved = 0
-    for index, (value, pixels) in zip(
-        to_indices(values[None], masks, path)[0], counts.items(), strict=True
-    ):
+    for index, (value, pixels) in zip(indices, counts.items(), strict=True):
         new = value if index == IGNORE else masks.values[index]
-        snapped[new] = snapped.get(new, 0) + pixels
+        snapped[new] += pixels
         moved += pixels * (new not in (value, (value,) * 3))
-    return snapped, moved
+    return dict(snapped), moved
 
 
-def merge_counts(counts: Iterable[dict[MaskValue, int]]) -> dict[MaskValue, int]:
+def merge_counts(counts: list[dict[MaskValue, int]]) -> dict[MaskValue, int]:
     """Add up the counts of many masks, sorted by value; beside colours, grey becomes a colour."""
-    counts = list(counts)
     colours = any(isinstance(value, tuple) for mask in counts for value in mask)
-    total: dict[MaskValue, int] = {}
+    total: Counter[MaskValue] = Counter()
     for mask in counts:
         for value, pixels in mask.items():
-            key = (value, value, value) if colours and isinstance(value, int) else value
-            total[key] = total.get(key, 0) + pixels
+            total[(value, value, value) if colours and isinstance(value, int) else value] += pixels
     ordered = sorted(total, key=lambda value: value if isinstance(value, tuple) else (value,))
     return {value: total[value] for value in ordered}

@@ -3,7 +3,6 @@
 A mask is the string 'start length start length …': the runs of foreground, with pixels numbered
 from 1, row by row, from left to right; '' without foreground. See
 https://www.kaggle.com/c/carvana-image-masking-challenge/overview/evaluation.
-Axis letters: H and W pixels.
 """
 
 import csv
@@ -13,10 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.runtime.errors import UserError
 from utils.runtime.files import whole_file
-
-HEADER = ('img', 'rle_mask')
 
 
 def encode_rle(mask: np.ndarray) -> str:
@@ -27,33 +23,11 @@ def encode_rle(mask: np.ndarray) -> str:
     return ' '.join(map(str, runs.tolist()))
 
 
-def decode_rle(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Return the bool mask (H, W) of runs; size: (width, height) in pixels.
-
-    Raises UserError for text that is not pairs of numbers, and for runs that are empty, overlap,
-    are out of order or outside the picture.
-    """
-    width, height = size
-    words = text.split()
-    if len(words) % 2 or not all(word.isascii() and word.isdigit() for word in words):
-        raise UserError(f'{text[:40]!r}: expected pairs of whole numbers, start and length')
-    pairs = zip(map(int, words[::2]), map(int, words[1::2]), strict=True)
-    bounds = [0, *(bound for start, count in pairs for bound in (start - 1, start - 1 + count))]
-    lengths = np.diff([*bounds, width * height])  # of background and foreground, alternating
-    if (lengths < 0).any() or (lengths[1::2] == 0).any():
-        raise UserError(
-            f'{text[:40]!r}: expected runs of at least one pixel, in order, within 1 to '
-            f'{width * height} (a picture of {width} x {height})'
-        )
-    inside = np.arange(len(lengths)) % 2 == 1
-    return np.repeat(inside, lengths).reshape(height, width)
-
-
 def write_submission(rows: Iterable[tuple[str, str]], path: Path) -> None:
     """Write rows (file name, runs) as they come; the file appears when it is complete."""
     with whole_file(path) as part, part.open('w', encoding='utf-8', newline='') as file:
         writer = csv.writer(file, lineterminator='\n')
-        writer.writerow(HEADER)
+        writer.writerow(('img', 'rle_mask'))
         writer.writerows(rows)
 
 

@@ -41,19 +41,22 @@ def mask_array(mask: 'Picture', path: Path) -> np.ndarray:
     grey. Raises UserError, naming `path`, for a mask that cannot hold class labels.
     """
     if isinstance(mask, np.ndarray):
-        return _grey_or_colours(_label_array(mask, path))
-    if mask.mode == '1':
-        return np.asarray(mask).astype(np.uint8)
-    if mask.mode in ('L', 'P', 'I') or mask.mode.startswith('I;16'):
-        return np.asarray(mask)
-    if mask.mode in ('LA', 'PA'):
-        return np.asarray(mask.getchannel(0))
-    if mask.mode not in ('RGB', 'RGBA', 'RGBX'):
+        values = _label_array(mask, path)
+    elif mask.mode in ('LA', 'PA'):
+        values = np.asarray(mask.getchannel(0))
+    elif mask.mode in ('RGB', 'RGBA', 'RGBX'):
+        values = np.asarray(mask)[..., :3]
+    elif mask.mode in ('1', 'L', 'P', 'I') or mask.mode.startswith('I;16'):
+        values = np.asarray(mask)
+    else:
         raise UserError(
             f'{path}: mask of mode {mask.mode}; expected grey, palette, RGB or one-bit. '
             'Save it as a PNG in one of these.'
         )
-    return _grey_or_colours(np.asarray(mask)[..., :3])
+    if values.ndim == 3:
+        red, green, blue = np.moveaxis(values, 2, 0)
+        return red if np.array_equal(red, green) and np.array_equal(green, blue) else values
+    return values.astype(np.uint8) if values.dtype == bool else values
 
 
 def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
@@ -67,25 +70,13 @@ def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
             'integers, or (H, W, 3) uint8 colours. Save class numbers as integers; of scores '
             '(H, W, K) take argmax(axis=2) first.'
         )
-    if colours:
-        return array[..., :3]
-    return array.astype(np.uint8) if array.dtype == bool else array
-
-
-def _grey_or_colours(colours: np.ndarray) -> np.ndarray:
-    if colours.ndim == 2:
-        return colours
-    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
-    return red if np.array_equal(red, green) and np.array_equal(green, blue) else colours
+    return array[..., :3] if colours else array
 
 
 def pack_colours(colours: np.ndarray) -> np.ndarray:
     """Return colours (…, 3) uint8 as one int32 each, (…), in the order of the triples."""
-    packed = colours[..., 0].astype(np.int32)
-    for band in (1, 2):
-        packed <<= 8
-        packed |= colours[..., band]
-    return packed
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    return (red.astype(np.int32) << 8 | green) << 8 | blue
 
 
 def pack_value(value: MaskValue) -> int:

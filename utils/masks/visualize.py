@@ -24,14 +24,11 @@ ERROR_COLOURS = {
 
 
 def colour_mask(indices: np.ndarray) -> np.ndarray:
-    """Return class indices (H, W) as colours (H, W, 3) uint8.
-
-    Two classes are black and white, more have CLASS_COLOURS; IGNORE is dark grey.
-    """
+    """Return colours (H, W, 3) uint8: two classes black and white, more in CLASS_COLOURS."""
     table = CLASS_COLOURS.copy()
     if not ((indices > 1) & (indices != IGNORE)).any():
         table[1] = 255
-    table[IGNORE] = 64
+    table[IGNORE] = 64  # dark grey
     return table[indices]
 
 
@@ -45,8 +42,7 @@ def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
         return picture.convert(mode).convert('RGB')
     if pixels.dtype != np.uint8:
         pixels = (pixels * 255).round().astype(np.uint8)
-    shown = pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2)
-    return Image.fromarray(shown)
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2))
 
 
 def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Image.Image:
@@ -65,10 +61,7 @@ def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Im
 
 
 def error_map(truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
-    """Return a picture of where a prediction is right or wrong, in ERROR_COLOURS.
-
-    truth, predicted: (H, W) class indices; truth may hold IGNORE.
-    """
+    """Return a picture in ERROR_COLOURS of where class indices (H, W) are right or wrong."""
     colours = np.zeros((*truth.shape, 3), dtype=np.uint8)
     where = {
         'right': (predicted == truth) & (truth > 0),
@@ -99,10 +92,7 @@ def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Im
 
 
 def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path) -> bool:
-    """Show image, mask and overlay in a window; without a display, save them to `path`.
-
-    Returns whether a window was shown.
-    """
+    """Show image, mask and overlay in a window; save them and return False without a display."""
     import matplotlib.pyplot as plt  # late: the import takes 1.3 s, and only --viz needs it
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout='constrained')

@@ -3,8 +3,8 @@
     w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))
 
 of section 3 of https://arxiv.org/abs/1505.04597, where d1 and d2 are the distances to the borders
-of the nearest and the second nearest cell. This module computes the second term; the loss has the
-class weight w_c. Axis letters: B batch, H and W pixels.
+of the nearest and the second nearest cell. This module computes the second term, the loss the class
+weight w_c. Axis letters: B batch, H and W pixels.
 """
 
 from collections.abc import Iterator
@@ -14,21 +14,17 @@ from torch import Tensor
 
 W0, SIGMA = 10.0, 5.0  # of the paper; sigma in pixels at training scale
 
-NEGLIGIBLE = 1e-6  # fraction of w0 below which the term is 0
-
 
 def border_weights(cells: np.ndarray, w0: float = W0, sigma: float = SIGMA) -> np.ndarray:
     """Return the second term of each pixel, float32 (H, W) in [0, w0].
 
-    cells: (H, W) integers, the number of each pixel's cell, 0 for background. The border of a cell
-    is those of its pixels that share an edge with another cell or with background. Distances are
-    exact, Euclidean and in pixels. The term is 0 for fewer than two cells, and where it would be
-    less than w0 / 10^6.
+    cells: (H, W), the number of each pixel's cell, 0 for background. A cell's border are its pixels
+    beside another cell or background. The term is 0 where it would be less than w0 / 10^6.
     """
-    reach = int(np.ceil(sigma * np.sqrt(-2 * np.log(NEGLIGIBLE))))
+    reach = int(np.ceil(sigma * np.sqrt(-2 * np.log(1e-6))))
     nearest = np.full(cells.shape, np.inf, dtype=np.float32)
     second = nearest.copy()
-    borders = np.where(_at_border(cells), cells, 0)
+    borders = np.where((_neighbours(cells) != cells).any(axis=0), cells, 0)
     for number, window in _windows(borders, reach):
         distance = _distance(borders[window] == number, reach)
         first = nearest[window]
@@ -38,19 +34,8 @@ def border_weights(cells: np.ndarray, w0: float = W0, sigma: float = SIGMA) -> n
 
 
 def touching(cells: np.ndarray) -> np.ndarray:
-    """Return (H, W) bool: the pixels of cells that share an edge with a cell of a higher number.
-
-    As background, they separate touching cells by a line one pixel wide.
-    """
-    found = np.zeros(cells.shape, dtype=bool)
-    for one, other, marked in (
-        (cells[:-1], cells[1:], (found[:-1], found[1:])),
-        (cells[:, :-1], cells[:, 1:], (found[:, :-1], found[:, 1:])),
-    ):
-        both = (one > 0) & (other > 0)
-        marked[0][...] |= both & (one < other)
-        marked[1][...] |= both & (one > other)
-    return found
+    """Return (H, W) bool: pixels of cells that share an edge with a cell of a higher number."""
+    return (cells > 0) & (_neighbours(cells).max(axis=0) > cells)
 
 
 def to_bytes(weights: np.ndarray) -> np.ndarray:
@@ -63,15 +48,10 @@ def from_bytes(border: Tensor) -> Tensor:
     return border.float() * (W0 / 255)
 
 
-def _at_border(cells: np.ndarray) -> np.ndarray:
-    """Return (H, W) bool: the pixels of cells that are border; the image's edge makes none."""
-    found = np.zeros(cells.shape, dtype=bool)
-    down, right = cells[1:] != cells[:-1], cells[:, 1:] != cells[:, :-1]
-    found[1:] |= down
-    found[:-1] |= down
-    found[:, 1:] |= right
-    found[:, :-1] |= right
-    return found & (cells > 0)
+def _neighbours(cells: np.ndarray) -> np.ndarray:
+    """Return the values (4, H, W) above, below, left and right; beyond the edge the pixel's own."""
+    around = np.pad(cells, 1, mode='edge')
+    return np.stack([around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]])
 
 
 def _windows(borders: np.ndarray, reach: int) -> Iterator[tuple[int, tuple[slice, slice]]]:
@@ -89,12 +69,9 @@ def _windows(borders: np.ndarray, reach: int) -> Iterator[tuple[int, tuple[slice
 
 
 def _distance(border: np.ndarray, reach: int) -> np.ndarray:
-    """Return the distance (H, W) float32 to the nearest true pixel, infinite beyond `reach`.
-
-    The squares of the distances along the two axes add up, so one axis follows the other.
-    """
+    """Return the distance (H, W) float32 to the nearest true pixel, infinite beyond `reach`."""
     square = np.where(border, 0, np.inf).astype(np.float32)
-    for axis in (0, 1):
+    for axis in (0, 1):  # the squares of the distances along the axes add up
         square = np.moveaxis(square, axis, 0)
         least = square.copy()
         for step in range(1, min(reach, len(square) - 1) + 1):

@@ -31,55 +31,44 @@ def cached(
 ) -> tuple[Dataset, str]:
     """Return the dataset with the cache of --cache `kind`, and a line that describes it.
 
-    epochs: number of epochs to come. At most half of the free memory or disk is used. Raises
-    UserError if the items do not fit into what was asked for.
+    epochs: that are left. At most half of the free memory or disk is used. Raises UserError if the
+    items do not fit into what was asked for.
     """
     if kind == 'device' and device.type == 'cpu':
         kind = 'ram'
     size = record_ends(dataset)[-1]
     path = cache_path(dataset, user_cache('items'))
-    available: dict[str, Callable[[], int]] = {
+    available = {
         'ram': lambda: available_memory(workers),
         'disk': lambda: available_disk(path),
         'device': lambda: available_device_memory(device),
     }
-    asked = kind != 'auto'
+    asked, reason, in_words = kind != 'auto', 'as asked', _in_words(size)
     if not asked:
         kind, reason = choose_kind(size, path, epochs, available)
     elif kind in available and size > (limit := available[kind]()):
         raise UserError(
-            f'--cache {kind}: the decoded images take {_in_words(size)}, but half of the free '
-            f'space is {_in_words(limit)}. Use another --cache, such as auto, or a smaller --scale.'
+            f'--cache {kind}: the decoded images take {in_words}, but half of the free space is '
+            f'{_in_words(limit)}. Use another --cache, such as auto, or a smaller --scale.'
         )
-    else:
-        reason = 'as asked'
     if kind == 'device':
-        items = DeviceItems(dataset, device)
-        return items, f'images: decoded once, {_in_words(size)} on the {device}'
+        return DeviceItems(dataset, device), f'images: decoded once, {in_words} on the {device}'
     if kind == 'ram':
         store = MemoryStore(size, shared=workers > 0)
-        return StoredItems(dataset, store), f'images: decoded once, {_in_words(size)} in memory'
+        return StoredItems(dataset, store), f'images: decoded once, {in_words} in memory'
     if kind == 'disk':
-        return _on_disk(dataset, path, size, asked)
+        found = 'read from' if path.is_file() else 'decoded once, kept in'
+        try:
+            evict(path, size)
+            items = StoredItems(dataset, FileStore(path, size))
+            return items, f'images: {found} {path}, {in_words}'
+        except OSError as error:
+            reason = f'{path} cannot be written: {error.strerror}'
+            if asked:
+                raise UserError(
+                    f'--cache disk: {reason}. Set XDG_CACHE_HOME to a writable folder.'
+                ) from error
     return dataset, f'images: decoded in each epoch ({reason})'
-
-
-def _on_disk(
-    dataset: 'SegmentationDataset', path: Path, size: int, asked: bool
-) -> tuple[Dataset, str]:
-    """Return the dataset with its cache in a file; without one if that fails and was not asked."""
-    found = 'read from' if path.is_file() else 'decoded once, kept in'
-    try:
-        evict(path, size)
-        store = FileStore(path, size)
-    except OSError as error:
-        reason = f'{path} cannot be written: {error.strerror}'
-        if asked:
-            raise UserError(
-                f'--cache disk: {reason}. Set XDG_CACHE_HOME to a writable folder.'
-            ) from error
-        return dataset, f'images: decoded in each epoch ({reason})'
-    return StoredItems(dataset, store), f'images: {found} {path}, {_in_words(size)}'
 
 
 def choose_kind(
@@ -87,8 +76,8 @@ def choose_kind(
 ) -> tuple[str, str]:
     """Return the kind that 'auto' stands for, and the reason if it is 'none'.
 
-    The file of an earlier run is read. Else memory is used, which leaves nothing behind, else the
-    disk. Never the device, because it is not known how much of it the network will need.
+    Memory comes before the disk, because it leaves nothing behind. The device is never chosen,
+    because it is not known how much of it the network will need.
     """
     if path.is_file():
         return 'disk', ''
@@ -103,30 +92,24 @@ def choose_kind(
 def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     """Return the cache file for these files (name, size, mtime), settings and library versions.
 
-    Its name begins with a hash of the data set's folders, scale and channels, which evict uses to
-    recognise earlier states of the same data set.
+    The first hash is of folders, scale and channels: evict recognises earlier states by it.
     """
     first = dataset.pairs[0]
     folders = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
-    settings = [
-        dataset.scale, dataset.channels, dataset.float_images, dataset.sizes, repr(dataset.masks)
-    ]  # fmt: skip
-    if dataset.weight_map:
-        settings.append('border')
+    settings = [dataset.scale, dataset.channels, dataset.float_images, dataset.sizes]
+    settings += [repr(dataset.masks)] + ['border'] * dataset.weight_map
     versions = [CACHE_VERSION, DECODE_PATH, PIL.__version__, torch.__version__]
-    files = [
-        (path.name, stat.st_size, stat.st_mtime_ns)
-        for pair in dataset.pairs
-        for path in (pair.image, pair.mask)
-        if (stat := path.stat())
-    ]
+    paths = (path for pair in dataset.pairs for path in (pair.image, pair.mask))
+    files = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]
     return folder / f'{_hash(folders + settings[:2])}-{_hash([settings, versions, files])}.items'
 
 
 def available_disk(path: Path) -> int:
     """Return the bytes of disk that caches may use: half of what is free without any cache."""
     existing = next(parent for parent in path.parents if parent.is_dir())
-    used = sum(_disk_usage(stat) for _, stat in _caches(path.parent))
+    # Blocks, because the files have holes; Windows does not tell them.
+    sizes = ((stat.st_size, getattr(stat, 'st_blocks', None)) for _, stat in _caches(path.parent))
+    used = sum(size if blocks is None else 512 * blocks for size, blocks in sizes)
     return (shutil.disk_usage(existing).free + used) // 2
 
 
@@ -144,17 +127,11 @@ def evict(path: Path, size: int) -> None:
 
 
 def _caches(folder: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return all cache files with their metadata."""
     found = []
     for path in folder.glob('*.items'):
         with contextlib.suppress(FileNotFoundError):  # another process may remove some
             found.append((path, path.stat()))
     return found
-
-
-def _disk_usage(stat: os.stat_result) -> int:
-    """Return the bytes that a file occupies, without the holes of a sparse file if known."""
-    return stat.st_blocks * 512 if hasattr(stat, 'st_blocks') else stat.st_size
 
 
 def _hash(content: list) -> str:
@@ -163,5 +140,4 @@ def _hash(content: list) -> str:
 
 def _in_words(count: int) -> str:
     """Return '1.5 GiB' for a number of bytes."""
-    unit, name = (2**30, 'GiB') if count >= 2**30 else (2**20, 'MiB')
-    return f'{count / unit:.2g} {name}'
+    return f'{count / 2**30:.2g} GiB' if count >= 2**30 else f'{count / 2**20:.2g} MiB'

@@ -3,12 +3,13 @@
 import argparse
 import json
 from collections import Counter
+from functools import partial
 
 from utils.images.decoding import scaled_size
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, value_to_json
-from utils.runtime.errors import Problem, UserError, by_kind, data_error
+from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few
 from utils.runtime.files import check_output_file, whole_file
 
 from ..class_values import choose_encoding
@@ -32,10 +33,7 @@ def check_data(args: argparse.Namespace) -> int:
 
 
 def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
-    """Return an error that stopped a run, together with all problems of its data.
-
-    With --skip-bad it is returned alone, since the problems did not stop the run.
-    """
+    """Return an error that stopped a run, with all problems of its data if they are errors."""
     if args.skip_bad:
         return error
     try:
@@ -49,18 +47,13 @@ def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
 
 
 def data_report(args: argparse.Namespace) -> dict:
-    """Return the report as plain values, as --json writes it: counts, classes, notes, problems.
-
-    Raises UserError for missing or empty folders and for options that contradict each other.
-    """
+    """Return the report as --json writes it; raise UserError for folders and contradictions."""
     requested = requested_encoding(MaskOptions.from_args(args), args.masks)
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    matched = match_sets((args.images, args.masks), args.mask_suffix, validation)
-    report: dict = {'images': str(args.images), 'masks': str(args.masks)}
-    report['pairs'] = len(matched.pairs)
-    problems = list(matched.problems)
-    if matched.pairs:
-        readable, wrong = read_pairs(matched.pairs, masks=requested, resize_masks=args.resize_masks)
+    pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(pairs)}
+    if pairs:
+        readable, wrong = read_pairs(pairs, requested, args.resize_masks)
         problems += wrong
         if readable:
             report |= _contents(DatasetScan(readable), requested, args, problems)
@@ -72,10 +65,8 @@ def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
 ) -> dict:
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
-    found = attempt(
-        lambda: choose_encoding(scan, requested, args.classes), problems, kind='mask values'
-    )
-    masks = found or MaskEncoding(scan.values())
+    encoding = partial(choose_encoding, scan, requested, args.classes)
+    masks = attempt(encoding, problems, kind='mask values') or MaskEncoding(scan.values())
     asked = None if args.channels == 'auto' else args.channels
     channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
@@ -99,16 +90,15 @@ def _contents(
 
 
 def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
-    """Return a row for each class: number, value, name, share of all pixels, number of masks."""
+    """Return a row for each class; share: of all pixels, masks: their number."""
     shares = scan.shares()
     rows = []
     for k, (value, name) in enumerate(zip(masks.values, masks.titles, strict=True)):
-        row: dict = {'class': k, 'value': value_to_json(value), 'name': name}
-        row['share'] = shares.get(value, 0)
         # Beside colours, a grey mask counts as one of the colours with R = G = B.
         same = {value, value[0]} if isinstance(value, tuple) and len(set(value)) == 1 else {value}
-        row['masks'] = sum(not same.isdisjoint(mask.counts) for _, _, mask in scan.metadata)
-        rows.append(row)
+        count = sum(not same.isdisjoint(mask.counts) for _, _, mask in scan.metadata)
+        row = {'class': k, 'value': value_to_json(value), 'name': name}
+        rows.append(row | {'share': shares.get(value, 0), 'masks': count})
     return rows
 
 
@@ -118,9 +108,8 @@ def format_report(report: dict) -> str:
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'
         for title in ('modes', 'sizes', 'mask_kinds'):
-            kinds = [f'{kind} ({count})' for kind, count in report[title].items()]
-            more = f' and {len(kinds) - 5} more' if len(kinds) > 5 else ''
-            lines.append(f'{title.replace("_", " ")}: {", ".join(kinds[:5])}{more}')
+            kinds = (f'{kind} ({count})' for kind, count in report[title].items())
+            lines.append(f'{title.replace("_", " ")}: {first_few(kinds, 5)}')
         for row in report['classes']:
             name = '' if row['name'] == str(row['value']) else f' {row["name"]}'
             lines.append(
