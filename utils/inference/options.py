@@ -7,9 +7,6 @@ from utils.runtime.cli import add_device_options, number_in
 from utils.runtime.errors import UserError
 from utils.runtime.files import check_output_file
 
-BACKENDS = ('auto', 'torch', 'compile', 'onnx', 'openvino')
-OUTPUT_FORMATS = ('values', 'index', 'color', 'probabilities', 'overlay')
-
 
 # fmt: off
 def add_input_options(group: argparse._ArgumentGroup) -> None:
@@ -50,7 +47,7 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     add('--batch-size', type=number_in(int, 1), default=1, metavar='B',
         help='number of images of the same size to predict at a time (default: %(default)s)')
     add_device_options(group, workers=False)
-    add('--backend', choices=BACKENDS, default='auto',
+    add('--backend', choices=['auto', 'torch', 'compile', 'onnx', 'openvino'], default='auto',
         help='inference backend; auto is openvino if it is installed, the device is a CPU and '
         'there are many images, else torch (default: %(default)s)')
     add('--quantize', choices=['none', 'int8'], default='none',
@@ -68,7 +65,8 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
         help='minimum probability to consider a mask pixel white (default: 0.5)')
     add('--largest-component', action='store_true',
         help='keep only the largest connected component of each class')
-    add('--format', choices=OUTPUT_FORMATS, default='values',
+    add('--format', choices=['values', 'index', 'color', 'probabilities', 'overlay'],
+        default='values',
         help="what to write: the training masks' values, class indices, class colours, "
         'probabilities (.npy, or the foreground as 16-bit grey), or the input with its mask '
         'tinted (default: %(default)s)')
