@@ -105,11 +105,11 @@ def check_inputs(
     jobs: list['Job'], metadata: list['ImageMetadata | None'], predictor: 'Predictor'
 ) -> int:
     """Return how many pixels the network will see; raise UserError for images it cannot take."""
-    from utils.data.input_checks import check_channels
+    from utils.data.input_checks import check_channels, network_size
 
     known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
     check_channels(known, predictor.model.n_channels)
-    sizes = [predictor.size_seen(found.size, str(path)) for path, found in known]
+    sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in known]
     width, height = max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
     tiling = None if predictor.tiling else predictor.tiling_for((height, width))
     if tiling:

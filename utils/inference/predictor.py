@@ -1,12 +1,8 @@
-"""A trained network that predicts class indices for images: load it once, then pass arrays.
-
-    predictor = Predictor.load('checkpoints/best.pth')
-    indices = predictor.predict_image(np.asarray(Image.open('car.jpg')))
+"""A trained network that predicts class indices for images, see docs/python.md.
 
 Axis letters: C channels, H and W pixels, K classes.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +22,6 @@ from utils.runtime.precision import MixedPrecision
 from .checkpoint import load_checkpoint
 from .logits import class_indices
 from .tensor_predictor import TensorPredictor
-
-DEFAULT_SCALE = 0.5  # of the original, for files without a scale
 
 
 class Predictor(TensorPredictor):
@@ -68,36 +62,30 @@ class Predictor(TensorPredictor):
         `bilinear` are given and differ from the file's.
         """
         checkpoint = load_checkpoint(path)
-        model = checkpoint.model
+        model, trained = checkpoint.model, checkpoint.scale
         asked = {'n_classes': classes, 'bilinear': bilinear}
         wrong = [f'{k} is {model[k]}, not {v}' for k, v in asked.items() if v and model[k] != v]
         if wrong:
             raise UserError(f'{path}: {" and ".join(wrong)}. Leave --classes and --bilinear out.')
-        trained = checkpoint.scale
         if scale and trained and scale != trained:
             print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
         masks = checkpoint.masks or MaskEncoding(list(range(max(2, model['n_classes']))))
-        scale = scale or trained or DEFAULT_SCALE
         precision = MixedPrecision(choose_device(device), amp)
-        return cls(checkpoint.build_model(), scale, masks, precision)
+        return cls(checkpoint.build_model(), scale or trained or 0.5, masks, precision)
 
     def threshold(self, asked: float | None) -> float:
-        """Return the foreground threshold: `asked`, by default 0.5.
-
-        Raises UserError if one is asked for a network of more than two classes.
-        """
-        classes = self.model.n_classes
-        if asked is not None and classes > 2:
+        """Return `asked`, by default 0.5; raise UserError if asked for more than two classes."""
+        if asked is not None and self.model.n_classes > 2:
             raise UserError(
-                f'--mask-threshold acts on 1 or 2 classes; the model has {classes}, of which the '
-                'most probable is taken. Leave it out.'
+                f'--mask-threshold acts on 1 or 2 classes; the model has {self.model.n_classes}, '
+                'of which the most probable is taken. Leave it out.'
             )
         return 0.5 if asked is None else asked
 
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image; see predict_probabilities.
 
-        threshold: a pixel is foreground if its probability is higher, for one or two classes.
+        Of one or two classes, the foreground is where its probability is over `threshold`.
         """
         return self.classify(self.predict_probabilities(image), threshold)
 
@@ -115,7 +103,7 @@ class Predictor(TensorPredictor):
             raise channels_error(Path('the image'), channels, self.model.n_channels)
         # torch warns about read-only arrays, such as those of Pillow's images.
         tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
-        seen = self.size_seen((width, height), 'an image')
+        seen = network_size((width, height), self.scale, 'an image')
         return self.resized_probabilities(resize_image(tensor, seen), (width, height))
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
@@ -138,22 +126,14 @@ class Predictor(TensorPredictor):
         Raises UserError if the file cannot be read or is too small at this scale.
         """
         image, size = read_image(path, self.model.n_channels, self.scale)
-        self.size_seen(size, str(path))
+        network_size(size, self.scale, str(path))
         return image, size
 
-    def size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
-        """Return the network resolution (width, height) of an image of `size` (width, height).
 
-        Raises UserError, naming the image as `what`, if that is too small for the network.
-        """
-        return network_size(size, self.scale, what)
-
-
-def average_predictors(predictors: Sequence[Predictor], names: Sequence[object]) -> Predictor:
+def average_predictors(predictors: list[Predictor], names: list[str]) -> Predictor:
     """Return the first predictor, changed to average the probabilities of all.
 
-    names: of the predictors, for the UserError raised if they take different images or predict
-    different classes.
+    Raises UserError, with `names`, if they take different images or predict different classes.
     """
     first = predictors[0]
     for other, name in zip(predictors[1:], names[1:], strict=True):

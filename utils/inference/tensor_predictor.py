@@ -3,8 +3,9 @@
 Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby, product
 
 import torch
 from torch import Tensor
@@ -29,12 +30,10 @@ from .tiling import (
 class TensorPredictor:
     """One or several networks whose probabilities are averaged.
 
-    model: the first network, moved to the device. precision: device and dtype, by default the CPU
-    in float32.
-
-    models: the networks. networks: functions that compute their logits, see use_backend. tiling:
-    tiles to predict by; None predicts whole images, or by tiles if memory does not hold them.
-    mirrored: whether to average with the prediction for the mirror image.
+    model: the first one, moved to the device. precision: by default float32 on the CPU. models: all
+    of them. networks: what computes their logits, see use_backend. tiling: tiles to predict by;
+    None predicts whole images, or by tiles if memory does not hold them. mirrored: whether to
+    average with the prediction for the mirror image.
     """
 
     def __init__(self, model: UNet, precision: MixedPrecision | None = None):
@@ -54,14 +53,11 @@ class TensorPredictor:
     def predict_batch(self, images: Tensor) -> Tensor:
         """Return probabilities (B, K, H, W) float32 for images (B, C, H, W) at network resolution.
 
-        images: uint8, or float in [0, 1]. The result is the average over all networks and, if
-        `mirrored`, over the images and their mirror images.
+        images: uint8, or float in [0, 1].
         """
         images = images.to(self.precision.device, memory_format=torch.channels_last)
         images = to_unit_range(images)
-        passes = [
-            (n, mirror) for n in self.networks for mirror in (False, True)[: 1 + self.mirrored]
-        ]
+        passes = list(product(self.networks, (False, True)[: 1 + self.mirrored]))
         total = self._forward(images, *passes[0])
         for network, mirror in passes[1:]:
             total.add_(self._forward(images, network, mirror))
@@ -99,8 +95,10 @@ class TensorPredictor:
         pairs = zip(images, sizes, strict=True)
         for shape, group in groupby(pairs, key=lambda pair: pair[0].shape):
             alike = list(group)
-            fit = len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None
-            batch = self._try_batch([image for image, _ in alike]) if fit else None
+            batch = None
+            if len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None:
+                with suppress(torch.OutOfMemoryError):
+                    batch = self._foreground(torch.stack([image for image, _ in alike]))
             for k, (image, size) in enumerate(alike):
                 if batch is None:
                     yield self._strips(image, size)
@@ -120,41 +118,30 @@ class TensorPredictor:
         probabilities = self.predict_batch(images)
         return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
 
-    def _try_batch(self, images: list[Tensor]) -> Tensor | None:
-        """Return probabilities (B, K, h, w) of a batch; None if memory runs out."""
-        try:
-            return self._foreground(torch.stack(images))
-        except torch.OutOfMemoryError:
-            return None
-
     @torch.inference_mode()
     def _strips(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         """Yield the strips of one image, by ever smaller tiles if memory runs out."""
-        tiling, done = self.tiling_for(image.shape[1:]), 0
+        height, width = image.shape[1:]
+        tiling, done = self.tiling_for((height, width)), 0
         while done < size[1]:
-            done = yield from self._strips_by(tiling, image, size, done)
-            # Not in an except block: the exception would keep the feature maps alive.
-            tiling = smaller_tiling(tiling, image.shape[1:])
+            row, smaller = 0, smaller_tiling(tiling, (height, width))
+            try:
+                for strip in self._strips_by(tiling, image, size):
+                    row += strip.shape[1]
+                    if row > done:  # earlier rows were yielded before memory ran out
+                        yield strip[:, done - row :]
+                        done = row
+            except torch.OutOfMemoryError:
+                if smaller is None:
+                    raise
+                print(f'note: out of memory; {width} x {height} pixels are continued by {smaller}')
+            # Not in the except block: the exception would keep the feature maps alive.
+            tiling = smaller
 
     def _strips_by(
-        self, tiling: Tiling | None, image: Tensor, size: tuple[int, int], done: int
-    ) -> Generator[Tensor, None, int]:
-        """Yield strips from row `done` on until memory runs out; return how many rows are done."""
-        row, (height, width) = 0, image.shape[1:]
-        try:
-            if tiling is None:
-                strips = full_size_strips(self._foreground(image[None])[0], size)
-            else:
-                bands = tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiling)
-                strips = resized_strips(bands, height, size)
-            for strip in strips:
-                row += strip.shape[1]
-                if row > done:  # earlier rows were yielded before memory ran out
-                    yield strip[:, done - row :]
-                    done = row
-        except torch.OutOfMemoryError:
-            smaller = smaller_tiling(tiling, (height, width))
-            if smaller is None:
-                raise
-            print(f'note: out of memory; {width} x {height} pixels are continued by {smaller}')
-        return done
+        self, tiling: Tiling | None, image: Tensor, size: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        if tiling is None:
+            return full_size_strips(self._foreground(image[None])[0], size)
+        bands = tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiling)
+        return resized_strips(bands, image.shape[1], size)
