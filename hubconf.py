@@ -14,11 +14,8 @@ from unet import UNet
 dependencies = ['torch', 'PIL', 'numpy']
 
 # Released Carvana weights of milesial/Pytorch-UNet, by training scale.
-RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0/'
-WEIGHTS = {
-    0.5: f'{RELEASED}unet_carvana_scale0.5_epoch2.pth',
-    1.0: f'{RELEASED}unet_carvana_scale1.0_epoch2.pth',
-}
+RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0'
+WEIGHTS = {scale: f'{RELEASED}/unet_carvana_scale{scale}_epoch2.pth' for scale in (0.5, 1.0)}
 
 
 def unet_carvana(

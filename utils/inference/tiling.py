@@ -15,6 +15,7 @@ Axis letters: C channels, H and W pixels, K classes.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 import torch
 from torch import Tensor
@@ -52,10 +53,7 @@ class Tiling:
 
     @classmethod
     def from_options(cls, side: int, overlap: int | None = None) -> 'Tiling':
-        """Return the tiling of --tile and --overlap; raise UserError if it is not possible.
-
-        overlap: by default OVERLAP, at most half a tile.
-        """
+        """Return the tiling of --tile and --overlap; raise UserError if it is not possible."""
         if overlap is None:
             overlap = min(OVERLAP, side // 2 // GRID * GRID)
         if side % GRID or overlap % GRID or side < 2 * GRID or not 0 <= overlap <= side - GRID:
@@ -89,18 +87,14 @@ def fitting_tiling(
     pixels = room * (1 if float32 else 2) // (base_channels * PEAK_BYTES)
     if size[0] * size[1] <= pixels:
         return None
-    sides = [side for side in SIDES if side**2 <= pixels]
-    return Tiling(sides[0] if sides else SIDES[-1])
+    return Tiling(next((side for side in SIDES if side**2 <= pixels), SIDES[-1]))
 
 
 def smaller_tiling(tiling: Tiling | None, size: Sequence[int]) -> Tiling | None:
-    """Return the next smaller tiles for an image of `size` (height, width); None if there are none.
-
-    tiling: the one that was too large, None for the whole image.
-    """
+    """Return smaller tiles than `tiling`, or than the image of `size` (height, width), if any."""
     before = min(tiling.side if tiling else max(size), max(size))
-    sides = [side for side in SIDES if side < before]
-    return Tiling(sides[0]) if sides else None
+    smaller = [side for side in SIDES if side < before]
+    return Tiling(smaller[0]) if smaller else None
 
 
 def tiled_bands(
@@ -144,22 +138,14 @@ def _band(
 
 def _weights(spans: list[tuple[int, int]], fade: int) -> list[Tensor]:
     """Return the weights of each tile's pixels along one axis; over all tiles they sum to 1."""
-    cuts = [(stop + start) / 2 for (_, stop), (start, _) in pairwise(spans)]
+    cuts = [-inf, *((stop + start) / 2 for (_, stop), (start, _) in pairwise(spans)), inf]
     weights = []
-    for k, (start, stop) in enumerate(spans):
-        place = torch.arange(start, stop) + 0.5
-        weight = torch.ones(stop - start)
-        if k > 0:
-            weight *= _ramp(place - cuts[k - 1], fade)
-        if k < len(cuts):
-            weight *= 1 - _ramp(place - cuts[k], fade)
-        weights.append(weight)
+    for span, ends in zip(spans, pairwise(cuts), strict=True):
+        place = torch.arange(*span) + 0.5
+        # Ramps from 0 to 1 over `fade` pixels around the cuts; steps if `fade` is 0.
+        rise, fall = (((place - cut) / max(fade, 1e-3) + 0.5).clamp(0, 1) for cut in ends)
+        weights.append(rise * (1 - fall))
     return weights
-
-
-def _ramp(distance: Tensor, fade: int) -> Tensor:
-    """Return a linear ramp from 0 to 1 over `fade` pixels around 0; a step if `fade` is 0."""
-    return (distance / max(fade, 1e-3) + 0.5).clamp(0, 1)
 
 
 def resized_strips(bands: Iterable[Tensor], height: int, size: tuple[int, int]) -> Iterator[Tensor]:

@@ -46,10 +46,8 @@ class OnnxNetwork:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / 'network.onnx'
-            if isinstance(source, Path):
-                path = source
-            else:
+            path = source if isinstance(source, Path) else Path(folder) / 'network.onnx'
+            if isinstance(source, UNet):
                 write_onnx(source, path)
             self.session = onnxruntime.InferenceSession(path, options, ['CPUExecutionProvider'])
 

@@ -5,19 +5,16 @@ Axis letters: B batch, C channels, H and W pixels, K classes.
 
 import copy
 import importlib.util
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unet import UNet
 from utils.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from utils.inference.logits import LogitsFunction
-    from utils.runtime.precision import MixedPrecision
+from utils.runtime.precision import MixedPrecision
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
@@ -69,8 +66,10 @@ def missing_packages(backend: str) -> list[str]:
     return [name for name in PACKAGES[backend] if importlib.util.find_spec(name) is None]
 
 
-def build_network(model: UNet, backend: str, precision: 'MixedPrecision') -> 'LogitsFunction':
-    """Return a copy of the network, BatchNorm folded, on a backend other than 'auto'."""
+def build_network(
+    model: UNet, backend: str, precision: MixedPrecision
+) -> Callable[[Tensor], Tensor]:
+    """Return a LogitsFunction: the network, BatchNorm folded, on a backend other than 'auto'."""
     network = fold_batchnorm(model)
     if backend == 'openvino':  # imported here, because these backends need their own packages
         from .openvino import OpenVinoNetwork, convert
