@@ -31,11 +31,10 @@ def unet_carvana(
     is False. map_location: device of the result.
 
     Raises ValueError for another scale, UserError for a file that is missing or no checkpoint.
-    Weights cannot be loaded in a program that has its own package named `utils`.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
-    # Here, so that a network without weights can be built beside another package named utils.
+    # Late: a program that has its own package named utils can only build networks without weights.
     from utils.inference.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:

@@ -165,8 +165,7 @@ def map_in_threads(
 
     Work starts ahead of its turn, on as many items as keep all threads busy, but not on more than
     MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
-    Pillow releases the GIL while it decodes and encodes. If the iterator is closed or an exception
-    is raised, work that has not started is cancelled.
+    Pillow releases the GIL. Work that has not started is cancelled if the iterator ends early.
     """
     threads = threads or min(8, os.cpu_count() or 1)
     waiting: deque[tuple[Future[Output], int]] = deque()

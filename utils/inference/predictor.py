@@ -93,9 +93,8 @@ class Predictor(TensorPredictor):
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
         image: (H, W, C) or (H, W), uint8, uint16, or float in [0, 1], of any size. For two classes
-        K is 1, the foreground. Probabilities, not masks, are resized to the image's size, so that
-        outlines are smooth. Raises UserError if the image is too small at this scale or has
-        another number of channels than the network.
+        K is 1, the foreground. Probabilities, not masks, are resized, so that outlines are smooth.
+        Raises UserError if the image is too small at this scale or has other channels.
         """
         pixels = array_pixels(image, Path('the image'))
         height, width, channels = pixels.shape
@@ -109,9 +108,8 @@ class Predictor(TensorPredictor):
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.
 
-        The result differs from predict_image for the file's pixels where a JPEG is decoded at
-        reduced size: the network's input by half a grey level on average. Raises UserError if the
-        file cannot be read.
+        Where a JPEG is decoded at reduced size, the network's input differs from predict_image's by
+        half a grey level on average. Raises UserError if the file cannot be read.
         """
         return self.classify(self.resized_probabilities(*self.read_file(Path(path))), threshold)
 
@@ -121,10 +119,7 @@ class Predictor(TensorPredictor):
         return class_indices(probabilities[None], threshold)[0].to(torch.uint8).cpu().numpy()
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
-        """Return an image file as (C, h, w) at network resolution, and its own (width, height).
-
-        Raises UserError if the file cannot be read or is too small at this scale.
-        """
+        """Return a file as (C, h, w) at network resolution, and its own (width, height)."""
         image, size = read_image(path, self.model.n_channels, self.scale)
         network_size(size, self.scale, str(path))
         return image, size

@@ -71,10 +71,7 @@ def _report(
 
 
 def summarize(failures: list[str | None], seconds: float) -> int:
-    """Print throughput and errors of predict_jobs; return the exit code, 1 after an error.
-
-    Raises UserError if the only image could not be read.
-    """
+    """Print throughput and errors of predict_jobs, or raise the only image's; return the exit code."""
     errors = [error for error in failures if error]
     if errors and len(failures) == 1:
         raise UserError(errors[0])

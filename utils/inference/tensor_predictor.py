@@ -51,10 +51,7 @@ class TensorPredictor:
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Return probabilities (B, K, H, W) float32 for images (B, C, H, W) at network resolution.
-
-        images: uint8, or float in [0, 1].
-        """
+        """Return probabilities (B, K, H, W) float32 for images (B, C, H, W), uint8 or in [0, 1]."""
         images = images.to(self.precision.device, memory_format=torch.channels_last)
         images = to_unit_range(images)
         passes = list(product(self.networks, (False, True)[: 1 + self.mirrored]))
@@ -70,10 +67,7 @@ class TensorPredictor:
         return probabilities.flip(3) if mirror else probabilities
 
     def predict_fitting(self, images: Tensor) -> Tensor:
-        """Return predict_batch(images), image by image or by tiles if memory is too small for it.
-
-        In that case K is 1, the foreground, for two classes.
-        """
+        """Return predict_batch(images); if memory is too small, by parts, with K = 1 for 2 classes."""
         height, width = images.shape[2:]
         if self.tiling_for((height, width), len(images)) is None:
             return self.predict_batch(images)
@@ -88,9 +82,9 @@ class TensorPredictor:
     ) -> Iterator[Iterator[Tensor]]:
         """Yield, for each image, its probabilities as strips (K, rows, W) from top to bottom.
 
-        images: (C, h, w) each, at network resolution; consecutive images of one shape are
-        predicted as a batch. sizes: (width, height) of the results. For two classes K is 1, the
-        foreground. Images too large for the memory are predicted while their strips are read.
+        images: (C, h, w) each, at network resolution; consecutive ones of one shape make a batch.
+        sizes: (width, height) of the results. For two classes K is 1, the foreground. Images too
+        large for the memory are predicted while their strips are read.
         """
         pairs = zip(images, sizes, strict=True)
         for shape, group in groupby(pairs, key=lambda pair: pair[0].shape):

@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from utils.runtime.errors import UserError
 
 GRID = 16  # pixels: four halvings
-# Receptive field: largest distance in pixels at which an input pixel affects an output pixel. Two
-# 3 x 3 convolutions at each level, on the way down and up, make 2 (1 + 2 + 4 + 8) 2 + 2 · 16 = 92;
-# the pixel's position in its cells of the coarser grids adds up to 15. The tests measure it.
+# Largest distance in pixels at which an input pixel affects an output pixel. Two 3 x 3 convolutions
+# at each level, on the way down and up, make 2 (1 + 2 + 4 + 8) 2 + 2 · 16 = 92; the pixel's position
+# in its cells of the coarser grids adds up to 15. The tests measure it.
 RADIUS = 107
 BLEND = 16  # pixels in the middle of an overlap over which one tile fades into the next
 OVERLAP = 224  # the least multiple of 32 that covers RADIUS and half a blend on both sides
@@ -40,9 +40,9 @@ STRIP_PIXELS = 2**24  # largest strip of a full-size result
 
 @dataclass(frozen=True)
 class Tiling:
-    """Square tiles of `side` pixels that overlap by `overlap`, at network resolution.
+    """Square tiles that overlap, in pixels at network resolution.
 
-    Both are multiples of 16, and side - overlap at least 16.
+    Both are multiples of GRID, and side - overlap at least GRID.
     """
 
     side: int
@@ -64,10 +64,7 @@ class Tiling:
         return cls(side, overlap)
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """Return (start, stop) of the tiles along an image side of `length` pixels, in order.
-
-        The last tile starts as far back as the grid allows, so that it is almost a whole tile.
-        """
+        """Return (start, stop) of the tiles along an image side; the last one is almost whole."""
         if length <= self.side:
             return [(0, length)]
         step = self.side - self.overlap
@@ -80,9 +77,9 @@ class Tiling:
 def fitting_tiling(
     size: Sequence[int], base_channels: int, room: int, float32: bool = True
 ) -> Tiling | None:
-    """Return None if an image of `size` (height, width) can be predicted in `room` bytes.
+    """Return the largest tiles that `room` bytes hold; None for a whole image of `size` (h, w).
 
-    Else return the largest tiles that can, or the smallest ones. float32: else 16 bits.
+    float32: else the network computes in 16 bits.
     """
     pixels = room * (1 if float32 else 2) // (base_channels * PEAK_BYTES)
     if size[0] * size[1] <= pixels:
@@ -111,7 +108,11 @@ def tiled_bands(
     done = 0
     carry: Tensor | None = None
     for k, (top, bottom) in enumerate(rows):
-        band = _band(predict, image[:, top:bottom], columns, across)
+        for (left, right), weight in zip(columns, across, strict=True):
+            tile = predict(image[:, top:bottom, left:right])
+            if left == 0:
+                band = tile.new_zeros(*tile.shape[:2], width)
+            band[:, :, left:right] += tile * weight.to(tile.device)
         band *= down[k].to(band.device)[:, None]
         if carry is not None:
             band[:, done - top : done - top + carry.shape[1]] += carry
@@ -119,21 +120,6 @@ def tiled_bands(
         carry = band[:, final - top : final - top + fade].clone()
         yield band[:, done - top : final - top]
         done = final
-
-
-def _band(
-    predict: Callable[[Tensor], Tensor],
-    image: Tensor,
-    columns: list[tuple[int, int]],
-    weights: list[Tensor],
-) -> Tensor:
-    """Return the weighted sum (K, h, W) of a row of tiles, cut from `image` (C, h, W)."""
-    for (left, right), weight in zip(columns, weights, strict=True):
-        tile = predict(image[:, :, left:right])
-        if left == 0:
-            band = tile.new_zeros(*tile.shape[:2], image.shape[2])
-        band[:, :, left:right] += tile * weight.to(tile.device)
-    return band
 
 
 def _weights(spans: list[tuple[int, int]], fade: int) -> list[Tensor]:
@@ -151,8 +137,8 @@ def _weights(spans: list[tuple[int, int]], fade: int) -> list[Tensor]:
 def resized_strips(bands: Iterable[Tensor], height: int, size: tuple[int, int]) -> Iterator[Tensor]:
     """Yield strips (K, rows, width) of bands with `height` rows, resized to (width, height) `size`.
 
-    bands: (K, h, w) float from top to bottom. The result equals torch's bilinear interpolation of
-    all bands together. One band and one strip of STRIP_PIXELS are in memory at a time.
+    bands: (K, h, w) float from top to bottom. The result is torch's bilinear interpolation of all
+    bands together. One band and one strip of STRIP_PIXELS are in memory at a time.
     """
     width, full = size
     # Source row of each result row, as in torch's align_corners=False.

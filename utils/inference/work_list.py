@@ -85,9 +85,9 @@ def _plan(args: argparse.Namespace) -> list[Job]:
         )
     if ignored:
         print(f'note: {len(ignored)} other files ignored: {first_few(ignored)}')
-    if old and args.skip_existing:
-        print(f'note: {len(old)} masks exist already and are kept')
     kept = set(old if args.skip_existing else [])
+    if kept:
+        print(f'note: {len(kept)} masks exist already and are kept')
     none = [None] * len(inputs)
     jobs = map(Job, inputs, written or none, figures or none)
     return [job for job in jobs if job.target not in kept]
@@ -98,11 +98,10 @@ def find_images(
 ) -> tuple[list[Source], list[str]]:
     """Return the images of files, folders, patterns and '-', and the names of ignored files.
 
-    lines: what '-' stands for, one path per line. recursive: include subfolders. outputs: of -o; if
-    that is a folder inside an input folder, it is not searched. Ignored are, in folders and
-    patterns, files that are no images, hidden, or outputs of this program.
-
-    Raises UserError for missing inputs and for folders without images.
+    lines: what '-' stands for, one path per line. recursive: include subfolders. outputs: of -o; a
+    folder inside an input folder is not searched. In folders and patterns, files that are no
+    images, hidden, or outputs of this program are ignored. Raises UserError for missing inputs and
+    for folders without images.
     """
     listed = (line.rstrip('\r\n') for line in lines if line.strip())
     words = [w for word in words for w in (listed if word == '-' else [word])]
@@ -116,7 +115,9 @@ def find_images(
         if path.is_file():
             named.append(Source(path, Path(path.name), False))
         elif path.is_dir():
-            files = _files_of(path, recursive, own)
+            files = sorted(path.rglob('*') if recursive else path.iterdir())
+            if recursive and own and path.resolve() in own.parents:
+                files = [file for file in files if own not in file.resolve().parents]
             images, others = _images(files, path)
             if not images:
                 raise UserError(f'no images in {path}{_what_else(files, others)}')
@@ -136,16 +137,6 @@ def find_images(
     for source in named:
         found.pop(source.path, None)
     return [*named, *found.values()], ignored
-
-
-def _files_of(folder: Path, recursive: bool, own: Path | None) -> list[Path]:
-    """Return the paths in a folder, sorted; recursively without those in `own`, our outputs."""
-    if not recursive:
-        return sorted(folder.iterdir())
-    files = sorted(folder.rglob('*'))
-    if own and folder.resolve() in own.parents:
-        files = [file for file in files if own not in file.resolve().parents]
-    return files
 
 
 def _images(files: list[Path], base: Path) -> tuple[list[Path], list[str]]:
@@ -218,8 +209,8 @@ def check_output_names(inputs: Iterable[Path], outputs: list[Path]) -> None:
 def read_all_metadata(inputs: list[Path]) -> list[ImageMetadata | None]:
     """Return the metadata in the headers of the inputs; None if a header cannot be read.
 
-    A single input is read completely, so that its UserError comes before the network is loaded.
-    For many that would cost as much as the prediction, which continues without broken ones.
+    A single input is read completely, so that its UserError comes before the network is loaded; for
+    many that would cost as much as the prediction.
     """
     if len(inputs) == 1:
         return [read_metadata(inputs[0])]
