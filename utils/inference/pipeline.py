@@ -92,7 +92,7 @@ class PredictionPipeline:
         predicted = (one for batch in decoded for one in self._predict(batch))
         # Probabilities take 4 bytes per class and pixel, images 3 per pixel.
         probabilities = self.output_format == 'probabilities'
-        weight = 2 * len(self.predictor.mask_values) if probabilities else 1
+        weight = 2 * len(self.predictor.masks.values) if probabilities else 1
         return map_in_threads(self._write, predicted, lambda one: weight * pixels(one.job))
 
     def _decode(self, job: Job) -> _Decoded | Failure:

@@ -71,7 +71,7 @@ def _report(
 
 
 def summarize(failures: list[str | None], seconds: float) -> int:
-    """Print throughput and errors of predict_jobs, or raise the only image's; return the exit code."""
+    """Print throughput and errors, or raise the error of a single image; return the exit code."""
     errors = [error for error in failures if error]
     if errors and len(failures) == 1:
         raise UserError(errors[0])

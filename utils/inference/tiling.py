@@ -24,9 +24,9 @@ from torch.nn import functional as F
 from utils.runtime.errors import UserError
 
 GRID = 16  # pixels: four halvings
-# Largest distance in pixels at which an input pixel affects an output pixel. Two 3 x 3 convolutions
-# at each level, on the way down and up, make 2 (1 + 2 + 4 + 8) 2 + 2 · 16 = 92; the pixel's position
-# in its cells of the coarser grids adds up to 15. The tests measure it.
+# Receptive field: largest distance in pixels at which an input pixel affects an output pixel. Two
+# 3 x 3 convolutions at each level, on the way down and up, make 2 (1 + 2 + 4 + 8) 2 + 2 · 16 = 92;
+# the pixel's position in its cells of the coarser grids adds up to 15. The tests measure it.
 RADIUS = 107
 BLEND = 16  # pixels in the middle of an overlap over which one tile fades into the next
 OVERLAP = 224  # the least multiple of 32 that covers RADIUS and half a blend on both sides
