@@ -21,9 +21,7 @@ from utils.runtime.cli import add_debug_option, run_program
 from utils.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
-    from utils.images.metadata import ImageMetadata
     from utils.inference.predictor import Predictor
-    from utils.inference.work_list import Job
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,7 +47,7 @@ def predict(args: argparse.Namespace) -> int:
     from utils.images.decoding import pictures_of_any_size
     from utils.inference.pipeline import PredictionPipeline
     from utils.inference.results import predict_jobs, summarize
-    from utils.inference.work_list import plan_jobs, read_all_metadata
+    from utils.inference.work_list import check_inputs, plan_jobs, read_all_metadata
     from utils.inference.writer import check_output_format
 
     options.check_options(args)
@@ -61,8 +59,9 @@ def predict(args: argparse.Namespace) -> int:
         metadata = read_all_metadata([job.source for job in jobs])
         predictor = load_predictor(args)
         threshold = predictor.threshold(args.mask_threshold)
-        targets = [job.target for job in jobs if job.target]
-        check_output_format(args.format, targets, predictor.masks)
+        check_output_format(
+            args.format, [job.target for job in jobs if job.target], predictor.masks
+        )
         if args.rle and (classes := len(predictor.masks.values)) > 2:
             raise UserError(
                 f'--rle needs one foreground class; {args.model[0]} has {classes} classes'
@@ -85,23 +84,6 @@ def load_predictor(args: argparse.Namespace) -> 'Predictor':
     predictor = average_predictors([Predictor.load(m, *settings) for m in args.model], args.model)
     predictor.tiling, predictor.mirrored = args.tiling, args.tta == 'flip'
     return predictor
-
-
-def check_inputs(
-    jobs: list['Job'], metadata: list['ImageMetadata | None'], predictor: 'Predictor'
-) -> int:
-    """Return how many pixels the network will see; raise UserError for images it cannot take."""
-    from utils.data.input_checks import check_channels, network_size
-
-    known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
-    check_channels(known, predictor.model.n_channels)
-    sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in known]
-    width, height = max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
-    tiling = None if predictor.tiling else predictor.tiling_for((height, width))
-    if tiling:
-        whole = f'{width} x {height} pixels at once'
-        print(f'note: memory does not hold {whole}: predicting by {tiling}')
-    return sum(width * height for width, height in sizes) * (1 + predictor.mirrored)
 
 
 def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -> None:

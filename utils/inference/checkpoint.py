@@ -12,9 +12,7 @@ Our format is one dict of plain values and tensors, read with weights_only=True:
     training           in last.pth only: the state that --resume needs
 
 The flat format is that of milesial/Pytorch-UNet: a state_dict, with or without a `mask_values`
-entry or a `module.` prefix. It is written by
-
-    python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
+entry or a `module.` prefix. `python -m utils.checkpoint to-flat best.pth flat.pth` writes it.
 """
 
 from dataclasses import dataclass, field
@@ -47,8 +45,7 @@ class Checkpoint:
     @property
     def masks(self) -> MaskEncoding | None:
         """The encoding of the training masks, None if unknown."""
-        values = self.mask_values
-        return MaskEncoding(values, **self.mask_encoding) if values else None
+        return MaskEncoding(self.mask_values, **self.mask_encoding) if self.mask_values else None
 
     def settings(self) -> dict[str, str]:
         """Return the known metadata as text, by name, for a report."""

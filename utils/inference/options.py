@@ -21,8 +21,7 @@ def add_input_options(group: argparse._ArgumentGroup) -> None:
     add('--recursive', action='store_true', help='search subfolders of input folders')
     add('--skip-existing', action='store_true', help='skip inputs whose mask exists')
     add('--overwrite', action='store_true',
-        help='replace existing masks if the input or output is a folder (default: report an '
-        'error)')
+        help='replace existing masks if the input or output is a folder (default: report an error)')
 
 def add_model_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that choose the networks, their input and what computes them."""
@@ -79,10 +78,7 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raise UserError for contradictory options, and set defaults that depend on other options.
-
-    Sets args.model, args.no_save and args.tiling, the Tiling of --tile and --overlap or None.
-    """
+    """Raise UserError for contradictory options; set args.model, args.no_save and args.tiling."""
     from .tiling import Tiling  # here, because it imports torch
 
     args.model = args.model or ['MODEL.pth']

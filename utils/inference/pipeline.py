@@ -30,8 +30,7 @@ from .writer import ARRAY_SUFFIX, format_mask, format_probabilities, save_result
 Item = TypeVar('Item')
 Output = TypeVar('Output')
 
-# Pixels of images in progress in one stage: 24 images of 4,000 x 2,700, or one of any size.
-# Decoded, these take 0.8 GB.
+# Pixels in progress in one stage: 24 images of 4,000 x 2,700, 0.8 GB decoded, or one of any size.
 MAX_PIXELS = 2**28
 
 

@@ -154,7 +154,7 @@ class Predictor:
         return probabilities.flip(3) if mirror else probabilities
 
     def predict_fitting(self, images: Tensor) -> Tensor:
-        """Return predict_batch(images), by parts if memory is small; K is then 1 for two classes."""
+        """Return predict_batch(images), or by parts if memory is small: K is 1 for two classes."""
         height, width = images.shape[2:]
         if self.tiling_for((height, width), len(images)) is None:
             return self.predict_batch(images)
@@ -248,5 +248,5 @@ def average_predictors(predictors: list[Predictor], names: list[str]) -> Predict
                 'the same classes, channels and scale (--scale sets one scale for all).'
             )
     first.models = [predictor.model for predictor in predictors]
-    first.networks = list(first.models)
+    first.networks = [*first.models]
     return first

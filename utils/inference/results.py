@@ -26,10 +26,9 @@ def predict_jobs(
     metadata: list[ImageMetadata | None],
     submission: Path | None = None,
 ) -> list[str | None]:
-    """Predict, write and print all images, each rank its shard of them.
+    """Predict, write and print all images, each rank its shard; return each one's error or None.
 
-    submission: CSV file of run-length encoded masks to write. Returns, on all ranks, why each
-    image could not be read, None if it could.
+    submission: CSV file of run-length encoded masks to write.
     """
     known = zip(jobs, metadata, strict=True)
     pixels = {job: math.prod(found.size) for job, found in known if found}
@@ -79,6 +78,6 @@ def summarize(failures: list[str | None], seconds: float) -> int:
         done = len(failures) - len(errors)
         print(f'{done} images in {seconds:.1f} s ({done / seconds:.3g} images/s)')
     if errors:
-        print(f'error: {len(errors)} of {len(failures)} images could not be read:', file=sys.stderr)
-        print('\n'.join(errors), file=sys.stderr)
+        lines = [f'error: {len(errors)} of {len(failures)} images could not be read:', *errors]
+        print(*lines, sep='\n', file=sys.stderr)
     return 1 if errors else 0

@@ -6,10 +6,8 @@ of an inner edge a tile's result is inexact, because it lacks the pixels beyond.
 by OVERLAP are used only where they are exact, and blended over a few pixels in the middle of the
 overlap. Borders are not mirrored, because the network has learned its own padding.
 
-Bilinear upsampling with aligned corners stretches each map by a factor that depends on its size,
-so tiles of such a network agree with the whole image only approximately.
-
-Axis letters: C channels, H and W pixels, K classes.
+Tiles of a bilinear network agree only approximately: upsampling with aligned corners stretches each
+map by a factor that depends on its size. Axis letters: C channels, H and W pixels, K classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import math
 import os
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.data.input_checks import check_channels, network_size
 from utils.data.pairing import is_own_output
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
@@ -19,6 +21,7 @@ from utils.runtime.distributed import broadcast_object, gather_shards, is_main_p
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import check_output_file
 
+from .predictor import Predictor
 from .writer import ARRAY_SUFFIX, OUTPUT_SUFFIXES
 
 
@@ -39,9 +42,9 @@ class Job(NamedTuple):
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """Return the images to predict and the files to write, for the options of predict.py.
+    """Return the images to predict and the files to write, or raise UserError, on all ranks.
 
-    The main rank plans, because only it has standard input. Its UserError is raised on all ranks.
+    Only the main rank has standard input.
     """
     plan: list[Job] | UserError = []
     if is_main_process():
@@ -222,3 +225,19 @@ def read_all_metadata(inputs: list[Path]) -> list[ImageMetadata | None]:
 
     with ThreadPoolExecutor(8) as pool:  # more than cores, because disks are slow to answer
         return gather_shards(list(pool.map(header, shard(inputs))))
+
+
+def check_inputs(
+    jobs: list[Job], metadata: list[ImageMetadata | None], predictor: Predictor
+) -> int:
+    """Return how many pixels the network will see; raise UserError for images it cannot take."""
+    known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
+    check_channels(known, predictor.model.n_channels)
+    sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in known]
+    width, height = max(sizes, key=math.prod, default=(1, 1))
+    tiles = predictor.tiling_for((height, width))
+    if tiles and not predictor.tiling:
+        print(
+            f'note: memory does not hold {width} x {height} pixels at once: predicting by {tiles}'
+        )
+    return sum(map(math.prod, sizes)) * (1 + predictor.mirrored)

@@ -61,8 +61,11 @@ def format_mask(
     """
     if output_format == 'index':
         return indices if as_array else indexed_image(indices)
-    if output_format == 'color':
-        result = colour_image(indices, masks)
+    if output_format == 'color' and (masks.in_colour or masks.mode == 'P'):
+        result = to_image(indices, masks).convert('RGB')
+    elif output_format == 'color':
+        table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
+        result = Image.fromarray(table[indices])
     elif image is not None:
         result = overlay(image, indices)
     elif as_array:
@@ -72,14 +75,6 @@ def format_mask(
     else:
         return to_image(indices, masks)
     return np.asarray(result) if as_array else result
-
-
-def colour_image(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
-    """Return (H, W) class indices as RGB image, in the masks' colours if they have any."""
-    if not isinstance(masks.values[0], int) or masks.mode == 'P':
-        return to_image(indices, masks).convert('RGB')
-    table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
-    return Image.fromarray(table[indices])
 
 
 def save_result(result: Image.Image | np.ndarray, path: Path) -> None:

@@ -1,11 +1,8 @@
 """8-bit quantization with NNCF and OpenVINO, refused if it loses too much Dice.
 
 NNCF (https://github.com/openvinotoolkit/nncf) calibrates the ranges of all feature maps on a few
-labelled images, and OpenVINO computes the network. On other labelled images the Dice of both
-networks is measured; a loss of more than ALLOWED_DROP is an error. The quantized network and both
-Dice are kept in the user's cache.
-
-Axis letters: B batch, C channels, H and W pixels, K classes.
+labelled images, and OpenVINO computes the network. The Dice of both networks is measured on other
+labelled images. The quantized network and both Dice are kept in the user's cache.
 """
 
 import contextlib

@@ -1,7 +1,4 @@
-"""Inference backends: PyTorch, torch.compile, ONNX Runtime, OpenVINO; BatchNorm folding.
-
-Axis letters: B batch, C channels, H and W pixels, K classes.
-"""
+"""Inference backends: PyTorch, torch.compile, ONNX Runtime, OpenVINO; BatchNorm folding."""
 
 import copy
 import importlib.util
@@ -31,9 +28,8 @@ WIDTH = 64
 def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -> str:
     """Return the backend of --backend, or 'int8' of --quantize, to predict so many pixels.
 
-    'auto' is OpenVINO if it is installed, the device is a CPU and there are enough pixels at
-    network resolution, else torch. Raises UserError if packages are missing or the backend does
-    not support the device or the network.
+    'auto' is OpenVINO for enough pixels at network resolution on a CPU, if it is installed, else
+    torch. Raises UserError for missing packages, and a device or network without support.
     """
     if asked == 'auto':
         enough = pixels * (model.base_channels / WIDTH) ** 2 >= WORTH_PIXELS
