@@ -14,11 +14,8 @@ from unet import UNet
 dependencies = ['torch', 'PIL', 'numpy']
 
 # Released Carvana weights of milesial/Pytorch-UNet, by training scale.
-RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0/'
-WEIGHTS = {
-    0.5: f'{RELEASED}unet_carvana_scale0.5_epoch2.pth',
-    1.0: f'{RELEASED}unet_carvana_scale1.0_epoch2.pth',
-}
+RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0'
+WEIGHTS = {scale: f'{RELEASED}/unet_carvana_scale{scale}_epoch2.pth' for scale in (0.5, 1.0)}
 
 
 def unet_carvana(
@@ -34,11 +31,10 @@ def unet_carvana(
     is False. map_location: device of the result.
 
     Raises ValueError for another scale, UserError for a file that is missing or no checkpoint.
-    Weights cannot be loaded in a program that has its own package named `utils`.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
-    # Here, so that a network without weights can be built beside another package named utils.
+    # Late: a program that has its own package named utils can only build networks without weights.
     from utils.inference.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:

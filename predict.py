@@ -16,27 +16,20 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from utils.inference.options import (
-    add_input_options,
-    add_model_options,
-    add_output_options,
-    check_options,
-)
+from utils.inference import options
 from utils.runtime.cli import add_debug_option, run_program
 from utils.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
-    from utils.images.metadata import ImageMetadata
     from utils.inference.predictor import Predictor
-    from utils.inference.work_list import Job
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Predict masks from input images')
-    add_input_options(parser.add_argument_group('Data'))
-    add_model_options(parser.add_argument_group('Model'))
-    add_output_options(parser.add_argument_group('Output'))
+    options.add_input_options(parser.add_argument_group('Data'))
+    options.add_model_options(parser.add_argument_group('Model'))
+    options.add_output_options(parser.add_argument_group('Output'))
     add_debug_option(parser)
     return parser
 
@@ -49,15 +42,15 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 def predict(args: argparse.Namespace) -> int:
     """Predict masks for all inputs, each rank its shard of them; return the exit code.
 
-    Options and names are checked before the network is loaded, and the headers of all images before
-    the first prediction.
+    Options and names are checked before the network is loaded, and all headers before it is used.
     """
     from utils.images.decoding import pictures_of_any_size
     from utils.inference.pipeline import PredictionPipeline
     from utils.inference.results import predict_jobs, summarize
-    from utils.inference.work_list import plan_jobs, read_all_metadata
+    from utils.inference.work_list import check_inputs, plan_jobs, read_all_metadata
+    from utils.inference.writer import check_output_format
 
-    check_options(args)
+    options.check_options(args)
     jobs = plan_jobs(args)
     if not jobs:
         print('all masks exist already: nothing to do')
@@ -66,7 +59,13 @@ def predict(args: argparse.Namespace) -> int:
         metadata = read_all_metadata([job.source for job in jobs])
         predictor = load_predictor(args)
         threshold = predictor.threshold(args.mask_threshold)
-        check_outputs(args, jobs, predictor)
+        check_output_format(
+            args.format, [job.target for job in jobs if job.target], predictor.masks
+        )
+        if args.rle and (classes := len(predictor.masks.values)) > 2:
+            raise UserError(
+                f'--rle needs one foreground class; {args.model[0]} has {classes} classes'
+            )
         use_backend(args, predictor, check_inputs(jobs, metadata, predictor))
         pipeline = PredictionPipeline(
             predictor, threshold, args.format, args.batch_size, args.largest_component,
@@ -81,42 +80,10 @@ def load_predictor(args: argparse.Namespace) -> 'Predictor':
     """Load the networks of --model as one predictor."""
     from utils.inference.predictor import Predictor, average_predictors
 
-    predictors = [
-        Predictor.load(path, args.scale, args.device, args.amp, args.classes, args.bilinear)
-        for path in args.model
-    ]
-    predictor = average_predictors(predictors, args.model)
+    settings = (args.scale, args.device, args.amp, args.classes, args.bilinear)
+    predictor = average_predictors([Predictor.load(m, *settings) for m in args.model], args.model)
     predictor.tiling, predictor.mirrored = args.tiling, args.tta == 'flip'
     return predictor
-
-
-def check_outputs(args: argparse.Namespace, jobs: list['Job'], predictor: 'Predictor') -> None:
-    """Raise UserError for output files that cannot hold the network's classes."""
-    from utils.inference.writer import check_output_format
-
-    targets = [job.target for job in jobs if job.target]
-    check_output_format(args.format, targets, predictor.masks)
-    classes = len(predictor.masks.values)
-    if args.rle and classes > 2:
-        raise UserError(f'--rle needs one foreground class; {args.model[0]} has {classes} classes')
-
-
-def check_inputs(
-    jobs: list['Job'], metadata: list['ImageMetadata | None'], predictor: 'Predictor'
-) -> int:
-    """Return how many pixels the network will see; raise UserError for images it cannot take."""
-    from utils.data.input_checks import check_channels
-
-    known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
-    check_channels(known, predictor.model.n_channels)
-    sizes = [predictor.size_seen(found.size, str(path)) for path, found in known]
-    width, height = max(sizes, key=lambda size: size[0] * size[1], default=(1, 1))
-    tiling = None if predictor.tiling else predictor.tiling_for((height, width))
-    if tiling:
-        print(
-            f'note: memory does not hold {width} x {height} pixels at once: predicting by {tiling}'
-        )
-    return sum(width * height for width, height in sizes) * (1 + predictor.mirrored)
 
 
 def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -> None:
@@ -125,9 +92,9 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
 
     asked = args.backend if args.quantize == 'none' else args.quantize
     backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
+    if backend not in ('int8', 'torch'):
+        print(f'note: using the {backend} backend')
     if backend != 'int8':
-        if backend != 'torch':
-            print(f'note: using the {backend} backend')
         predictor.use_backend(backend)
         return
     from utils.data.dataset import SegmentationDataset

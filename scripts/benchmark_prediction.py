@@ -61,7 +61,7 @@ def predict_like_original(predictor: Predictor, sources: list[Path], folder: Pat
         full = F.interpolate(predictor.model(images), (height, width), mode='bilinear')
         indices = full.argmax(dim=1)[0].numpy()
         mask = np.zeros(indices.shape, dtype=np.uint8)
-        for index, value in enumerate(predictor.mask_values):
+        for index, value in enumerate(predictor.masks.values):
             mask[indices == index] = value
         Image.fromarray(mask).save(folder / f'{source.stem}.png')
 

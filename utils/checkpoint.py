@@ -20,7 +20,7 @@ def _convert(args: argparse.Namespace) -> None:
     print(f'{args.target} written')
 
 
-def _get_args() -> argparse.Namespace:
+if __name__ == '__main__':
     parser = argparse.ArgumentParser(
         'python -m utils.checkpoint', description='Convert checkpoints'
     )
@@ -29,8 +29,4 @@ def _get_args() -> argparse.Namespace:
     flat.add_argument('source', type=Path, metavar='IN', help='a checkpoint')
     flat.add_argument('target', type=Path, metavar='OUT', help='the file to write')
     add_debug_option(flat)
-    return parser.parse_args()
-
-
-if __name__ == '__main__':
-    sys.exit(run_program(_convert, _get_args()))
+    sys.exit(run_program(_convert, parser.parse_args()))

@@ -18,7 +18,7 @@ from utils.data.dataloader import make_dataloader
 from utils.data.dataset import SegmentationDataset
 from utils.evaluation import scoring
 from utils.evaluation.scoring import count_at_scale
-from utils.inference import tensor_predictor as predictors
+from utils.inference import predictor as predictors
 from utils.inference import tiling
 from utils.inference.tiling import Tiling
 from utils.runtime import memory

@@ -15,7 +15,7 @@ from torch import nn
 
 import predict
 from unet import UNet
-from utils.inference import tensor_predictor
+from utils.inference import predictor as predictors
 from utils.inference.backends import selection
 from utils.inference.backends.selection import (
     WORTH_PIXELS,
@@ -203,7 +203,7 @@ def built(monkeypatch):
         asked.append((backend, model.base_channels))
         return model
 
-    monkeypatch.setattr(tensor_predictor, 'build_network', building)
+    monkeypatch.setattr(predictors, 'build_network', building)
     return asked
 
 

@@ -115,7 +115,7 @@ def test_a_file_that_cannot_say_takes_scale_one_half_and_its_own_class_numbers(f
     torch.save(model.state_dict(), 'plain.pth')
     torch.save(model.state_dict() | {'mask_values': [0, 200]}, 'flat.pth')
     predictor = Predictor.load('plain.pth')
-    assert (predictor.scale, predictor.mask_values) == (0.5, [0, 1])
+    assert (predictor.scale, predictor.masks.values) == (0.5, [0, 1])
     assert predict.main(['-m', 'flat.pth', '-i', 'img.jpg', '-o', 'o.png']) == 0
     assert set(np.unique(np.asarray(Image.open('o.png')))) == {0, 200}
 

@@ -12,9 +12,7 @@ Our format is one dict of plain values and tensors, read with weights_only=True:
     training           in last.pth only: the state that --resume needs
 
 The flat format is that of milesial/Pytorch-UNet: a state_dict, with or without a `mask_values`
-entry or a `module.` prefix. It is written by
-
-    python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
+entry or a `module.` prefix. `python -m utils.checkpoint to-flat best.pth flat.pth` writes it.
 """
 
 from dataclasses import dataclass, field
@@ -41,27 +39,25 @@ class Checkpoint:
     mask_values: list | None = None  # ints or [R, G, B]
     scale: float | None = None
     metrics: dict | None = None
-    training: dict | None = field(default=None, repr=False)
+    training: dict | None = None
     mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's other fields
 
     @property
     def masks(self) -> MaskEncoding | None:
         """The encoding of the training masks, None if unknown."""
-        known = self.mask_values
-        return MaskEncoding(known, **self.mask_encoding) if known else None
+        return MaskEncoding(self.mask_values, **self.mask_encoding) if self.mask_values else None
 
     def settings(self) -> dict[str, str]:
         """Return the known metadata as text, by name, for a report."""
-        names = self.mask_encoding.get('names')
+        dice = (self.metrics or {}).get('dice_dataset')
         described = {
             'network': _listed(self.model),
             'mask values': ', '.join(map(str, self.mask_values or [])) or 'unknown',
-            'class names': ', '.join(names or []),
+            'class names': ', '.join(self.mask_encoding.get('names') or []),
             'trained at scale': f'{self.scale:g}' if self.scale else 'unknown',
+            'validation Dice when saved': '' if dice is None else f'{dice:.4f}',
+            'training': _listed((self.training or {}).get('args', {})),
         }
-        dice = (self.metrics or {}).get('dice_dataset')
-        described['validation Dice when saved'] = '' if dice is None else f'{dice:.4f}'
-        described['training'] = _listed((self.training or {}).get('args', {}))
         return {name: text for name, text in described.items() if text}
 
     def build_model(self) -> UNet:
@@ -82,20 +78,16 @@ def _listed(values: dict) -> str:
 def model_config(model: UNet) -> dict:
     """Return the arguments of UNet that make a network like this one.
 
-    The arguments of the paper's network are included only if they differ from their defaults, so
-    that older versions of this project can read all other files.
+    Those of the paper's network are left out at their defaults: older versions do not know them.
     """
-    names = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
+    always = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
     paper = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
-    config = {name: getattr(model, name) for name in names}
-    return config | {k: getattr(model, k) for k, v in paper.items() if getattr(model, k) != v}
+    names = [*always, *(k for k, default in paper.items() if getattr(model, k) != default)]
+    return {name: getattr(model, name) for name in names}
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically.
-
-    Raises NotFiniteError, and keeps the old file, if weights contain NaN or infinity.
-    """
+    """Write a checkpoint atomically; raise NotFiniteError if weights contain NaN or infinity."""
     bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
     if bad:
         raise NotFiniteError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
@@ -115,10 +107,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file in our format or the flat format.
-
-    Raises UserError, naming the file, if it is missing, no checkpoint, or of another network.
-    """
+    """Read a file in our format or the flat one; raise UserError for any other."""
     path = Path(path)
     if not path.is_file():
         raise UserError(_describe_missing(path))
@@ -132,23 +121,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f'with {start!r}. Expected a .pth file written by train.py, or a state_dict.'
         ) from error
     if isinstance(content, dict) and content.get('format') == 'unet':
-        return _from_own(content, path)
+        if content['version'] > VERSION:
+            raise UserError(
+                f'{path} has format version {content["version"]}; this program reads versions up '
+                f'to {VERSION}. Update the program.'
+            )
+        return Checkpoint(
+            content['model'], content['weights'], content['mask_values'],
+            content['preprocessing']['scale'], content['metrics'],
+            content.get('training'), content.get('mask_encoding', {}),
+        )  # fmt: skip
     if isinstance(content, dict) and all(isinstance(key, str) for key in content):
         return _from_flat(content, path)
     raise UserError(f'{path} holds a {type(content).__name__}; expected a state_dict of a U-Net')
-
-
-def _from_own(content: dict, path: Path) -> Checkpoint:
-    if content['version'] > VERSION:
-        raise UserError(
-            f'{path} has format version {content["version"]}; this program reads versions up to '
-            f'{VERSION}. Update the program.'
-        )
-    return Checkpoint(
-        content['model'], content['weights'], content['mask_values'],
-        content['preprocessing']['scale'], content['metrics'],
-        content.get('training'), content.get('mask_encoding', {}),
-    )  # fmt: skip
 
 
 def _from_flat(content: dict, path: Path) -> Checkpoint:
@@ -184,16 +169,15 @@ def _describe_missing(path: Path) -> str:
     if path.is_dir():
         there = first_few(sorted(path.glob('*.pth')))
         return f'{path} is a folder; expected a .pth file. In it: {there or "none"}.'
-    files = [p for p in Path('checkpoints').rglob('*.pth') if not p.name.startswith('.')]
-    files.sort(key=lambda p: p.stat().st_mtime)
+    files = sorted(Path('checkpoints').rglob('[!.]*.pth'), key=lambda p: -p.stat().st_mtime)
     if not files:
         return (
             f'{path} does not exist, and checkpoints/ has no .pth files. Train a network first '
             '(python train.py --amp), or name a file.'
         )
-    newest = next((f for f in reversed(files) if f.name == 'best.pth'), files[-1])
+    newest = next((f for f in files if f.name == 'best.pth'), files[0])
     return (
-        f'{path} does not exist. There are {first_few(reversed(files), 5)}. Name one of them, for '
+        f'{path} does not exist. There are {first_few(files, 5)}. Name one of them, for '
         f'instance {newest}, or rename it to {path}.'
     )
 
@@ -209,8 +193,8 @@ def to_flat(source: Path, target: Path) -> None:
             f'{source} is of a network without padding (--padding valid); the flat format is for '
             'padded networks only. Use the file as it is.'
         )
-    known = checkpoint.mask_values
-    _write(checkpoint.weights | ({'mask_values': known} if known else {}), target)
+    values = checkpoint.mask_values
+    _write(checkpoint.weights | ({'mask_values': values} if values else {}), target)
 
 
 def _write(content: dict, path: Path) -> None:

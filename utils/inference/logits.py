@@ -1,16 +1,14 @@
-"""From logits to probabilities and class indices, for binary and multiclass networks.
+"""From logits to probabilities and class indices.
 
-Axis letters: B batch, C channels, H and W pixels, K classes. A network is
-
-- binary, K = 1: logits (B, 1, H, W) of the foreground; classes 0 (background) and 1;
-- multiclass, K >= 2: logits (B, K, H, W), one for each class.
+Axis letters: B batch, C channels, H and W pixels, K classes. K = 1 is a binary network: logits
+(B, 1, H, W) of the foreground, classes 0 (background) and 1.
 
 Networks without padding (--padding valid) use the overlap-tile strategy of
 https://arxiv.org/abs/1505.04597: they see 92 pixels more on each side than they score. Beyond the
 image's border these are mirrored.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -30,17 +28,15 @@ def class_probabilities(logits: Tensor) -> Tensor:
 def class_indices(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
     """Return (B, H, W) int64 class indices for (B, K, H, W) probabilities in [0, 1].
 
-    threshold: a pixel is foreground if its probability is higher; used for K = 1 and K = 2. For
-        more classes the most probable one is taken.
+    For K = 1 and K = 2 a pixel is foreground if its probability is over `threshold`; of more
+    classes the most probable one is taken.
     """
     if probabilities.shape[1] <= 2:
         return (probabilities[:, -1] > threshold).long()
     return probabilities.argmax(dim=1)
 
 
-def logits_of(
-    network: LogitsFunction, images: Tensor, size: tuple[int, int] | None = None
-) -> Tensor:
+def logits_of(network: LogitsFunction, images: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Return logits (B, K, h, w) for images (B, C, H, W), float in [0, 1].
 
     network: a UNet, compiled or not, or a backend. size: (h, w), by default the images' own. For a

@@ -7,9 +7,6 @@ from utils.runtime.cli import add_device_options, number_in
 from utils.runtime.errors import UserError
 from utils.runtime.files import check_output_file
 
-BACKENDS = ('auto', 'torch', 'compile', 'onnx', 'openvino')
-OUTPUT_FORMATS = ('values', 'index', 'color', 'probabilities', 'overlay')
-
 
 # fmt: off
 def add_input_options(group: argparse._ArgumentGroup) -> None:
@@ -24,8 +21,7 @@ def add_input_options(group: argparse._ArgumentGroup) -> None:
     add('--recursive', action='store_true', help='search subfolders of input folders')
     add('--skip-existing', action='store_true', help='skip inputs whose mask exists')
     add('--overwrite', action='store_true',
-        help='replace existing masks if the input or output is a folder (default: report an '
-        'error)')
+        help='replace existing masks if the input or output is a folder (default: report an error)')
 
 def add_model_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that choose the networks, their input and what computes them."""
@@ -50,7 +46,7 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
     add('--batch-size', type=number_in(int, 1), default=1, metavar='B',
         help='number of images of the same size to predict at a time (default: %(default)s)')
     add_device_options(group, workers=False)
-    add('--backend', choices=BACKENDS, default='auto',
+    add('--backend', choices=['auto', 'torch', 'compile', 'onnx', 'openvino'], default='auto',
         help='inference backend; auto is openvino if it is installed, the device is a CPU and '
         'there are many images, else torch (default: %(default)s)')
     add('--quantize', choices=['none', 'int8'], default='none',
@@ -68,7 +64,8 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
         help='minimum probability to consider a mask pixel white (default: 0.5)')
     add('--largest-component', action='store_true',
         help='keep only the largest connected component of each class')
-    add('--format', choices=OUTPUT_FORMATS, default='values',
+    add('--format', choices=['values', 'index', 'color', 'probabilities', 'overlay'],
+        default='values',
         help="what to write: the training masks' values, class indices, class colours, "
         'probabilities (.npy, or the foreground as 16-bit grey), or the input with its mask '
         'tinted (default: %(default)s)')
@@ -81,10 +78,7 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raise UserError for contradictory options, and set defaults that depend on other options.
-
-    Sets args.model, args.no_save and args.tiling, the Tiling of --tile and --overlap or None.
-    """
+    """Raise UserError for contradictory options; set args.model, args.no_save and args.tiling."""
     from .tiling import Tiling  # here, because it imports torch
 
     args.model = args.model or ['MODEL.pth']

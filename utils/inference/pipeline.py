@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,17 +23,21 @@ from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
 from utils.runtime.errors import UserError
 
+from .predictor import Predictor
+from .work_list import Job
 from .writer import ARRAY_SUFFIX, format_mask, format_probabilities, save_result
 
-if TYPE_CHECKING:
-    from .predictor import Predictor
-    from .work_list import Job
+Item = TypeVar('Item')
+Output = TypeVar('Output')
+
+# Pixels in progress in one stage: 24 images of 4,000 x 2,700, 0.8 GB decoded, or one of any size.
+MAX_PIXELS = 2**28
 
 
 class Result(NamedTuple):
     """A predicted image."""
 
-    job: 'Job'
+    job: Job
     indices: np.ndarray  # (H, W) uint8
     class_fractions: str  # '0 92.1 %, 1 7.9 %'
     rle: str  # run-length encoded foreground, empty unless requested
@@ -42,18 +46,18 @@ class Result(NamedTuple):
 class Failure(NamedTuple):
     """An image that could not be read, and why."""
 
-    job: 'Job'
+    job: Job
     error: UserError
 
 
 class _Decoded(NamedTuple):
-    job: 'Job'
+    job: Job
     image: Tensor  # (C, h, w) at network resolution
     size: tuple[int, int]  # of the file: (width, height)
 
 
 class _Predicted(NamedTuple):
-    job: 'Job'
+    job: Job
     indices: np.ndarray  # (H, W) uint8
     probabilities: Tensor | None  # (K, H, W), only if they are to be written
 
@@ -67,34 +71,30 @@ class PredictionPipeline:
     component of each class. rle: return run-length encoded masks.
     """
 
-    predictor: 'Predictor'
+    predictor: Predictor
     threshold: float = 0.5
     output_format: str = 'values'
     batch_size: int = 1
     largest_component: bool = False
     rle: bool = False
 
-    def process(
-        self, jobs: list['Job'], pixels: Callable[['Job'], int]
-    ) -> Iterator[Result | Failure]:
+    def process(self, jobs: list[Job], pixels: Callable[[Job], int]) -> Iterator[Result | Failure]:
         """Predict and write each image, in order; an image that cannot be read is a Failure.
 
         pixels: number of pixels of a job's image, to bound the memory. Other errors are raised.
         """
-        starts = range(0, len(jobs), self.batch_size)
-        batches = [jobs[k : k + self.batch_size] for k in starts]
         decoded = map_in_threads(
             lambda batch: list(map(self._decode, batch)),
-            batches,
+            [jobs[k : k + self.batch_size] for k in range(0, len(jobs), self.batch_size)],
             lambda batch: sum(map(pixels, batch)),
         )
         predicted = (one for batch in decoded for one in self._predict(batch))
         # Probabilities take 4 bytes per class and pixel, images 3 per pixel.
         probabilities = self.output_format == 'probabilities'
-        weight = 2 * len(self.predictor.mask_values) if probabilities else 1
+        weight = 2 * len(self.predictor.masks.values) if probabilities else 1
         return map_in_threads(self._write, predicted, lambda one: weight * pixels(one.job))
 
-    def _decode(self, job: 'Job') -> _Decoded | Failure:
+    def _decode(self, job: Job) -> _Decoded | Failure:
         try:
             return _Decoded(job, *self.predictor.read_file(job.source))
         except UserError as error:
@@ -107,10 +107,8 @@ class PredictionPipeline:
             yield one if isinstance(one, Failure) else self._join(one, next(strips))
 
     def _join(self, image: _Decoded, strips: Iterator[Tensor]) -> _Predicted:
-        """Return the class indices of strips (K, rows, W), and probabilities if to be written."""
         indices = np.empty(image.size[::-1], dtype=np.uint8)
-        probabilities = None
-        row = 0
+        probabilities, row = None, 0
         for strip in strips:
             rows = slice(row, row + strip.shape[1])
             indices[rows] = self.predictor.classify(strip, self.threshold)
@@ -127,48 +125,33 @@ class PredictionPipeline:
         job, indices, probabilities = predicted
         try:
             indices = largest_components(indices) if self.largest_component else indices
-            self._save(job, indices, probabilities)
+            if job.target:
+                self._save(job.source, job.target, indices, probabilities)
         except UserError as error:  # the image of an overlay may have been removed
             return Failure(job, error)
-        fractions = format_class_fractions(indices, self.predictor.masks.titles)
+        counts = Image.fromarray(indices).histogram()  # of 256 values
+        named = zip(self.predictor.masks.titles, counts, strict=False)
+        fractions = ', '.join(f'{name} {100 * (n / indices.size):.1f} %' for name, n in named)
         return Result(job, indices, fractions, encode_rle(indices) if self.rle else '')
 
-    def _save(self, job: 'Job', indices: np.ndarray, probabilities: Tensor | None) -> None:
-        if job.target is None:
-            return
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        as_array = job.target.suffix.lower() == ARRAY_SUFFIX
-        image, predictor = None, self.predictor
-        if self.output_format == 'overlay':
-            image = load_displayable(job.source, predictor.model.n_channels)
+    def _save(
+        self, source: Path, target: Path, indices: np.ndarray, probabilities: Tensor | None
+    ) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        as_array, predictor = target.suffix.lower() == ARRAY_SUFFIX, self.predictor
         if probabilities is None:
+            overlay = self.output_format == 'overlay'
+            image = load_displayable(source, predictor.model.n_channels) if overlay else None
             result = format_mask(self.output_format, predictor.masks, indices, as_array, image)
         else:
             result = format_probabilities(probabilities, as_array)
-        save_result(result, job.target)
+        save_result(result, target)
 
 
 def load_displayable(path: Path, channels: int) -> Image.Image:
-    """Return an input of a network with so many channels as RGB image of its full size."""
+    """Return a file, an input of `channels` channels, as RGB image of its full size."""
     picture = open_picture(path)
     return displayable(picture, to_channels(picture, channels, path))
-
-
-def format_class_fractions(indices: np.ndarray, titles: list[str]) -> str:
-    """Return the percentage of pixels of each class as text, '0 92.1 %, 1 7.9 %'."""
-    counts = np.array(Image.fromarray(indices).histogram()[: len(titles)])
-    return ', '.join(
-        f'{title} {100 * fraction:.1f} %'
-        for title, fraction in zip(titles, counts / indices.size, strict=True)
-    )
-
-
-Item = TypeVar('Item')
-Output = TypeVar('Output')
-
-# Pixels of images in progress in one stage: 24 images of 4,000 x 2,700, or one of any size.
-# Decoded, these take 0.8 GB.
-MAX_PIXELS = 2**28
 
 
 def map_in_threads(
@@ -181,31 +164,22 @@ def map_in_threads(
 
     Work starts ahead of its turn, on as many items as keep all threads busy, but not on more than
     MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
-    Pillow releases the GIL while it decodes and encodes. If the iterator is closed or an exception
-    is raised, work that has not started is cancelled.
+    Pillow releases the GIL. Work that has not started is cancelled if the iterator ends early.
     """
     threads = threads or min(8, os.cpu_count() or 1)
     waiting: deque[tuple[Future[Output], int]] = deque()
-    total = 0
     pool = ThreadPoolExecutor(threads)
-
-    def oldest() -> Output:
-        """Remove the first future and wait for its result."""
-        nonlocal total
-        future, size = waiting.popleft()
-        total -= size
-        return future.result()
-
     try:
         for item in items:
             size = pixels(item)
-            while waiting and (len(waiting) >= 2 * threads or total + size > MAX_PIXELS):
-                yield oldest()
+            while waiting and (
+                len(waiting) >= 2 * threads or size + sum(n for _, n in waiting) > MAX_PIXELS
+            ):
+                yield waiting.popleft()[0].result()
             waiting.append((pool.submit(work, item), size))
-            total += size
             while waiting and waiting[0][0].done():
-                yield oldest()
+                yield waiting.popleft()[0].result()
         while waiting:
-            yield oldest()
+            yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(cancel_futures=True)

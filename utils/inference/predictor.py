@@ -1,12 +1,11 @@
-"""A trained network that predicts class indices for images: load it once, then pass arrays.
+"""A trained network that predicts classes of images, by tiles if memory does not hold a whole one.
 
-    predictor = Predictor.load('checkpoints/best.pth')
-    indices = predictor.predict_image(np.asarray(Image.open('car.jpg')))
-
-Axis letters: C channels, H and W pixels, K classes.
+See docs/python.md. Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +15,28 @@ from torch import Tensor
 from unet import UNet
 from utils.data.input_checks import network_size
 from utils.images.arrays import array_pixels, channels_error
-from utils.images.resizing import read_image, resize_image
+from utils.images.resizing import read_image, resize_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError
+from utils.runtime.memory import available_prediction_memory
 from utils.runtime.precision import MixedPrecision
 
+from . import tiling
+from .backends.selection import build_network
 from .checkpoint import load_checkpoint
-from .logits import class_indices
-from .tensor_predictor import TensorPredictor
-
-DEFAULT_SCALE = 0.5  # of the original, for files without a scale
+from .logits import LogitsFunction, class_indices, class_probabilities, logits_of
 
 
-class Predictor(TensorPredictor):
-    """A TensorPredictor that reads and resizes images, of any size, and knows the mask encoding.
+class Predictor:
+    """One or several networks whose probabilities are averaged, for images of any size.
 
-    scale: factor of image width and height. masks: encoding of the training masks, or only the
-    mask value of each class. model, precision: see TensorPredictor.
+    model: the first one, moved to the device. scale: factor of image width and height. masks:
+    encoding of the training masks, or only the mask value of each class. precision: by default
+    float32 on the CPU. models: all networks. networks: what computes their logits, see use_backend.
+    tiling: tiles to predict by; None predicts whole images, or by tiles if memory does not hold
+    them. mirrored: whether to average with the prediction for the mirror image.
     """
 
     def __init__(
@@ -44,13 +46,14 @@ class Predictor(TensorPredictor):
         masks: MaskEncoding | list[MaskValue],
         precision: MixedPrecision | None = None,
     ):
-        super().__init__(model, precision)
         self.scale, self.masks = scale, encoding_of(masks)
-
-    @property
-    def mask_values(self) -> list[MaskValue]:
-        """The mask value of each class."""
-        return self.masks.values
+        self.precision = precision or MixedPrecision(torch.device('cpu'), amp=False)
+        model = model.to(self.precision.device)
+        self.model = model.to(memory_format=torch.channels_last).eval()
+        self.models = [self.model]
+        self.networks: list[LogitsFunction] = [self.model]
+        self.tiling: tiling.Tiling | None = None
+        self.mirrored = False
 
     @classmethod
     def load(
@@ -68,36 +71,34 @@ class Predictor(TensorPredictor):
         `bilinear` are given and differ from the file's.
         """
         checkpoint = load_checkpoint(path)
-        model = checkpoint.model
+        model, trained = checkpoint.model, checkpoint.scale
         asked = {'n_classes': classes, 'bilinear': bilinear}
         wrong = [f'{k} is {model[k]}, not {v}' for k, v in asked.items() if v and model[k] != v]
         if wrong:
             raise UserError(f'{path}: {" and ".join(wrong)}. Leave --classes and --bilinear out.')
-        trained = checkpoint.scale
         if scale and trained and scale != trained:
             print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
         masks = checkpoint.masks or MaskEncoding(list(range(max(2, model['n_classes']))))
-        scale = scale or trained or DEFAULT_SCALE
         precision = MixedPrecision(choose_device(device), amp)
-        return cls(checkpoint.build_model(), scale, masks, precision)
+        return cls(checkpoint.build_model(), scale or trained or 0.5, masks, precision)
+
+    def use_backend(self, backend: str) -> None:
+        """Compute all models with a backend other than 'auto'; 'torch' folds BatchNorm."""
+        self.networks = [build_network(model, backend, self.precision) for model in self.models]
 
     def threshold(self, asked: float | None) -> float:
-        """Return the foreground threshold: `asked`, by default 0.5.
-
-        Raises UserError if one is asked for a network of more than two classes.
-        """
-        classes = self.model.n_classes
-        if asked is not None and classes > 2:
+        """Return `asked`, by default 0.5; raise UserError if asked for more than two classes."""
+        if asked is not None and self.model.n_classes > 2:
             raise UserError(
-                f'--mask-threshold acts on 1 or 2 classes; the model has {classes}, of which the '
-                'most probable is taken. Leave it out.'
+                f'--mask-threshold acts on 1 or 2 classes; the model has {self.model.n_classes}, '
+                'of which the most probable is taken. Leave it out.'
             )
         return 0.5 if asked is None else asked
 
     def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image; see predict_probabilities.
 
-        threshold: a pixel is foreground if its probability is higher, for one or two classes.
+        Of one or two classes, the foreground is where its probability is over `threshold`.
         """
         return self.classify(self.predict_probabilities(image), threshold)
 
@@ -105,9 +106,8 @@ class Predictor(TensorPredictor):
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
         image: (H, W, C) or (H, W), uint8, uint16, or float in [0, 1], of any size. For two classes
-        K is 1, the foreground. Probabilities, not masks, are resized to the image's size, so that
-        outlines are smooth. Raises UserError if the image is too small at this scale or has
-        another number of channels than the network.
+        K is 1, the foreground. Probabilities, not masks, are resized, so that outlines are smooth.
+        Raises UserError if the image is too small at this scale or has other channels.
         """
         pixels = array_pixels(image, Path('the image'))
         height, width, channels = pixels.shape
@@ -115,15 +115,14 @@ class Predictor(TensorPredictor):
             raise channels_error(Path('the image'), channels, self.model.n_channels)
         # torch warns about read-only arrays, such as those of Pillow's images.
         tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
-        seen = self.size_seen((width, height), 'an image')
+        seen = network_size((width, height), self.scale, 'an image')
         return self.resized_probabilities(resize_image(tensor, seen), (width, height))
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.
 
-        The result differs from predict_image for the file's pixels where a JPEG is decoded at
-        reduced size: the network's input by half a grey level on average. Raises UserError if the
-        file cannot be read.
+        Where a JPEG is decoded at reduced size, the network's input differs from predict_image's by
+        half a grey level on average. Raises UserError if the file cannot be read.
         """
         return self.classify(self.resized_probabilities(*self.read_file(Path(path))), threshold)
 
@@ -133,34 +132,112 @@ class Predictor(TensorPredictor):
         return class_indices(probabilities[None], threshold)[0].to(torch.uint8).cpu().numpy()
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
-        """Return an image file as (C, h, w) at network resolution, and its own (width, height).
-
-        Raises UserError if the file cannot be read or is too small at this scale.
-        """
+        """Return a file as (C, h, w) at network resolution, and its own (width, height)."""
         image, size = read_image(path, self.model.n_channels, self.scale)
-        self.size_seen(size, str(path))
+        network_size(size, self.scale, str(path))
         return image, size
 
-    def size_seen(self, size: tuple[int, int], what: str) -> tuple[int, int]:
-        """Return the network resolution (width, height) of an image of `size` (width, height).
+    @torch.inference_mode()
+    def predict_batch(self, images: Tensor) -> Tensor:
+        """Return probabilities (B, K, H, W) float32 for images (B, C, H, W), uint8 or in [0, 1]."""
+        images = to_unit_range(images.to(self.precision.device, memory_format=torch.channels_last))
+        passes = list(product(self.networks, (False, True)[: 1 + self.mirrored]))
+        total = self._forward(images, *passes[0])
+        for network, mirror in passes[1:]:
+            total.add_(self._forward(images, network, mirror))
+        return total.div_(len(passes))
 
-        Raises UserError, naming the image as `what`, if that is too small for the network.
+    def _forward(self, images: Tensor, network: LogitsFunction, mirror: bool) -> Tensor:
+        with self.precision.autocast():
+            logits = logits_of(network, images.flip(3) if mirror else images)
+        probabilities = class_probabilities(logits)
+        return probabilities.flip(3) if mirror else probabilities
+
+    def predict_fitting(self, images: Tensor) -> Tensor:
+        """Return predict_batch(images), or by parts if memory is small: K is 1 for two classes."""
+        height, width = images.shape[2:]
+        if self.tiling_for((height, width), len(images)) is None:
+            return self.predict_batch(images)
+        return torch.stack([self.resized_probabilities(image, (width, height)) for image in images])
+
+    def resized_probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return probabilities (K, H, W) at (width, height) `size` for one image; see `strips`."""
+        return torch.cat(list(self._strips(image, size)), dim=1)
+
+    def strips(
+        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+    ) -> Iterator[Iterator[Tensor]]:
+        """Yield, for each image, its probabilities as strips (K, rows, W) from top to bottom.
+
+        images: (C, h, w) each, at network resolution; consecutive ones of one shape make a batch.
+        sizes: (width, height) of the results. For two classes K is 1, the foreground. Images too
+        large for the memory are predicted while their strips are read.
         """
-        return network_size(size, self.scale, what)
+        pairs = zip(images, sizes, strict=True)
+        for shape, group in groupby(pairs, key=lambda pair: pair[0].shape):
+            alike, batch = list(group), None
+            if len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None:
+                with suppress(torch.OutOfMemoryError):
+                    batch = self._foreground(torch.stack([image for image, _ in alike]))
+            for k, (image, size) in enumerate(alike):
+                if batch is None:
+                    yield self._strips(image, size)
+                else:
+                    yield tiling.full_size_strips(batch[k], size)
+
+    def tiling_for(self, size: Sequence[int], count: int = 1) -> tiling.Tiling | None:
+        """Return the tiles for `count` images of `size` (h, w), None to predict them whole."""
+        if self.tiling:
+            return self.tiling if max(size) > self.tiling.side else None
+        room = available_prediction_memory(self.precision.device) // count
+        fp32 = self.precision.name == 'fp32'
+        return tiling.fitting_tiling(size, self.model.base_channels, room, fp32) if room else None
+
+    def _foreground(self, images: Tensor) -> Tensor:
+        """Return predict_batch(images), for two classes only the foreground: half the work."""
+        probabilities = self.predict_batch(images)
+        return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+
+    @torch.inference_mode()
+    def _strips(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        """Yield the strips of one image, by ever smaller tiles if memory runs out."""
+        height, width = image.shape[1:]
+        tiles, done = self.tiling_for((height, width)), 0
+        while done < size[1]:
+            row, smaller = 0, tiling.smaller_tiling(tiles, (height, width))
+            try:
+                for strip in self._strips_by(tiles, image, size):
+                    row += strip.shape[1]
+                    if row > done:  # earlier rows were yielded before memory ran out
+                        yield strip[:, done - row :]
+                        done = row
+            except torch.OutOfMemoryError:
+                if smaller is None:
+                    raise
+                print(f'note: out of memory; {width} x {height} pixels are continued by {smaller}')
+            # Not in the except block: the exception would keep the feature maps alive.
+            tiles = smaller
+
+    def _strips_by(
+        self, tiles: tiling.Tiling | None, image: Tensor, size: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        if tiles is None:
+            return tiling.full_size_strips(self._foreground(image[None])[0], size)
+        bands = tiling.tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiles)
+        return tiling.resized_strips(bands, image.shape[1], size)
 
 
-def average_predictors(predictors: Sequence[Predictor], names: Sequence[object]) -> Predictor:
+def average_predictors(predictors: list[Predictor], names: list[str]) -> Predictor:
     """Return the first predictor, changed to average the probabilities of all.
 
-    names: of the predictors, for the UserError raised if they take different images or predict
-    different classes.
+    Raises UserError, with `names`, if they take different images or predict different classes.
     """
     first = predictors[0]
     for other, name in zip(predictors[1:], names[1:], strict=True):
         compared = {
             'channels': (first.model.n_channels, other.model.n_channels),
             'outputs': (first.model.n_classes, other.model.n_classes),
-            'mask values': (first.mask_values, other.mask_values),
+            'mask values': (first.masks.values, other.masks.values),
             'class names': (first.masks.names, other.masks.names),
             'scale': (first.scale, other.scale),
         }
@@ -171,5 +248,5 @@ def average_predictors(predictors: Sequence[Predictor], names: Sequence[object])
                 'the same classes, channels and scale (--scale sets one scale for all).'
             )
     first.models = [predictor.model for predictor in predictors]
-    first.networks = list(first.models)
+    first.networks = [*first.models]
     return first

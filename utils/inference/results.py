@@ -1,52 +1,46 @@
-"""Run the prediction pipeline and report its results: progress bar, a line per image, summary."""
+"""Report the results of the prediction pipeline: progress bar, a line per image, summary."""
 
+import math
 import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from utils.images.metadata import ImageMetadata
 from utils.masks.rle import join_submissions, write_submission
 from utils.masks.visualize import show_or_save
 from utils.runtime.distributed import gather_shards, is_main_process, rank, shard, world_size
 from utils.runtime.errors import UserError
 
 from .pipeline import Failure, PredictionPipeline, Result, load_displayable
-
-if TYPE_CHECKING:
-    from utils.images.metadata import ImageMetadata
-
-    from .work_list import Job
+from .work_list import Job
 
 FEW = 3  # images that need neither a progress bar nor a summary
 
 
 def predict_jobs(
     pipeline: PredictionPipeline,
-    jobs: list['Job'],
-    metadata: list['ImageMetadata | None'],
+    jobs: list[Job],
+    metadata: list[ImageMetadata | None],
     submission: Path | None = None,
 ) -> list[str | None]:
-    """Predict, write and print all images, each rank its shard of them.
+    """Predict, write and print all images, each rank its shard; return each one's error or None.
 
-    submission: CSV file of run-length encoded masks to write. Returns, on all ranks, why each
-    image could not be read, None if it could.
+    submission: CSV file of run-length encoded masks to write.
     """
     known = zip(jobs, metadata, strict=True)
-    pixels = {job: found.size[0] * found.size[1] for job, found in known if found}
-    own = list(shard(jobs))
-    outcomes = pipeline.process(own, lambda job: pixels.get(job, 0))
+    pixels = {job: math.prod(found.size) for job, found in known if found}
+    outcomes = pipeline.process(shard(jobs), lambda job: pixels.get(job, 0))
     failures: list[str | None] = []
-    results = _report(outcomes, len(own), failures, pipeline.predictor.model.n_channels)
+    results = _report(outcomes, len(shard(jobs)), failures, pipeline.predictor.model.n_channels)
     if submission is None:
         deque(results, maxlen=0)
         return gather_shards(failures)
     parts = [submission]
     if world_size() > 1:
-        names = [f'{submission.stem}.{k}{submission.suffix}' for k in range(world_size())]
-        parts = [submission.with_name(name) for name in names]
+        parts = [submission.with_stem(f'{submission.stem}.{k}') for k in range(world_size())]
     write_submission(((one.job.source.name, one.rle) for one in results), parts[rank()])
     failures = gather_shards(failures)
     if is_main_process() and len(parts) > 1:
@@ -76,10 +70,7 @@ def _report(
 
 
 def summarize(failures: list[str | None], seconds: float) -> int:
-    """Print throughput and errors of predict_jobs; return the exit code, 1 after an error.
-
-    Raises UserError if the only image could not be read.
-    """
+    """Print throughput and errors, or raise the error of a single image; return the exit code."""
     errors = [error for error in failures if error]
     if errors and len(failures) == 1:
         raise UserError(errors[0])
@@ -87,6 +78,6 @@ def summarize(failures: list[str | None], seconds: float) -> int:
         done = len(failures) - len(errors)
         print(f'{done} images in {seconds:.1f} s ({done / seconds:.3g} images/s)')
     if errors:
-        print(f'error: {len(errors)} of {len(failures)} images could not be read:', file=sys.stderr)
-        print('\n'.join(errors), file=sys.stderr)
+        lines = [f'error: {len(errors)} of {len(failures)} images could not be read:', *errors]
+        print(*lines, sep='\n', file=sys.stderr)
     return 1 if errors else 0

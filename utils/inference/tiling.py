@@ -6,15 +6,14 @@ of an inner edge a tile's result is inexact, because it lacks the pixels beyond.
 by OVERLAP are used only where they are exact, and blended over a few pixels in the middle of the
 overlap. Borders are not mirrored, because the network has learned its own padding.
 
-Bilinear upsampling with aligned corners stretches each map by a factor that depends on its size,
-so tiles of such a network agree with the whole image only approximately.
-
-Axis letters: C channels, H and W pixels, K classes.
+Tiles of a bilinear network agree only approximately: upsampling with aligned corners stretches each
+map by a factor that depends on its size. Axis letters: C channels, H and W pixels, K classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 
 import torch
 from torch import Tensor
@@ -39,9 +38,9 @@ STRIP_PIXELS = 2**24  # largest strip of a full-size result
 
 @dataclass(frozen=True)
 class Tiling:
-    """Square tiles of `side` pixels that overlap by `overlap`, at network resolution.
+    """Square tiles that overlap, in pixels at network resolution.
 
-    Both are multiples of 16, and side - overlap at least 16.
+    Both are multiples of GRID, and side - overlap at least GRID.
     """
 
     side: int
@@ -52,10 +51,7 @@ class Tiling:
 
     @classmethod
     def from_options(cls, side: int, overlap: int | None = None) -> 'Tiling':
-        """Return the tiling of --tile and --overlap; raise UserError if it is not possible.
-
-        overlap: by default OVERLAP, at most half a tile.
-        """
+        """Return the tiling of --tile and --overlap; raise UserError if it is not possible."""
         if overlap is None:
             overlap = min(OVERLAP, side // 2 // GRID * GRID)
         if side % GRID or overlap % GRID or side < 2 * GRID or not 0 <= overlap <= side - GRID:
@@ -66,10 +62,7 @@ class Tiling:
         return cls(side, overlap)
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """Return (start, stop) of the tiles along an image side of `length` pixels, in order.
-
-        The last tile starts as far back as the grid allows, so that it is almost a whole tile.
-        """
+        """Return (start, stop) of the tiles along an image side; the last one is almost whole."""
         if length <= self.side:
             return [(0, length)]
         step = self.side - self.overlap
@@ -82,25 +75,21 @@ class Tiling:
 def fitting_tiling(
     size: Sequence[int], base_channels: int, room: int, float32: bool = True
 ) -> Tiling | None:
-    """Return None if an image of `size` (height, width) can be predicted in `room` bytes.
+    """Return the largest tiles that `room` bytes hold; None for a whole image of `size` (h, w).
 
-    Else return the largest tiles that can, or the smallest ones. float32: else 16 bits.
+    float32: else the network computes in 16 bits.
     """
     pixels = room * (1 if float32 else 2) // (base_channels * PEAK_BYTES)
     if size[0] * size[1] <= pixels:
         return None
-    sides = [side for side in SIDES if side**2 <= pixels]
-    return Tiling(sides[0] if sides else SIDES[-1])
+    return Tiling(next((side for side in SIDES if side**2 <= pixels), SIDES[-1]))
 
 
 def smaller_tiling(tiling: Tiling | None, size: Sequence[int]) -> Tiling | None:
-    """Return the next smaller tiles for an image of `size` (height, width); None if there are none.
-
-    tiling: the one that was too large, None for the whole image.
-    """
+    """Return smaller tiles than `tiling`, or than the image of `size` (height, width), if any."""
     before = min(tiling.side if tiling else max(size), max(size))
-    sides = [side for side in SIDES if side < before]
-    return Tiling(sides[0]) if sides else None
+    smaller = [side for side in SIDES if side < before]
+    return Tiling(smaller[0]) if smaller else None
 
 
 def tiled_bands(
@@ -117,7 +106,11 @@ def tiled_bands(
     done = 0
     carry: Tensor | None = None
     for k, (top, bottom) in enumerate(rows):
-        band = _band(predict, image[:, top:bottom], columns, across)
+        for (left, right), weight in zip(columns, across, strict=True):
+            tile = predict(image[:, top:bottom, left:right])
+            if left == 0:
+                band = tile.new_zeros(*tile.shape[:2], width)
+            band[:, :, left:right] += tile * weight.to(tile.device)
         band *= down[k].to(band.device)[:, None]
         if carry is not None:
             band[:, done - top : done - top + carry.shape[1]] += carry
@@ -127,46 +120,23 @@ def tiled_bands(
         done = final
 
 
-def _band(
-    predict: Callable[[Tensor], Tensor],
-    image: Tensor,
-    columns: list[tuple[int, int]],
-    weights: list[Tensor],
-) -> Tensor:
-    """Return the weighted sum (K, h, W) of a row of tiles, cut from `image` (C, h, W)."""
-    for (left, right), weight in zip(columns, weights, strict=True):
-        tile = predict(image[:, :, left:right])
-        if left == 0:
-            band = tile.new_zeros(*tile.shape[:2], image.shape[2])
-        band[:, :, left:right] += tile * weight.to(tile.device)
-    return band
-
-
 def _weights(spans: list[tuple[int, int]], fade: int) -> list[Tensor]:
     """Return the weights of each tile's pixels along one axis; over all tiles they sum to 1."""
-    cuts = [(stop + start) / 2 for (_, stop), (start, _) in pairwise(spans)]
+    cuts = [-inf, *((stop + start) / 2 for (_, stop), (start, _) in pairwise(spans)), inf]
     weights = []
-    for k, (start, stop) in enumerate(spans):
-        place = torch.arange(start, stop) + 0.5
-        weight = torch.ones(stop - start)
-        if k > 0:
-            weight *= _ramp(place - cuts[k - 1], fade)
-        if k < len(cuts):
-            weight *= 1 - _ramp(place - cuts[k], fade)
-        weights.append(weight)
+    for span, ends in zip(spans, pairwise(cuts), strict=True):
+        place = torch.arange(*span) + 0.5
+        # Ramps from 0 to 1 over `fade` pixels around the cuts; steps if `fade` is 0.
+        rise, fall = (((place - cut) / max(fade, 1e-3) + 0.5).clamp(0, 1) for cut in ends)
+        weights.append(rise * (1 - fall))
     return weights
-
-
-def _ramp(distance: Tensor, fade: int) -> Tensor:
-    """Return a linear ramp from 0 to 1 over `fade` pixels around 0; a step if `fade` is 0."""
-    return (distance / max(fade, 1e-3) + 0.5).clamp(0, 1)
 
 
 def resized_strips(bands: Iterable[Tensor], height: int, size: tuple[int, int]) -> Iterator[Tensor]:
     """Yield strips (K, rows, width) of bands with `height` rows, resized to (width, height) `size`.
 
-    bands: (K, h, w) float from top to bottom. The result equals torch's bilinear interpolation of
-    all bands together. One band and one strip of STRIP_PIXELS are in memory at a time.
+    bands: (K, h, w) float from top to bottom. The result is torch's bilinear interpolation of all
+    bands together. One band and one strip of STRIP_PIXELS are in memory at a time.
     """
     width, full = size
     # Source row of each result row, as in torch's align_corners=False.

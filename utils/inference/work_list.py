@@ -2,14 +2,18 @@
 
 import argparse
 import glob
+import math
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from utils.data.input_checks import check_channels, network_size
 from utils.data.pairing import is_own_output
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
@@ -17,7 +21,8 @@ from utils.runtime.distributed import broadcast_object, gather_shards, is_main_p
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import check_output_file
 
-from .writer import OUTPUT_SUFFIXES, default_suffix
+from .predictor import Predictor
+from .writer import ARRAY_SUFFIX, OUTPUT_SUFFIXES
 
 
 class Source(NamedTuple):
@@ -37,12 +42,11 @@ class Job(NamedTuple):
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
-    """Return the images to predict and the files to write, for the options of predict.py.
+    """Return the images to predict and the files to write, or raise UserError, on all ranks.
 
-    The main rank plans, because only it has standard input. Its UserError is raised on all ranks,
-    which would otherwise wait for the plan.
+    Only the main rank has standard input.
     """
-    plan: list[Job] | UserError | None = None
+    plan: list[Job] | UserError = []
     if is_main_process():
         try:
             plan = _plan(args)
@@ -51,12 +55,13 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
     plan = broadcast_object(plan)
     if isinstance(plan, UserError):
         raise plan
-    return plan or []
+    return plan
 
 
 def _plan(args: argparse.Namespace) -> list[Job]:
     sources, ignored = find_images(args.input, sys.stdin, args.recursive, args.output)
-    targets = place_masks(sources, args.output, default_suffix(args.format))
+    suffix = ARRAY_SUFFIX if args.format == 'probabilities' else '.png'
+    targets = place_masks(sources, args.output, suffix)
     written = [] if args.no_save else targets
     if unknown := [path for path in written if path.suffix.lower() not in OUTPUT_SUFFIXES]:
         raise UserError(
@@ -73,16 +78,22 @@ def _plan(args: argparse.Namespace) -> list[Job]:
             f'--rle identifies images by name without folder, but several are named '
             f'{first_few(twice)}. Rename them or predict them separately.'
         )
-    wanted = [True] * len(sources)
-    if not args.no_save and not args.overwrite:
-        wanted = without_existing(sources, targets, args.output, args.skip_existing)
+    old = [] if args.overwrite else [target for target in written if target.exists()]
+    # A folder may hold other masks than this program's. Files given by name are overwritten.
+    folders = any(s.from_folder for s in sources) or _is_folder(args.output, sources)
+    if old and folders and not args.skip_existing:
+        raise UserError(
+            f'{len(old)} of {len(targets)} masks exist already: {first_few(old)}. Use '
+            '--skip-existing to keep them or --overwrite to replace them.'
+        )
     if ignored:
         print(f'note: {len(ignored)} other files ignored: {first_few(ignored)}')
-    if not all(wanted):
-        print(f'note: {wanted.count(False)} masks exist already and are kept')
+    kept = set(old if args.skip_existing else [])
+    if kept:
+        print(f'note: {len(kept)} masks exist already and are kept')
     none = [None] * len(inputs)
-    jobs = zip(inputs, written or none, figures or none, strict=True)
-    return [Job(*job) for job, take in zip(jobs, wanted, strict=True) if take]
+    jobs = map(Job, inputs, written or none, figures or none)
+    return [job for job in jobs if job.target not in kept]
 
 
 def find_images(
@@ -90,12 +101,10 @@ def find_images(
 ) -> tuple[list[Source], list[str]]:
     """Return the images of files, folders, patterns and '-', and the names of ignored files.
 
-    lines: what '-' stands for, one path per line. recursive: include subfolders. outputs: of -o; if
-    that is a folder inside an input folder, it is not searched.
-
-    Files given by name are taken as they are. In folders and patterns, files that are no images,
-    hidden, or outputs of this program are ignored. Raises UserError for missing inputs and for
-    folders without images.
+    lines: what '-' stands for, one path per line. recursive: include subfolders. outputs: of -o; a
+    folder inside an input folder is not searched. In folders and patterns, files that are no
+    images, hidden, or outputs of this program are ignored. Raises UserError for missing inputs and
+    for folders without images.
     """
     listed = (line.rstrip('\r\n') for line in lines if line.strip())
     words = [w for word in words for w in (listed if word == '-' else [word])]
@@ -103,20 +112,22 @@ def find_images(
     named: list[Source] = []
     found: dict[Path, Source] = {}
     ignored: list[str] = []
-    missing: list[str] = []
+    missing = []
     for word in words:
         path = Path(word)
         if path.is_file():
             named.append(Source(path, Path(path.name), False))
         elif path.is_dir():
-            files = _files_of(path, recursive, own)
+            files = sorted(path.rglob('*') if recursive else path.iterdir())
+            if recursive and own and path.resolve() in own.parents:
+                files = [file for file in files if own not in file.resolve().parents]
             images, others = _images(files, path)
             if not images:
                 raise UserError(f'no images in {path}{_what_else(files, others)}')
             found |= {file: Source(file, file.relative_to(path), True) for file in images}
             ignored += others
         elif matches := sorted(map(Path, glob.glob(word, recursive=True))):  # noqa: PTH207
-            base = _fixed_part(word)
+            base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
             images, others = _images(matches, base)
             found |= {file: Source(file, file.relative_to(base), False) for file in images}
             ignored += others
@@ -131,16 +142,6 @@ def find_images(
     return [*named, *found.values()], ignored
 
 
-def _files_of(folder: Path, recursive: bool, own: Path | None) -> list[Path]:
-    """Return the paths in a folder, sorted; recursively without those in `own`, our outputs."""
-    if not recursive:
-        return sorted(folder.iterdir())
-    files = sorted(folder.rglob('*'))
-    if own and folder.resolve() in own.parents:
-        files = [file for file in files if own not in file.resolve().parents]
-    return files
-
-
 def _images(files: list[Path], base: Path) -> tuple[list[Path], list[str]]:
     """Return the images among the files, and the names of the others that are not hidden."""
     seen = [
@@ -151,15 +152,8 @@ def _images(files: list[Path], base: Path) -> tuple[list[Path], list[str]]:
     images = [file for file in seen if file.suffix.lower() in IMAGE_SUFFIXES]
     stems = {str(file.with_suffix('')) for file in images}
     wanted = [file for file in images if not is_own_output(str(file.with_suffix('')), stems)]
-    others = set(seen) - set(wanted)
-    return wanted, [file.name for file in seen if file in others]
-
-
-def _fixed_part(pattern: str) -> Path:
-    """Return the folders of a pattern before its first wildcard."""
-    parts = Path(pattern).parts
-    fixed = next(k for k, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[: min(fixed, len(parts) - 1)])
+    taken = set(wanted)
+    return wanted, [file.name for file in seen if file not in taken]
 
 
 def _what_else(files: list[Path], others: list[str]) -> str:
@@ -173,8 +167,7 @@ def place_masks(sources: list[Source], outputs: list[str] | None, suffix: str) -
     """Return the mask file of each image: as given by -o, else NAME_OUT beside the image.
 
     outputs: one name per image, or one folder for all, in which masks keep their images' relative
-    paths and which is created later. suffix: of names that -o does not give. Raises UserError if
-    the number of names does not fit or the folder of a name is missing.
+    paths. suffix: of names that -o does not give. Raises UserError if they do not fit.
     """
     if not outputs:
         return [s.path.with_name(f'{s.path.stem}_OUT{suffix}') for s in sources]
@@ -194,11 +187,11 @@ def place_masks(sources: list[Source], outputs: list[str] | None, suffix: str) -
     return targets
 
 
-def _is_folder(outputs: list[str], sources: list[Source]) -> bool:
+def _is_folder(outputs: list[str] | None, sources: list[Source]) -> bool:
     """Whether -o is a folder: it exists as one, ends in /, or has no suffix and many inputs."""
-    name = outputs[0]
-    if len(outputs) > 1:
+    if not outputs or len(outputs) > 1:
         return False
+    name = outputs[0]
     many = len(sources) > 1 or sources[0].from_folder
     return name.endswith(('/', os.sep)) or (many and not Path(name).suffix) or Path(name).is_dir()
 
@@ -216,39 +209,35 @@ def check_output_names(inputs: Iterable[Path], outputs: list[Path]) -> None:
             raise UserError(f'the output {path} is a folder; choose another -o')
 
 
-def without_existing(
-    sources: list[Source], targets: list[Path], outputs: list[str] | None, skip: bool
-) -> list[bool]:
-    """Return whether to predict each image: with `skip`, only if its mask does not exist.
-
-    Without `skip`, raises UserError if masks exist and -i or -o is a folder, which may hold other
-    masks than this program's. A file given by name is overwritten.
-    """
-    old = {target: None for target in targets if target.exists()}  # a set in order
-    folders = any(s.from_folder for s in sources) or (outputs and _is_folder(outputs, sources))
-    if old and folders and not skip:
-        raise UserError(
-            f'{len(old)} of {len(targets)} masks exist already: {first_few(old)}. Use '
-            '--skip-existing to keep them or --overwrite to replace them.'
-        )
-    return [not skip or target not in old for target in targets]
-
-
 def read_all_metadata(inputs: list[Path]) -> list[ImageMetadata | None]:
     """Return the metadata in the headers of the inputs; None if a header cannot be read.
 
-    A single input is read completely, so that its UserError comes before the network is loaded.
-    For many that would cost as much as the prediction, which continues without broken ones.
+    A single input is read completely, so that its UserError comes before the network is loaded; for
+    many that would cost as much as the prediction.
     """
     if len(inputs) == 1:
         return [read_metadata(inputs[0])]
 
     def header(path: Path) -> ImageMetadata | None:
-        """Return None for a file whose error is reported when it is decoded."""
-        try:
+        with suppress(UserError):  # it is reported when the file is decoded
             return read_header(path)
-        except UserError:
-            return None
+        return None
 
     with ThreadPoolExecutor(8) as pool:  # more than cores, because disks are slow to answer
         return gather_shards(list(pool.map(header, shard(inputs))))
+
+
+def check_inputs(
+    jobs: list[Job], metadata: list[ImageMetadata | None], predictor: Predictor
+) -> int:
+    """Return how many pixels the network will see; raise UserError for images it cannot take."""
+    known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
+    check_channels(known, predictor.model.n_channels)
+    sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in known]
+    width, height = max(sizes, key=math.prod, default=(1, 1))
+    tiles = predictor.tiling_for((height, width))
+    if tiles and not predictor.tiling:
+        print(
+            f'note: memory does not hold {width} x {height} pixels at once: predicting by {tiles}'
+        )
+    return sum(map(math.prod, sizes)) * (1 + predictor.mirrored)

@@ -19,11 +19,6 @@ OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARR
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
-def default_suffix(output_format: str) -> str:
-    """Return the suffix of output names that the user did not choose."""
-    return ARRAY_SUFFIX if output_format == 'probabilities' else '.png'
-
-
 def check_output_format(output_format: str, outputs: list[Path], masks: MaskEncoding) -> None:
     """Raise UserError, naming files, if outputs cannot hold the format for such masks."""
     images = [path for path in outputs if path.suffix.lower() != ARRAY_SUFFIX]
@@ -66,8 +61,11 @@ def format_mask(
     """
     if output_format == 'index':
         return indices if as_array else indexed_image(indices)
-    if output_format == 'color':
-        result = colour_image(indices, masks)
+    if output_format == 'color' and (masks.in_colour or masks.mode == 'P'):
+        result = to_image(indices, masks).convert('RGB')
+    elif output_format == 'color':
+        table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
+        result = Image.fromarray(table[indices])
     elif image is not None:
         result = overlay(image, indices)
     elif as_array:
@@ -79,24 +77,13 @@ def format_mask(
     return np.asarray(result) if as_array else result
 
 
-def colour_image(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
-    """Return (H, W) class indices as RGB image, in the masks' colours if they have any."""
-    if not isinstance(masks.values[0], int) or masks.mode == 'P':
-        return to_image(indices, masks).convert('RGB')
-    table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
-    return Image.fromarray(table[indices])
-
-
 def save_result(result: Image.Image | np.ndarray, path: Path) -> None:
     """Write an image or array in the format of the file name; JPEG as grey or RGB."""
-    suffix = path.suffix.lower()
     with whole_file(path) as part:
         if isinstance(result, np.ndarray):
             np.save(part, result)
             return
-        if suffix in ('.jpg', '.jpeg'):
+        if path.suffix.lower() in ('.jpg', '.jpeg'):
             result = result.convert('RGB' if result.mode in ('P', 'RGB') else 'L')
-        if suffix == '.gif':  # by default Pillow renumbers the palette, and the indices are classes
-            result.save(part, optimize=False)
-        else:
-            result.save(part)
+        # By default Pillow renumbers a GIF's palette, and the indices are classes.
+        result.save(part, optimize=False)

@@ -36,7 +36,7 @@ def export_metadata(checkpoint: Checkpoint) -> dict:
 
 def largest_difference(model: UNet, path: Path) -> float:
     """Return the largest difference between the logits of file and network, on noise."""
-    from .onnx import OnnxNetwork  # imported here, because its packages are optional
+    from .onnx import OnnxNetwork  # late, because its packages are optional
 
     network, differences = OnnxNetwork(path), []
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,4 @@
-"""ONNX files of networks, and the ONNX Runtime backend on a CPU (https://onnxruntime.ai).
-
-Axis letters: B batch, C channels, H and W pixels, K classes.
-"""
+"""ONNX files of networks, and the ONNX Runtime backend on a CPU (https://onnxruntime.ai)."""
 
 import json
 import logging
@@ -46,14 +43,12 @@ class OnnxNetwork:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / 'network.onnx'
-            if isinstance(source, Path):
-                path = source
-            else:
+            path = source if isinstance(source, Path) else Path(folder) / 'network.onnx'
+            if isinstance(source, UNet):
                 write_onnx(source, path)
             self.session = onnxruntime.InferenceSession(path, options, ['CPUExecutionProvider'])
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (B, K, H, W) float32 for images (B, C, H, W), float in [0, 1]."""
+        """Return the logits, see LogitsFunction."""
         pixels = images.float().contiguous().numpy()
         return torch.from_numpy(self.session.run(None, {'images': pixels})[0])

@@ -1,7 +1,4 @@
-"""The OpenVINO backend, on a CPU (https://docs.openvino.ai).
-
-Axis letters: B batch, C channels, H and W pixels, K classes.
-"""
+"""The OpenVINO backend, on a CPU (https://docs.openvino.ai)."""
 
 import functools
 import warnings
@@ -19,7 +16,7 @@ MAX_COMPILED = 4
 
 
 def convert(model: UNet) -> openvino.Model:
-    """Convert a network for images (B, C, H, W) of any size; takes 2.5 s at width 64."""
+    """Convert a network for images of any number and size; takes 2.5 s at width 64."""
     example = torch.zeros(1, model.n_channels, 64, 48)
     shape = openvino.PartialShape([-1, model.n_channels, -1, -1])
     with warnings.catch_warnings():
@@ -51,6 +48,6 @@ class OpenVinoNetwork:
         return self.core.compile_model(self.model, 'CPU', self.options)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (B, K, H, W) float32 for images (B, C, H, W), float in [0, 1]."""
+        """Return the logits, see LogitsFunction."""
         pixels = images.float().contiguous().numpy()
         return torch.from_numpy(self._compiled(images.shape)(pixels)[0])

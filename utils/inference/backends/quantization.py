@@ -1,11 +1,8 @@
 """8-bit quantization with NNCF and OpenVINO, refused if it loses too much Dice.
 
 NNCF (https://github.com/openvinotoolkit/nncf) calibrates the ranges of all feature maps on a few
-labelled images, and OpenVINO computes the network. On other labelled images the Dice of both
-networks is measured; a loss of more than ALLOWED_DROP is an error. The quantized network and both
-Dice are kept in the user's cache.
-
-Axis letters: B batch, C channels, H and W pixels, K classes.
+labelled images, and OpenVINO computes the network. The Dice of both networks is measured on other
+labelled images. The quantized network and both Dice are kept in the user's cache.
 """
 
 import contextlib
@@ -15,42 +12,46 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import openvino
+
+from utils.data.dataset import SegmentationDataset
 from utils.images.resizing import to_unit_range
 from utils.inference.logits import LogitsFunction
+from utils.inference.predictor import Predictor
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache, whole_file
 
 from .openvino import OpenVinoNetwork, convert
 from .selection import fold_batchnorm
 
-if TYPE_CHECKING:
-    from utils.data.dataset import SegmentationDataset
-    from utils.inference.predictor import Predictor
-
 CACHE_VERSION = 1  # increase it when the results for the same network and images change
 CALIBRATED, SCORED = 8, 24  # number of images
 ALLOWED_DROP = 0.002  # of Dice
 
 # Dice of a network on the images at some positions of a dataset.
-DiceFunction = Callable[[LogitsFunction, 'SegmentationDataset', list[int]], float]
+DiceFunction = Callable[[LogitsFunction, SegmentationDataset, list[int]], float]
 
 
-def quantize(predictor: 'Predictor', dataset: 'SegmentationDataset', dice: DiceFunction) -> str:
+def quantize(predictor: Predictor, dataset: SegmentationDataset, dice: DiceFunction) -> str:
     """Make the predictor compute in 8 bits on a CPU; return a message with the change of Dice.
 
     dataset: labelled images like those to predict, at the predictor's scale. Raises UserError if
     the Dice drops by more than ALLOWED_DROP.
     """
-    positions = range(0, len(dataset), max(1, len(dataset) // (CALIBRATED + SCORED)))
-    chosen = list(positions)[: CALIBRATED + SCORED]
-    calibrated = chosen[:: (CALIBRATED + SCORED) // CALIBRATED]
+    total = CALIBRATED + SCORED
+    chosen = list(range(len(dataset)))[:: max(1, len(dataset) // total)][:total]
+    calibrated = chosen[:: total // CALIBRATED]
     scored = [k for k in chosen if k not in calibrated] or calibrated
     path = _cache_path(predictor, dataset, chosen)
     scores = path.with_suffix('.json')
     if not scores.is_file():
-        _prepare(predictor, dataset, calibrated, scored, path, dice)
+        counts = f'{len(calibrated)} images, scoring it on {len(scored)}'
+        print(f'note: calibrating int8 on {counts}, once')
+        source = _prepare(predictor, dataset, calibrated, path)
+        both = (OpenVinoNetwork(model, predictor.precision) for model in (source, path))
+        with whole_file(scores) as part:
+            part.write_text(json.dumps([dice(network, dataset, scored) for network in both]))
     before, after = json.loads(scores.read_text())
     message = (
         f'int8: Dice {after:.4f}, {100 * (after - before):+.2f} points, on {len(scored)} images '
@@ -65,7 +66,7 @@ def quantize(predictor: 'Predictor', dataset: 'SegmentationDataset', dice: DiceF
     return message
 
 
-def _cache_path(predictor: 'Predictor', dataset: 'SegmentationDataset', chosen: list[int]) -> Path:
+def _cache_path(predictor: Predictor, dataset: SegmentationDataset, chosen: list[int]) -> Path:
     """Return the cached file of this network, quantized and scored on these images."""
     settings = (CACHE_VERSION, predictor.scale, predictor.precision.name)
     digest = hashlib.sha256(str(settings).encode())
@@ -80,17 +81,10 @@ def _cache_path(predictor: 'Predictor', dataset: 'SegmentationDataset', chosen: 
 
 
 def _prepare(
-    predictor: 'Predictor',
-    dataset: 'SegmentationDataset',
-    calibrated: list[int],
-    scored: list[int],
-    path: Path,
-    dice: DiceFunction,
-) -> None:
-    """Write the 8-bit network and then both Dice beside it."""
-    print(f'note: calibrating int8 on {len(calibrated)} images, scoring it on {len(scored)}, once')
-    import nncf
-    import openvino
+    predictor: Predictor, dataset: SegmentationDataset, calibrated: list[int], path: Path
+) -> openvino.Model:
+    """Write the 8-bit network; return the network in float32."""
+    import nncf  # late: a cached network does not need it
 
     nncf.set_log_level(logging.ERROR)
     source = convert(fold_batchnorm(predictor.model))
@@ -100,7 +94,4 @@ def _prepare(
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by whole_file: the .xml and .bin file refer to each other by name. The .json comes last.
     openvino.save_model(quantized, path, compress_to_fp16=False)
-    before = dice(OpenVinoNetwork(source, predictor.precision), dataset, scored)
-    after = dice(OpenVinoNetwork(path, predictor.precision), dataset, scored)
-    with whole_file(path.with_suffix('.json')) as part:
-        part.write_text(json.dumps([before, after]))
+    return source

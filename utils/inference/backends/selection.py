@@ -1,23 +1,17 @@
-"""Inference backends: PyTorch, torch.compile, ONNX Runtime, OpenVINO; BatchNorm folding.
-
-Axis letters: B batch, C channels, H and W pixels, K classes.
-"""
+"""Inference backends: PyTorch, torch.compile, ONNX Runtime, OpenVINO; BatchNorm folding."""
 
 import copy
 import importlib.util
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unet import UNet
 from utils.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from utils.inference.logits import LogitsFunction
-    from utils.runtime.precision import MixedPrecision
+from utils.runtime.precision import MixedPrecision
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
@@ -34,9 +28,8 @@ WIDTH = 64
 def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -> str:
     """Return the backend of --backend, or 'int8' of --quantize, to predict so many pixels.
 
-    'auto' is OpenVINO if it is installed, the device is a CPU and there are enough pixels at
-    network resolution, else torch. Raises UserError if packages are missing or the backend does
-    not support the device or the network.
+    'auto' is OpenVINO for enough pixels at network resolution on a CPU, if it is installed, else
+    torch. Raises UserError for missing packages, and a device or network without support.
     """
     if asked == 'auto':
         enough = pixels * (model.base_channels / WIDTH) ** 2 >= WORTH_PIXELS
@@ -69,8 +62,10 @@ def missing_packages(backend: str) -> list[str]:
     return [name for name in PACKAGES[backend] if importlib.util.find_spec(name) is None]
 
 
-def build_network(model: UNet, backend: str, precision: 'MixedPrecision') -> 'LogitsFunction':
-    """Return a copy of the network, BatchNorm folded, on a backend other than 'auto'."""
+def build_network(
+    model: UNet, backend: str, precision: MixedPrecision
+) -> Callable[[Tensor], Tensor]:
+    """Return a LogitsFunction: the network, BatchNorm folded, on a backend other than 'auto'."""
     network = fold_batchnorm(model)
     if backend == 'openvino':  # imported here, because these backends need their own packages
         from .openvino import OpenVinoNetwork, convert
