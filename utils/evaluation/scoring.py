@@ -1,8 +1,5 @@
 """Scoring loops: predict labelled images and count pixels, at full resolution or at scale.
 
-Counts are integers per image, so they do not depend on the batch size, the number of workers or
-the world size.
-
 Axis letters: B batch, N images, C channels, H and W pixels, h and w pixels at scale, K classes (2
 for a binary network), T thresholds.
 """
@@ -37,20 +34,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The conditions under which scores hold.
+    """The conditions under which scores hold."""
 
-    model: its file. at_scale: score at `scale`, not at the masks' own size. threshold: probability
-    above which a pixel is foreground. tolerance: of the boundary F-score, in pixels. sweep: score
-    at metrics.THRESHOLDS too.
-    """
-
-    model: str
+    model: str  # its file
     scale: float
-    at_scale: bool
+    at_scale: bool  # score at `scale`, not at the masks' own size
     batch_size: int
-    threshold: float
-    tolerance: int
-    sweep: bool = False
+    threshold: float  # a pixel of higher probability is foreground
+    tolerance: int  # of the boundary F-score, in pixels
+    sweep: bool  # score at metrics.THRESHOLDS too
 
     @property
     def resolution(self) -> str:
@@ -73,22 +65,15 @@ class Conditions:
 
 @dataclass
 class Counts:
-    """Counts of N images in the order of `ids`, int64 on the CPU.
-
-    confusion: (K, K) of all images, see metrics.confusion_matrix. pixels: (N, K, 3) of
-    metrics.count_pixels at the resolution that is scored at. scaled: the same at scale. boundary:
-    (N, K, 4) of boundary.count_boundary. ceiling: (N, K, 3) of the true masks scaled down and up
-    again, None when scored at scale. sweep: (N, T, 3) of metrics.count_thresholds, None without
-    --threshold-sweep.
-    """
+    """Counts of N images in the order of `ids`, int64 on the CPU."""
 
     ids: list[str]
-    confusion: Tensor
-    pixels: Tensor
-    scaled: Tensor
-    boundary: Tensor
-    ceiling: Tensor | None = None
-    sweep: Tensor | None = None
+    confusion: Tensor  # (K, K) of all images, see metrics.confusion_matrix
+    pixels: Tensor  # (N, K, 3) of metrics.count_pixels at the resolution that is scored at
+    scaled: Tensor  # the same at scale
+    boundary: Tensor  # (N, K, 4) of boundary.count_boundary
+    ceiling: Tensor | None = None  # (N, K, 3) of the true masks scaled down and up, unless at scale
+    sweep: Tensor | None = None  # (N, T, 3) of metrics.count_thresholds, with --threshold-sweep
 
 
 class ScoredItems(Dataset):
@@ -111,7 +96,7 @@ class ScoredItems(Dataset):
 
 
 def _collate(items: list[dict[str, Tensor]]) -> dict:
-    """Return pad_batch of the items, with the 'full' masks, whose sizes may differ, as a list."""
+    """Return pad_batch of the items, with a list of the 'full' masks, whose sizes may differ."""
     return pad_batch(items) | {'full': [item['full'] for item in items]}
 
 
@@ -119,11 +104,10 @@ def _collate(items: list[dict[str, Tensor]]) -> dict:
 def count_at_scale(
     model: 'UNet', loader: DataLoader, precision: 'MixedPrecision', threshold: float = 0.5
 ) -> Tensor:
-    """Return pixel counts (N, K, 3) int64 of the loader's N images in its order, for metrics.
+    """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
-    Count at the loader's resolution only, which makes it fast enough for the validations of
-    training. On several ranks, each has a loader of its shard of the batches, and all get the
-    counts of all. The model keeps its mode. K is 2 for a binary network.
+    On several ranks, each has a loader of its shard of the batches, and all get the counts of all.
+    The model keeps its mode.
     """
     training, n_classes = model.training, max(2, model.n_classes)
     predictor = Predictor(model, 1.0, list(range(n_classes)), precision)
@@ -142,7 +126,7 @@ def count_dataset(
     predictor: Predictor,
     dataset: 'SegmentationDataset',
     conditions: Conditions,
-    workers: int | None = None,
+    workers: int | None,
 ) -> Counts:
     """Predict as predict.py does, and count all that evaluate.py scores.
 
@@ -172,9 +156,7 @@ def count_dataset(
     return Counts(ids, confusion, **joined)
 
 
-def _predict_batches(
-    predictor: Predictor, loader: DataLoader
-) -> Iterator[tuple[dict, Tensor, Tensor]]:
+def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
     """Yield each batch, its probabilities (B, K, h, w) and its masks (B, h, w) on the device."""
     device = predictor.precision.device
     for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
@@ -186,13 +168,9 @@ def _predict_batches(
 def _count_image(
     probabilities: Tensor, scaled: Tensor, truth: Tensor, n_classes: int, conditions: Conditions
 ) -> dict[str, Tensor]:
-    """Return the counts of one image by the names of Counts, on the device.
-
-    probabilities: (K, h, w). scaled: the mask at scale, (h, w). truth: the mask at the resolution
-    that is scored at, (H, W).
-    """
+    """Count one image (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
     threshold, truth = conditions.threshold, truth.to(probabilities.device)
-    full = resize_probabilities(probabilities[None], truth.shape)
+    full = _resize(probabilities[None], truth.shape)
     predicted = class_indices(full, threshold)  # (1, H, W)
     confusion = confusion_matrix(predicted, truth[None], n_classes)[0]
     at_scale = class_indices(probabilities[None], threshold)
@@ -210,14 +188,11 @@ def _count_image(
     return counts
 
 
-def resize_probabilities(probabilities: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize probabilities (1, K, h, w) to `size` (H, W), as predict.py does.
-
-    Of two classes only the foreground is returned, (1, 1, H, W), which takes half the time.
-    """
+def _resize(probabilities: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize probabilities (1, K, h, w) to (H, W), as predict.py does."""
     if probabilities.shape[1] == 2:
-        probabilities = probabilities[:, 1:]
-    return F.interpolate(probabilities, tuple(size), mode='bilinear')
+        probabilities = probabilities[:, 1:]  # the foreground alone takes half the time
+    return F.interpolate(probabilities, size, mode='bilinear')
 
 
 def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tensor:
@@ -228,7 +203,7 @@ def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tenso
     """
     labels = torch.where(mask == IGNORE, 0, mask).long()
     certain = F.one_hot(labels, n_classes).permute(2, 0, 1)[None].float()
-    return class_indices(resize_probabilities(certain, size))
+    return class_indices(_resize(certain, size))
 
 
 @torch.inference_mode()
