@@ -42,8 +42,8 @@ def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
 
 def data_error(problems: list[Problem]) -> UserError:
     """Return one UserError that lists all problems."""
-    count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
-    return UserError('\n'.join([f'{count} with the data:', *by_kind(problems)]))
+    heading = f'{len(problems)} problem{"s" * (len(problems) != 1)} with the data:'
+    return UserError('\n'.join([heading, *by_kind(problems)]))
 
 
 class DivergedError(UserError):

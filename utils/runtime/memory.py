@@ -33,8 +33,7 @@ def free_memory() -> int:
 def available_memory(workers: int = 0) -> int:
     """Return the bytes of main memory that this process may use: its share of half the free ones.
 
-    workers: with dataloader workers, which need shared memory, that of /dev/shm limits it as well
-        (64 MB in Docker by default).
+    Dataloader workers need shared memory: /dev/shm limits it as well (64 MB in Docker by default).
     """
     free = free_memory()
     if workers and SHARED_MEMORY.is_dir():

@@ -4,13 +4,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from .distributed import all_reduce_max, world_size
 
-# By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect. But 0
-# for SIGUSR1, which schedulers send before the time limit, because --resume continues the run.
+# By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect, but 0
+# for SIGUSR1, which schedulers send before the time limit: --resume continues the run.
 EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143, 'SIGUSR1': 0}
 # Windows has no SIGUSR1.
 NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
@@ -33,12 +33,7 @@ class StopRequest:
             self._handlers[number] = signal.signal(number, self._catch)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._restore()
 
     @property
