@@ -5,24 +5,17 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from . import decoding
 from .arrays import ARRAY_SUFFIXES, array_pixels, read_array
-from .decoding import (
-    ALPHA_COUNTS,
-    DEEP_MODES,
-    GREY_MODES,
-    ORIENTATION,
-    check_mode,
-    deep_pixels,
-    opened,
-)
+from .decoding import DEEP_MODES, ORIENTATION, opened
 
 DEEP_TYPES = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)
 
 
 class ImageMetadata(NamedTuple):
-    """Metadata of an image. size: (width, height) in pixels, upright."""
+    """Metadata of an image."""
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # (width, height) in pixels, upright
     mode: str  # Pillow's, or the dtype of an array
     channels: int  # without alpha
     turned: bool  # by its EXIF orientation
@@ -34,7 +27,7 @@ class ImageMetadata(NamedTuple):
 
     def channels_as(self, channels: int) -> int:
         """Return the channels that a network of `channels` gets: alpha counts if it takes alpha."""
-        return channels if self.mode == ALPHA_COUNTS.get(channels) else self.channels
+        return channels if self.mode == decoding.ALPHA_COUNTS.get(channels) else self.channels
 
 
 def read_metadata(path: Path) -> ImageMetadata:
@@ -55,7 +48,7 @@ def read_metadata(path: Path) -> ImageMetadata:
         turn = picture.getexif().get(ORIENTATION, 1)
     metadata = _metadata(path, size, mode, turn)
     if mode in DEEP_MODES:
-        deep_pixels(picture, path)
+        decoding.deep_pixels(picture, path)
     return metadata
 
 
@@ -73,8 +66,7 @@ def read_header(path: Path) -> ImageMetadata:
 
 
 def _metadata(path: Path, size: tuple[int, int], mode: str, turn: int) -> ImageMetadata:
-    """Return the metadata of a picture, stored at `size` with EXIF orientation `turn`."""
-    check_mode(mode, path)
+    decoding.check_mode(mode, path)
     width, height = size if turn not in range(5, 9) else size[::-1]
-    channels = 1 if mode in GREY_MODES else 3
+    channels = 1 if mode in decoding.GREY_MODES else 3
     return ImageMetadata((width, height), mode, channels, turn in range(2, 9))

@@ -10,7 +10,8 @@ from pathlib import Path
 from .errors import UserError
 
 # torch.load warns of pickle protocols and sparse tensors, about which users can do nothing.
-warnings.filterwarnings('ignore', category=UserWarning, module=r'torch\.serialization')
+READERS = r'torch\.(serialization|_weights_only_unpickler)'
+warnings.filterwarnings('ignore', category=UserWarning, module=READERS)
 
 
 @contextmanager
