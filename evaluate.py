@@ -72,7 +72,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Score the checkpoint on this rank's shard of the images; rank 0 reports the scores of all."""
     from utils.data.dataset import SegmentationDataset
     from utils.evaluation.report import write_report
-    from utils.evaluation.scoring import Conditions, count_dataset
+    from utils.evaluation.scoring import RESOLUTION, Conditions, count_dataset
     from utils.evaluation.summary import csv_rows, format_scores, summarize_evaluation
     from utils.inference.predictor import Predictor
     from utils.runtime.distributed import is_main_process, local_main_process_first
@@ -103,7 +103,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if not is_main_process():
         return
     scores = summarize_evaluation(counts, conditions, dataset.masks)
-    print(conditions.describe(len(counts.ids)))
+    where = f'at scale {predictor.scale:g}, scored at {RESOLUTION[args.at_scale]}'
+    print(f'{args.model}: {len(counts.ids)} images {where}')
     for note in dataset.scan.notes(dataset.masks, dataset.channels):
         print(note)
     print(format_scores(scores, args.worst))
@@ -114,8 +115,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         with whole_file(args.csv) as part:
             append_csv(part, csv_rows(counts, dataset.masks.names))
     if args.report:
-        settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
-        write_report(args.report, scores, settings, predictor, dataset, conditions, args.worst)
+        write_report(args, scores, predictor, dataset)
 
 
 def main(argv: list[str] | None = None) -> int:

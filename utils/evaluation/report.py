@@ -3,27 +3,22 @@
 import base64
 import io
 import math
+from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from utils.data.dataset import SegmentationDataset
 from utils.inference.checkpoint import load_checkpoint
+from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, resize_mask
 from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
 from utils.runtime.files import whole_file
 
 from .metrics import SCORES, number
-from .scoring import ScoredItems
-
-if TYPE_CHECKING:
-    from utils.data.dataset import SegmentationDataset
-    from utils.inference.predictor import Predictor
-
-    from .scoring import Conditions
+from .scoring import RESOLUTION, ScoredItems
 
 WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
@@ -49,37 +44,34 @@ NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 
 
 def write_report(
-    folder: Path,
-    scores: dict,
-    settings: dict,
-    predictor: 'Predictor',
-    dataset: 'SegmentationDataset',
-    conditions: 'Conditions',
-    worst: int,
+    args: Namespace, scores: dict, predictor: Predictor, dataset: SegmentationDataset
 ) -> None:
-    """Write folder/index.html with the scores of summarize_evaluation, and print its path.
+    """Write index.html in the folder of --report, and print its path.
 
-    settings: to show besides the conditions and the checkpoint's own. The `worst` worst images and
-    the median ones are predicted again, to be shown.
+    args: of evaluate.py. scores: of summarize_evaluation. The worst images and the median ones are
+    predicted again, to be shown.
     """
-    items = ScoredItems(dataset, conditions.at_scale)
+    items = ScoredItems(dataset, args.at_scale)
 
     def example(row: dict) -> str:
         item = items[dataset.ids.index(row['image'])]
         image, truth = item['image'], item['full'].numpy()
         probabilities = predictor.resized_probabilities(image, truth.shape[::-1])
-        predicted = predictor.classify(probabilities, conditions.threshold)
+        predicted = predictor.classify(probabilities, scores['threshold'])
         title = f'{row["image"]}: Dice {row["dice"]:.4f}'
         return _pictures(title, image.permute(1, 2, 0).numpy(), truth, predicted)
 
     ranking = scores['ranking']
     middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
-    chosen = {'Worst images': ranking[:worst], 'Median images': ranking[middle]}
+    chosen = {'Worst images': ranking[: args.worst], 'Median images': ranking[middle]}
     examples = {title: map(example, rows) for title, rows in chosen.items() if rows}
-    settings = settings | conditions.settings() | {'precision': predictor.precision.name}
-    settings |= load_checkpoint(conditions.model).settings()
-    folder.mkdir(exist_ok=True)
-    page = folder / 'index.html'
+    settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
+    settings |= {'scale': f'{predictor.scale:g}', 'scored at': RESOLUTION[args.at_scale]}
+    settings |= {'threshold': f'{scores["threshold"]:g}'}
+    settings |= {'boundary tolerance': f'{args.boundary_tolerance} pixels'}
+    settings |= {'precision': predictor.precision.name} | load_checkpoint(args.model).settings()
+    args.report.mkdir(exist_ok=True)
+    page = args.report / 'index.html'
     text = report_html(scores, settings, dataset.masks.titles, examples)
     with whole_file(page) as part:
         part.write_text(text, encoding='utf-8')

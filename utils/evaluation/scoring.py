@@ -5,8 +5,7 @@ for a binary network), T thresholds.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,26 +13,26 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from unet import UNet
 from utils.data.dataloader import make_dataloader, pad_batch, same_size_batches, shut_down_workers
 from utils.images.resizing import to_unit_range
-from utils.inference.logits import class_indices, class_probabilities
+from utils.inference.logits import LogitsFunction, class_indices, class_probabilities
 from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, load_mask, resize_mask
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
+from utils.runtime.precision import MixedPrecision
 
 from .boundary import count_boundary
 from .metrics import class_counts, confusion_matrix, count_pixels, count_thresholds, summarize
 
-if TYPE_CHECKING:
-    from unet import UNet
+if TYPE_CHECKING:  # keeps the chain of imports short
     from utils.data.dataset import SegmentationDataset
-    from utils.inference.logits import LogitsFunction
-    from utils.runtime.precision import MixedPrecision
+
+RESOLUTION = {True: 'that scale', False: "the masks' own size"}  # to score at, by at_scale
 
 
-@dataclass(frozen=True)
-class Conditions:
+class Conditions(NamedTuple):
     """The conditions under which scores hold."""
 
     model: str  # its file
@@ -44,27 +43,8 @@ class Conditions:
     tolerance: int  # of the boundary F-score, in pixels
     sweep: bool  # score at metrics.THRESHOLDS too
 
-    @property
-    def resolution(self) -> str:
-        """The resolution to score at, in words."""
-        return 'that scale' if self.at_scale else "the masks' own size"
 
-    def describe(self, images: int) -> str:
-        """Return the first line of what is printed."""
-        return f'{self.model}: {images} images at scale {self.scale:g}, scored at {self.resolution}'
-
-    def settings(self) -> dict[str, str]:
-        """Return the settings as text, by name."""
-        return {
-            'scale': f'{self.scale:g}',
-            'scored at': self.resolution,
-            'threshold': f'{self.threshold:g}',
-            'boundary tolerance': f'{self.tolerance} pixels',
-        }
-
-
-@dataclass
-class Counts:
+class Counts(NamedTuple):
     """Counts of N images in the order of `ids`, int64 on the CPU."""
 
     ids: list[str]
@@ -102,7 +82,7 @@ def _collate(items: list[dict[str, Tensor]]) -> dict:
 
 @torch.inference_mode()
 def count_at_scale(
-    model: 'UNet', loader: DataLoader, precision: 'MixedPrecision', threshold: float = 0.5
+    model: UNet, loader: DataLoader, precision: MixedPrecision, threshold: float = 0.5
 ) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
@@ -208,7 +188,7 @@ def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tenso
 
 @torch.inference_mode()
 def pooled_dice(
-    network: 'LogitsFunction', dataset: 'SegmentationDataset', positions: list[int]
+    network: LogitsFunction, dataset: 'SegmentationDataset', positions: list[int]
 ) -> float:
     """Return the Dice over all pixels of these images, at scale, the mean over the classes.
 

@@ -1,19 +1,15 @@
 """All figures of an evaluation: as plain values, as rows of a CSV file, and as text."""
 
-from typing import TYPE_CHECKING
+from utils.masks.encoding import MaskEncoding
 
 from . import metrics
 from .boundary import boundary_scores
 from .dice import dice_reference
 from .metrics import RATIOS, SCORES, mean_or_none, number
-
-if TYPE_CHECKING:
-    from utils.masks.encoding import MaskEncoding
-
-    from .scoring import Conditions, Counts
+from .scoring import Conditions, Counts
 
 
-def summarize_evaluation(counts: 'Counts', conditions: 'Conditions', masks: 'MaskEncoding') -> dict:
+def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEncoding) -> dict:
     """Return all figures as plain values, None where there is nothing to score.
 
     Besides the scores of metrics.summarize: `dice_interval`, of the mean over images;
@@ -46,7 +42,7 @@ def summarize_evaluation(counts: 'Counts', conditions: 'Conditions', masks: 'Mas
     return scores
 
 
-def csv_rows(counts: 'Counts', names: list[str] | None = None) -> list[dict]:
+def csv_rows(counts: Counts, names: list[str] | None = None) -> list[dict]:
     """Return a row for each image and class, whose names may be given, with counts and scores."""
     each, outlines = metrics.ratios(counts.pixels), boundary_scores(counts.boundary)
     return [
