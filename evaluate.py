@@ -6,9 +6,8 @@
     python evaluate.py -m MODEL.pth --scale 0.1 --amp --at-scale --csv per_image.csv
     torchrun --nproc-per-node=4 evaluate.py -m checkpoints/best.pth      # the same scores
 
-Computes Dice, IoU, precision and recall from exact pixel counts. Scores compare predict.py's output
-with the masks at full resolution. "Dataset" is the ratio over the pixels of all images, "per image"
-the mean of the images' ratios.
+Scores compare predict.py's output with the masks at full resolution. "Dataset" is the ratio over
+the pixels of all images, "per image" the mean of the images' ratios.
 """
 
 import argparse

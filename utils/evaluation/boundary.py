@@ -1,11 +1,10 @@
 """Boundary F-score, from exact counts of outline pixels.
 
-The outline of a class is its pixels with a pixel of another class among their eight neighbours,
-without the image border. Precision is the fraction of the predicted outline within a tolerance of
-the true one, recall the opposite, and the score is 2 P R / (P + R) for each image and class, then
-averaged: Csurka, Larlus and Perronnin, "What is a good evaluation measure for semantic
-segmentation?" (BMVC 2013). They take distances in a disc; here it is a square (the larger of the
-distances in rows and in columns), which max-pooling computes on any device.
+The outline of a class is its pixels with a pixel of another class among their eight neighbours; the
+image border is no outline. Precision is the fraction of the predicted outline within a tolerance of
+the true one, recall the opposite. 2 P R / (P + R) is averaged over images and classes: Csurka,
+Larlus and Perronnin, "What is a good evaluation measure for semantic segmentation?" (BMVC 2013).
+They take distances in a disc; here it is a square, which max-pooling computes on any device.
 
 Axis letters: H and W pixels, K classes.
 """

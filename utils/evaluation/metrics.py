@@ -16,12 +16,10 @@ from utils.masks.values import MaskValue, value_to_json
 from .dice import dice_reference
 
 TP, FP, FN = range(3)  # positions in the last axis of counts
-
 RATIOS = ('dice', 'iou', 'precision', 'recall')
 SCORES = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
 
 THRESHOLDS = tuple(k / 20 for k in range(1, 20))  # of --threshold-sweep, 0.05 to 0.95
-
 RESAMPLES = 2000  # between seeds, an interval's ends move by under a twentieth of its width
 
 

@@ -67,8 +67,8 @@ def write_report(
     examples = {title: map(example, rows) for title, rows in chosen.items() if rows}
     settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
     settings |= {'scale': f'{predictor.scale:g}', 'scored at': RESOLUTION[args.at_scale]}
-    settings |= {'threshold': f'{scores["threshold"]:g}'}
-    settings |= {'boundary tolerance': f'{args.boundary_tolerance} pixels'}
+    settings['threshold'] = f'{scores["threshold"]:g}'
+    settings['boundary tolerance'] = f'{args.boundary_tolerance} pixels'
     settings |= {'precision': predictor.precision.name} | load_checkpoint(args.model).settings()
     args.report.mkdir(exist_ok=True)
     page = args.report / 'index.html'
@@ -96,12 +96,11 @@ def report_html(
     for title, images in examples.items():
         parts += [f'<h2>{title}</h2>', f'<p class="note">Errors: {keys}</p>', *images]
     parts += ['<h2>Settings</h2>', table([], list(settings.items()), text=True)]
+    body = '\n'.join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f'<title>{escape(heading)}</title><style>{STYLE}</style></head>\n<body>\n'
-        + '\n'.join(parts)
-        + '\n</body></html>\n'
+        '<meta name="viewport" content="width=device-width"><title>'
+        f'{escape(heading)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
     )
 
 
@@ -124,17 +123,14 @@ def histogram(values: list[float]) -> str:
     bar, height, top = 30, 160, counts.max()
     parts = []
     for k, count in enumerate(counts.tolist()):
-        tall = height * count / top
-        parts.append(
-            f'<rect x="{20 + k * bar}" y="{20 + height - tall:.1f}" width="{bar - 2}" '
-            f'height="{tall:.1f}" fill="#0072b2"/>'
-        )
+        left, tall = 20 + k * bar, height * count / top
+        y = 20 + height - tall
+        shape = f'width="{bar - 2}" height="{tall:.1f}" fill="#0072b2"'
+        parts.append(f'<rect x="{left}" y="{y:.1f}" {shape}/>')
         if count:
-            parts.append(
-                f'<text x="{19 + (k + 0.5) * bar}" y="{15 + height - tall:.1f}">{count}</text>'
-            )
+            parts.append(f'<text x="{left - 1 + bar / 2}" y="{y - 5:.1f}">{count}</text>')
         if k % 2 == 0:
-            parts.append(f'<text x="{20 + k * bar}" y="{height + 36}">{edges[k]:.3g}</text>')
+            parts.append(f'<text x="{left}" y="{height + 36}">{edges[k]:.3g}</text>')
     width = 40 + BINS * bar
     parts.append(f'<text x="{20 + BINS * bar}" y="{height + 36}">1</text>')
     label = f'Histogram of the Dice of {len(values)} images'

@@ -81,9 +81,7 @@ def _collate(items: list[dict[str, Tensor]]) -> dict:
 
 
 @torch.inference_mode()
-def count_at_scale(
-    model: UNet, loader: DataLoader, precision: MixedPrecision, threshold: float = 0.5
-) -> Tensor:
+def count_at_scale(model: UNet, loader: DataLoader, precision: MixedPrecision) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
     On several ranks, each has a loader of its shard of the batches, and all get the counts of all.
@@ -93,7 +91,7 @@ def count_at_scale(
     predictor = Predictor(model, 1.0, list(range(n_classes)), precision)
     try:
         counts = [
-            count_pixels(class_indices(probabilities, threshold), masks, n_classes)
+            count_pixels(class_indices(probabilities), masks, n_classes)
             for _, probabilities, masks in _predict_batches(predictor, loader)
         ]
     finally:

@@ -13,7 +13,6 @@ from utils.runtime.errors import UserError
 from utils.runtime.files import read_torch_file
 
 ARRAY_SUFFIXES = {'.npy', '.pt', '.pth'}
-
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of R, G and B: luma of ITU-R BT.601, as in Pillow
 
 

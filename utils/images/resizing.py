@@ -38,7 +38,6 @@ def resize_image(
     extent: (width, height) of the part of the image that fills `size`, all of it unless given. A
         reduced JPEG of odd size ends within its last pixel. Stretching that pixel too doubled the
         error, to 1.1 grey levels on average at half size.
-
     Bicubic with antialiasing: within one grey level of Pillow's result, in a third of its time.
     """
     height, width = image.shape[1:]

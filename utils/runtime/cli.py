@@ -107,8 +107,7 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
 def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
-    The exit code is what `work` returns (None is 0), or that of the error. An error that `explain`
-    knows is printed as one message; others, and all with --debug, show their traceback.
+    An error that `explain` knows is printed; others, and all with --debug, show their traceback.
     """
     from .distributed import process_group  # here, because it imports torch
 

@@ -48,9 +48,6 @@ def make_deterministic() -> None:
 
 
 def default_workers(device: torch.device) -> int:
-    """Return the number of dataloader workers if --workers is not given.
-
-    0 on a CPU, which the network keeps busy; for a GPU up to 8, within this rank's cores.
-    """
+    """Return the default of --workers: 0 on a CPU, which the network keeps busy, else up to 8."""
     cores = (os.cpu_count() or 1) // local_world_size()
     return 0 if device.type == 'cpu' else min(8, max(1, cores - 1))

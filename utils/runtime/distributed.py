@@ -63,10 +63,7 @@ def local_world_size() -> int:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the process group of torchrun, if any, and silence all ranks but 0.
-
-    An error is reported by the first rank that raises it. The others exit silently.
-    """
+    """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
     launched = {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys()
     if not launched or os.environ['WORLD_SIZE'] == '1' or _started():
         yield
@@ -95,10 +92,7 @@ def process_group() -> Iterator[None]:
 
 
 def all_reduce_max(*flags: int) -> list[int]:
-    """Return the maximum of each flag over all ranks.
-
-    Waits for the other ranks, but not for the device: 0.4 ms for two ranks on two busy cores.
-    """
+    """Return each flag's maximum over all ranks, without waiting for the device: 0.4 ms for two."""
     if world_size() == 1:
         return list(flags)
     agreed = torch.tensor(flags, dtype=torch.int64)

@@ -10,8 +10,8 @@ from pathlib import Path
 from .errors import UserError
 
 # torch.load warns of pickle protocols and sparse tensors, about which users can do nothing.
-READERS = r'torch\.(serialization|_weights_only_unpickler)'
-warnings.filterwarnings('ignore', category=UserWarning, module=READERS)
+LOADERS = r'torch\.(serialization|_weights_only_unpickler)'
+warnings.filterwarnings('ignore', category=UserWarning, module=LOADERS)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import torch
 from .distributed import local_world_size
 
 SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
-
 CONTAINER = Path('/sys/fs/cgroup')
 
 

@@ -20,8 +20,7 @@ class MixedPrecision:
         self.device = device
         # Rank 0 decides for all, because measurements of CPUs may differ.
         self.name = name or (broadcast_object(amp_precision(device)) if amp else 'fp32')
-        dtypes = {'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
-        self.dtype = dtypes[self.name]
+        self.dtype = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(self.name, torch.float32)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == 'fp16')
 
     def renew_scaler(self) -> None:
