@@ -34,7 +34,10 @@ def dice_coeff(
 def multiclass_dice_coeff(
     input: Tensor, target: Tensor, reduce_batch_first: bool = False, epsilon: float = EPSILON
 ) -> Tensor:
-    """Return dice_coeff of (B, K, H, W) masks, with the classes folded into the batch."""
+    """Return dice_coeff of (B, K, H, W) masks, with the classes folded into the batch.
+
+    With reduce_batch_first and one-hot targets, this equals the mean probability of the true class.
+    """
     return dice_coeff(input.flatten(0, 1), target.flatten(0, 1), reduce_batch_first, epsilon)
 
 

@@ -33,7 +33,8 @@ class ImageMetadata(NamedTuple):
 def read_metadata(path: Path) -> ImageMetadata:
     """Return the metadata of an image; raise UserError if to_channels does not take it.
 
-    The file is read completely, so that truncation is detected; a JPEG at 1/8 size, 3 times as fast.
+    The whole file is read, so that truncation is detected. A JPEG is decoded at 1/8 size, which is
+    three times as fast.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(path)
