@@ -120,10 +120,10 @@ def histogram(values: list[float]) -> str:
         return '<p class="note">No image has a foreground to score.</p>'
     low = min(0.9, math.floor(10 * min(values)) / 10)
     counts, edges = np.histogram(values, bins=BINS, range=(low, 1))
-    bar, height, top = 30, 160, counts.max()
+    bar, height = 30, 160
     parts = []
     for k, count in enumerate(counts.tolist()):
-        left, tall = 20 + k * bar, height * count / top
+        left, tall = 20 + k * bar, height * count / counts.max()
         y = 20 + height - tall
         shape = f'width="{bar - 2}" height="{tall:.1f}" fill="#0072b2"'
         parts.append(f'<rect x="{left}" y="{y:.1f}" {shape}/>')

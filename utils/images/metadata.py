@@ -33,8 +33,7 @@ class ImageMetadata(NamedTuple):
 def read_metadata(path: Path) -> ImageMetadata:
     """Return the metadata of an image; raise UserError if to_channels does not take it.
 
-    The whole file is read, so that truncation is detected. A JPEG is decoded at 1/8 size, which is
-    three times as fast.
+    The whole file is read, to detect truncation; a JPEG at 1/8 size, which is three times as fast.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(path)

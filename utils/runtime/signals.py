@@ -26,7 +26,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: str | None = None
         self._caught = 0
-        self._restore = ExitStack()
+        self._restore = ExitStack()  # sets the former handlers
 
     def __enter__(self) -> 'StopRequest':
         for number in NUMBERS:
