@@ -6,9 +6,8 @@
     python evaluate.py -m MODEL.pth --scale 0.1 --amp --at-scale --csv per_image.csv
     torchrun --nproc-per-node=4 evaluate.py -m checkpoints/best.pth      # the same scores
 
-Computes Dice, IoU, precision and recall from exact pixel counts. Scores compare predict.py's output
-with the masks at full resolution. "Dataset" is the ratio over the pixels of all images, "per image"
-the mean of the images' ratios.
+Scores compare predict.py's output with the masks at full resolution. "Dataset" is the ratio over
+the pixels of all images, "per image" the mean of the images' ratios.
 """
 
 import argparse
@@ -16,27 +15,18 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from utils.runtime.cli import (
-    add_data_options,
-    add_debug_option,
-    add_device_options,
-    number_in,
-    run_program,
-)
+from utils.runtime import cli
+from utils.runtime.cli import number_in
 from utils.runtime.errors import UserError
 from utils.runtime.files import append_csv, check_output_file, check_output_folder, whole_file
-
-if TYPE_CHECKING:
-    from utils.evaluation.scoring import Counts
 
 
 # fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description='Score a trained U-Net on images and masks')
-    add_data_options(parser.add_argument_group('Data'))
+    cli.add_data_options(parser.add_argument_group('Data'))
     add = parser.add_argument_group('Model').add_argument
     add('--model', '-m', default='MODEL.pth', metavar='FILE',
         help='the model file (default: %(default)s)')
@@ -56,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--boundary-tolerance', type=number_in(int, 0), default=2, metavar='PIXELS',
         help='distance within which outlines match, for the boundary F-score '
         '(default: %(default)s)')
-    add_device_options(group)
+    cli.add_device_options(group)
     add = parser.add_argument_group('Output').add_argument
     add('--worst', type=number_in(int, 0), default=5, metavar='N',
         help='number of worst images to list, and to show in the report (default: %(default)s)')
@@ -65,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--json', type=Path, metavar='FILE', help='write all scores')
     add('--csv', type=Path, metavar='FILE',
         help='write the counts and scores of each image and class')
-    add_debug_option(parser)
+    cli.add_debug_option(parser)
     return parser
 # fmt: on
 
@@ -81,8 +71,8 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Score the checkpoint on this rank's shard of the images; rank 0 reports the scores of all."""
     from utils.data.dataset import SegmentationDataset
     from utils.evaluation.report import write_report
-    from utils.evaluation.scoring import Conditions, count_dataset
-    from utils.evaluation.summary import format_scores, summarize_evaluation
+    from utils.evaluation.scoring import RESOLUTION, Conditions, count_dataset
+    from utils.evaluation.summary import csv_rows, format_scores, summarize_evaluation
     from utils.inference.predictor import Predictor
     from utils.runtime.distributed import is_main_process, local_main_process_first
 
@@ -112,33 +102,24 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if not is_main_process():
         return
     scores = summarize_evaluation(counts, conditions, dataset.masks)
-    print(conditions.describe(len(counts.ids)))
+    where = f'at scale {predictor.scale:g}, scored at {RESOLUTION[args.at_scale]}'
+    print(f'{args.model}: {len(counts.ids)} images {where}')
     for note in dataset.scan.notes(dataset.masks, dataset.channels):
         print(note)
     print(format_scores(scores, args.worst))
-    write_files(args, scores, counts, dataset.masks.names)
-    if args.report:
-        settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
-        write_report(args.report, scores, settings, predictor, dataset, conditions, args.worst)
-
-
-def write_files(
-    args: argparse.Namespace, scores: dict, counts: 'Counts', names: list[str] | None
-) -> None:
-    """Write the files of --json and --csv; names: of the classes."""
-    from utils.evaluation.summary import csv_rows
-
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
         with whole_file(args.csv) as part:
-            append_csv(part, csv_rows(counts, names))
+            append_csv(part, csv_rows(counts, dataset.masks.names))
+    if args.report:
+        write_report(args, scores, predictor, dataset)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    return run_program(evaluate_checkpoint, get_args(argv))
+    return cli.run_program(evaluate_checkpoint, get_args(argv))
 
 
 if __name__ == '__main__':

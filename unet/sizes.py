@@ -1,7 +1,7 @@
 """Input and output sizes of a U-Net without padding.
 
 Each 3 x 3 convolution removes one pixel on every side: 572 x 572 pixels give 388 x 388 class scores
-(figure 1 of https://arxiv.org/abs/1505.04597). All four poolings need even sides. So the possible
+(figure 1 of https://arxiv.org/abs/1505.04597). The four poolings need even sides, so that possible
 input sides are 188, 204, 220, … pixels.
 """
 

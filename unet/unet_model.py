@@ -19,16 +19,14 @@ MIN_SIZE = 16  # pixels: four halvings leave one
 class UNet(nn.Module):
     """A network that gives class scores for each pixel of images from 16 x 16 pixels.
 
-    n_channels: of the images, 3 for RGB.
     n_classes: 1 gives one foreground logit (binary), K >= 2 one logit per class (multiclass).
     bilinear: upsample by bilinear interpolation instead of transposed convolution (17 instead of 31
         million parameters at the default width).
     base_channels: channels of the first level, doubled at each level down.
 
     For the network of the paper (https://arxiv.org/abs/1505.04597):
-    padding: 'same' keeps height and width; 'valid' leaves the 3 x 3 convolutions unpadded, so that
-        572 x 572 pixels give 388 x 388 scores.
-    norm: 'batch', or 'none' for no BatchNorm and He initialisation.
+    padding: 'valid' leaves the 3 x 3 convolutions unpadded: 572 pixels give 388 scores.
+    norm: 'none' means no BatchNorm, and He initialisation.
     dropout: probability, in [0, 1), of dropout on the two deepest maps of the encoder.
     """
 
@@ -75,8 +73,7 @@ class UNet(nn.Module):
         """Return logits (B, K, H, W) of images (B, C, H, W), float in [0, 1].
 
         With padding 'valid', logits are (B, K, H - 184, W - 184), without 92 pixels on each side.
-        Raises ValueError for images of other channels, below 16 x 16 pixels, or of sizes that are
-        not possible without padding (unet.sizes).
+        Raises ValueError for images of other channels, or of sizes that are not possible.
         """
         _, channels, height, width = x.shape
         if channels != self.n_channels:

@@ -2,10 +2,9 @@
 
 Axis letters: B batch, C channels, H and W pixels, K classes.
 
-Unlike in the paper, the 3 x 3 convolutions are padded, so that a mask has the size of its image,
-and followed by BatchNorm. The paper's network has padding 'valid' instead of 'same', and norm
-'none' instead of 'batch'. Submodule names are part of the checkpoint format
-(`inc.double_conv.0.weight`, …): state_dicts of milesial/Pytorch-UNet load unchanged.
+By default the 3 x 3 convolutions are padded, so that a mask has the size of its image, and followed
+by BatchNorm. The paper's network has padding 'valid' and norm 'none'. Submodule names are part of
+the checkpoint format (`inc.double_conv.0.weight`): milesial/Pytorch-UNet's state_dicts load.
 """
 
 import torch
@@ -16,9 +15,8 @@ from torch.nn import functional as F
 class DoubleConv(nn.Module):
     """(3 x 3 convolution => BatchNorm => ReLU) twice.
 
-    mid_channels: channels between the two convolutions, out_channels unless given.
-    padding: 'same' keeps height and width; 'valid' reduces them by 4.
-    norm: 'batch', or 'none'.
+    mid_channels: between the two convolutions, out_channels unless given. padding: 'same' keeps
+    height and width, 'valid' reduces them by 4. norm: 'batch' or 'none'.
     """
 
     def __init__(
@@ -46,10 +44,7 @@ class DoubleConv(nn.Module):
 
 
 class Down(nn.Module):
-    """Halve height and width, then DoubleConv: (B, C, H, W) -> (B, C', H // 2, W // 2).
-
-    options: padding and norm of DoubleConv.
-    """
+    """Halve height and width, then DoubleConv with its `options`, padding and norm."""
 
     def __init__(self, in_channels: int, out_channels: int, **options: str):
         super().__init__()
@@ -64,9 +59,9 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Double height and width, concatenate the skip connection, then DoubleConv.
 
-    in_channels: channels after concatenation. The deeper map has as many, of which the transposed
+    in_channels: after concatenation. The deeper map has as many, of which the transposed
         convolution keeps half; with bilinear upsampling, which keeps channels, it has half as many.
-    options: padding and norm of DoubleConv. With padding 'valid', the skip connection is cropped.
+    options: padding and norm of DoubleConv.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bilinear: bool = False, **options: str):
@@ -97,7 +92,7 @@ class Up(nn.Module):
 
 
 class OutConv(nn.Module):
-    """1 x 1 convolution to class scores: (B, in_channels, H, W) -> logits (B, K, H, W)."""
+    """1 x 1 convolution to class scores."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()

@@ -1,12 +1,10 @@
 """Boundary F-score, from exact counts of outline pixels.
 
-The outline of a class is its pixels with a pixel of another class among their eight neighbours;
-the image border is not part of it. Precision is the fraction of the predicted outline within a
-tolerance of the true one, recall the fraction of the true outline within it of the predicted one,
-and the score is 2 P R / (P + R) for each image and class, then averaged: Csurka, Larlus and
-Perronnin, "What is a good evaluation measure for semantic segmentation?" (BMVC 2013). They take
-distances in a disc; here it is a square (the larger of the distances in rows and in columns), which
-max-pooling computes on any device.
+The outline of a class is its pixels with a pixel of another class among their eight neighbours; the
+image border is no outline. Precision is the fraction of the predicted outline within a tolerance of
+the true one, recall the opposite. 2 P R / (P + R) is averaged over images and classes: Csurka,
+Larlus and Perronnin, "What is a good evaluation measure for semantic segmentation?" (BMVC 2013).
+They take distances in a disc; here it is a square, which max-pooling computes on any device.
 
 Axis letters: H and W pixels, K classes.
 """
@@ -25,8 +23,7 @@ def count_boundary(predicted: Tensor, truth: Tensor, n_classes: int, tolerance: 
     counted and make no outline. tolerance: in pixels, at least 0.
 
     The four counts: predicted outline near the true one, predicted outline, true outline near the
-    predicted one, true outline. The background's row is 0: its outline is that of the other
-    classes, seen from outside.
+    predicted one, true outline. The background's row is 0: its outline is that of the others.
     """
     predicted = torch.where(truth == IGNORE, IGNORE, predicted.to(truth.dtype))
     counts = torch.zeros(n_classes, 4, dtype=torch.int64, device=truth.device)
@@ -35,17 +32,15 @@ def count_boundary(predicted: Tensor, truth: Tensor, n_classes: int, tolerance: 
     for k in (present.nonzero()[:, 0] + 1).tolist():
         found, true = outline(predicted, k), outline(truth, k)
         near_true, near_found = _dilate(true, tolerance), _dilate(found, tolerance)
-        counts[k] = torch.stack(
-            [(found & near_true).sum(), found.sum(), (true & near_found).sum(), true.sum()]
-        )
+        parts = [found & near_true, found, true & near_found, true]
+        counts[k] = torch.stack([part.sum() for part in parts])
     return counts
 
 
 def outline(labels: Tensor, k: int) -> Tensor:
     """Return the outline of class k, (H, W) bool, from class indices (H, W)."""
     own = labels == k
-    others = ~own & (labels != IGNORE)
-    return own & _dilate(others, 1)
+    return own & _dilate(~own & (labels != IGNORE), 1)
 
 
 def boundary_scores(counts: Tensor) -> Tensor:
@@ -60,7 +55,6 @@ def boundary_scores(counts: Tensor) -> Tensor:
 
 
 def _dilate(pixels: Tensor, distance: int) -> Tensor:
-    """Return the pixels within `distance` of a true one in rows and in columns, (H, W) bool."""
     if distance == 0:
         return pixels
     wide = pixels.float()

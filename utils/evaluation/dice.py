@@ -3,6 +3,7 @@
 Published scores and checkpoints depend on these numbers; scores from exact pixel counts are in
 metrics.py. Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network).
 """
+# ruff: noqa: A002  `input` is the original's argument name
 
 from torch import Tensor
 
@@ -10,16 +11,12 @@ EPSILON = 1e-6
 
 
 def dice_coeff(
-    input: Tensor,  # noqa: A002  the original's argument name
-    target: Tensor,
-    reduce_batch_first: bool = False,
-    epsilon: float = EPSILON,
+    input: Tensor, target: Tensor, reduce_batch_first: bool = False, epsilon: float = EPSILON
 ) -> Tensor:
     """Return the mean Dice coefficient of soft or hard masks, a scalar in [0, 1].
 
     input, target: (H, W) or (N, H, W), float in [0, 1], of the same shape.
-    reduce_batch_first: sum over N before the ratio (one coefficient for all masks together)
-        instead of averaging N coefficients.
+    reduce_batch_first: one coefficient for all N masks together, not the mean of N coefficients.
     epsilon: added to numerator and denominator, so that two empty masks score 1.
 
     Raises ValueError if the shapes differ or reduce_batch_first has no N to sum over.
@@ -35,24 +32,17 @@ def dice_coeff(
 
 
 def multiclass_dice_coeff(
-    input: Tensor,  # noqa: A002
-    target: Tensor,
-    reduce_batch_first: bool = False,
-    epsilon: float = EPSILON,
+    input: Tensor, target: Tensor, reduce_batch_first: bool = False, epsilon: float = EPSILON
 ) -> Tensor:
-    """Return dice_coeff with the classes folded into the batch.
+    """Return dice_coeff of (B, K, H, W) masks, with the classes folded into the batch.
 
-    input, target: (B, K, H, W), float in [0, 1]. With reduce_batch_first and one-hot targets all
-    classes share one ratio, which equals the mean probability of the true class.
+    With reduce_batch_first and one-hot targets, this equals the mean probability of the true class.
     """
     return dice_coeff(input.flatten(0, 1), target.flatten(0, 1), reduce_batch_first, epsilon)
 
 
-def dice_loss(input: Tensor, target: Tensor, multiclass: bool = False) -> Tensor:  # noqa: A002
-    """Return 1 - Dice over the whole batch.
-
-    input, target: as in multiclass_dice_coeff, or else as in dice_coeff, (N, H, W).
-    """
+def dice_loss(input: Tensor, target: Tensor, multiclass: bool = False) -> Tensor:
+    """Return 1 - Dice over the whole batch; masks as in multiclass_dice_coeff or dice_coeff."""
     coefficient = multiclass_dice_coeff if multiclass else dice_coeff
     return 1 - coefficient(input, target, reduce_batch_first=True)
 

@@ -6,6 +6,7 @@ is absent from both truth and prediction is left out (NaN or None); it does not 
 Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network), T thresholds.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,11 @@ from utils.masks.values import MaskValue, value_to_json
 from .dice import dice_reference
 
 TP, FP, FN = range(3)  # positions in the last axis of counts
-
 RATIOS = ('dice', 'iou', 'precision', 'recall')
+SCORES = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
 
 THRESHOLDS = tuple(k / 20 for k in range(1, 20))  # of --threshold-sweep, 0.05 to 0.95
+RESAMPLES = 2000  # between seeds, an interval's ends move by under a twentieth of its width
 
 
 def count_pixels(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
@@ -63,10 +65,7 @@ def count_thresholds(probability: Tensor, truth: Tensor) -> Tensor:
 
 
 def ratios(counts: Tensor) -> dict[str, Tensor]:
-    """Return Dice, IoU, precision and recall, each (...) float64, of counts (..., 3).
-
-    0 / 0 gives NaN.
-    """
+    """Return the RATIOS, each (...) float64, of counts (..., 3); 0 / 0 gives NaN."""
     tp, fp, fn = counts.double().unbind(dim=-1)
     return {
         'dice': 2 * tp / (2 * tp + fp + fn),
@@ -77,10 +76,7 @@ def ratios(counts: Tensor) -> dict[str, Tensor]:
 
 
 def image_dice(counts: Tensor) -> Tensor:
-    """Return the Dice of each image, (N,) float64, from counts (N, K, 3).
-
-    It is the mean over the classes except the background, NaN if the image has none of them.
-    """
+    """Return each image's mean Dice of classes but the background, (N,), of counts (N, K, 3)."""
     return ratios(counts)['dice'][:, 1:].nanmean(dim=1)
 
 
@@ -89,12 +85,10 @@ def summarize(
 ) -> dict:
     """Return all scores of a data set as plain numbers, None where there is nothing to score.
 
-    counts: (N, K, 3). values, names: mask values and names of the K classes. batch_size: for
-    `dice_reference` only.
+    counts: (N, K, 3). values, names: of the K classes. batch_size: for `dice_reference` only.
 
     `dice_dataset` etc. are ratios over the pixels of all images, `dice_per_image` etc. means over
-    the images; both are means over the classes except the background, class 0. `classes` holds
-    the same for each class.
+    the images; both are means over the classes except 0, the background. `classes` has each class.
     """
     pooled, each = ratios(counts.sum(dim=0)), ratios(counts)  # (K,) and (N, K)
     scores: dict = {'images': len(counts)}
@@ -121,12 +115,9 @@ def sweep_table(counts: Tensor) -> list[dict]:
     pooled = ratios(counts.sum(dim=0))['dice']  # (T,)
     each = ratios(counts)['dice'].T.contiguous()  # (T, N)
     return [
-        {
-            'threshold': threshold,
-            'dice_dataset': mean_or_none(pooled[t]),
-            'dice_per_image': mean_or_none(each[t]),
-        }
-        for t, threshold in enumerate(THRESHOLDS)
+        {'threshold': threshold, 'dice_dataset': mean_or_none(dataset)}
+        | {'dice_per_image': mean_or_none(images)}
+        for threshold, dataset, images in zip(THRESHOLDS, pooled, each, strict=True)
     ]
 
 
@@ -137,6 +128,22 @@ def best_threshold(rows: list[dict]) -> float | None:
         return None
     best = max(scored, key=lambda row: (row['dice_dataset'], -abs(row['threshold'] - 0.5)))
     return best['threshold']
+
+
+def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """Return the interval that holds the mean of independent `values` (N,) with this probability.
+
+    NaN values are left out; None for fewer than two. The result depends on the order of the values:
+    percentile bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993),
+    chapter 13. If many images show the same car or patient, the true interval is wider.
+    """
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        return None
+    generator = np.random.default_rng(0)
+    means = [generator.choice(values, len(values)).mean() for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def mean_or_none(values: Tensor) -> float | None:

@@ -1,33 +1,24 @@
-"""The HTML page of evaluate.py --report: tables, a histogram and images.
-
-It is one file without scripts, and loads nothing from elsewhere.
-"""
+"""The HTML page of evaluate.py --report: one file without scripts that loads nothing else."""
 
 import base64
 import io
 import math
+from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from utils.data.dataset import SegmentationDataset
 from utils.inference.checkpoint import load_checkpoint
-from utils.inference.logits import class_indices
+from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, resize_mask
 from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
 from utils.runtime.files import whole_file
 
-from .metrics import RATIOS, number
-from .scoring import ScoredItems, resize_probabilities
-
-if TYPE_CHECKING:
-    from utils.data.dataset import SegmentationDataset
-    from utils.inference.predictor import Predictor
-
-    from .scoring import Conditions
+from .metrics import SCORES, number
+from .scoring import RESOLUTION, ScoredItems
 
 WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
@@ -53,39 +44,36 @@ NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 
 
 def write_report(
-    folder: Path,
-    scores: dict,
-    settings: dict,
-    predictor: 'Predictor',
-    dataset: 'SegmentationDataset',
-    conditions: 'Conditions',
-    worst: int,
+    args: Namespace, scores: dict, predictor: Predictor, dataset: SegmentationDataset
 ) -> None:
-    """Write folder/index.html and print its path.
+    """Write index.html in the folder of --report, and print its path.
 
-    scores: of summary.summarize_evaluation. settings: to show besides the conditions and the
-    checkpoint's own. The `worst` worst images and the median ones are predicted again, to be shown.
+    args: of evaluate.py. scores: of summarize_evaluation. The worst images and the median ones are
+    predicted again, to be shown.
     """
-    items = ScoredItems(dataset, conditions.at_scale)
+    items = ScoredItems(dataset, args.at_scale)
 
     def example(row: dict) -> str:
         item = items[dataset.ids.index(row['image'])]
-        image, truth = item['image'], item['full']
-        probabilities = resize_probabilities(predictor.predict_fitting(image[None]), truth.shape)
-        predicted = class_indices(probabilities, conditions.threshold)[0].cpu()
+        image, truth = item['image'], item['full'].numpy()
+        probabilities = predictor.resized_probabilities(image, truth.shape[::-1])
+        predicted = predictor.classify(probabilities, scores['threshold'])
         title = f'{row["image"]}: Dice {row["dice"]:.4f}'
-        return _pictures(title, image.permute(1, 2, 0).numpy(), truth.numpy(), predicted.numpy())
+        return _pictures(title, image.permute(1, 2, 0).numpy(), truth, predicted)
 
     ranking = scores['ranking']
     middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
-    chosen = {'Worst images': ranking[:worst], 'Median images': ranking[middle]}
+    chosen = {'Worst images': ranking[: args.worst], 'Median images': ranking[middle]}
     examples = {title: map(example, rows) for title, rows in chosen.items() if rows}
-    settings = settings | conditions.settings() | {'precision': predictor.precision.name}
-    settings |= load_checkpoint(conditions.model).settings()
-    folder.mkdir(exist_ok=True)
-    page = folder / 'index.html'
+    settings = {'command': args.command, 'images': args.images, 'masks': args.masks}
+    settings |= {'scale': f'{predictor.scale:g}', 'scored at': RESOLUTION[args.at_scale]}
+    settings['threshold'] = f'{scores["threshold"]:g}'
+    settings['boundary tolerance'] = f'{args.boundary_tolerance} pixels'
+    settings |= {'precision': predictor.precision.name} | load_checkpoint(args.model).settings()
+    args.report.mkdir(exist_ok=True)
+    page = args.report / 'index.html'
+    text = report_html(scores, settings, dataset.masks.titles, examples)
     with whole_file(page) as part:
-        text = report_html(scores, settings, dataset.masks.titles, examples)
         part.write_text(text, encoding='utf-8')
     print(f'report: {page}')
 
@@ -95,35 +83,29 @@ def report_html(
 ) -> str:
     """Return the page; titles: of the classes. examples: HTML of images, by heading."""
     heading = f'Scores of {scores["model"]}'
-    parts = [
-        f'<h1>{escape(heading)}</h1>',
-        '<h2>Scores</h2>',
-        _summary(scores),
-        _classes(scores, titles),
-        '<h2>Dice of the images</h2>',
-        histogram([row['dice'] for row in scores['ranking']]),
-        '<h2>Confusion matrix</h2>',
-        _confusion(scores['confusion'], titles),
-    ]
+    parts = [f'<h1>{escape(heading)}</h1>\n<h2>Scores</h2>', _summary(scores)]
+    parts += [_classes(scores, titles), '<h2>Dice of the images</h2>']
+    parts.append(histogram([row['dice'] for row in scores['ranking']]))
+    parts += ['<h2>Confusion matrix</h2>', _confusion(scores['confusion'], titles)]
     if 'threshold_sweep' in scores:
         parts += ['<h2>Thresholds</h2>', _sweep(scores)]
+    keys = ' '.join(
+        f'<span class="key" style="background: rgb{colour}"></span> {escape(name)}'
+        for name, colour in LEGEND.items()
+    )
     for title, images in examples.items():
-        parts += [f'<h2>{escape(title)}</h2>', _legend(), *images]
+        parts += [f'<h2>{title}</h2>', f'<p class="note">Errors: {keys}</p>', *images]
     parts += ['<h2>Settings</h2>', table([], list(settings.items()), text=True)]
+    body = '\n'.join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f'<title>{escape(heading)}</title><style>{STYLE}</style></head>\n<body>\n'
-        + '\n'.join(parts)
-        + '\n</body></html>\n'
+        '<meta name="viewport" content="width=device-width"><title>'
+        f'{escape(heading)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
     )
 
 
 def table(head: list[str], rows: Sequence[Sequence[object]], text: bool = False) -> str:
-    """Return an HTML table; floats with four digits, None as a dash.
-
-    text: align cells as words, not as numbers.
-    """
+    """Return an HTML table, floats with four digits, None as a dash; `text` aligns as words."""
     lines = [''.join(f'<th>{escape(cell)}</th>' for cell in head)] if head else []
     for row in rows:
         cells = [escape(number(c) if c is None or isinstance(c, float) else str(c)) for c in row]
@@ -133,28 +115,22 @@ def table(head: list[str], rows: Sequence[Sequence[object]], text: bool = False)
 
 
 def histogram(values: list[float]) -> str:
-    """Return an SVG histogram of values in [0, 1].
-
-    Its axis starts at the tenth below the lowest value, at most at 0.9, to tell good images apart.
-    """
+    """Return an SVG histogram of values in [0, 1], from the tenth below the lowest, at most 0.9."""
     if not values:
         return '<p class="note">No image has a foreground to score.</p>'
     low = min(0.9, math.floor(10 * min(values)) / 10)
     counts, edges = np.histogram(values, bins=BINS, range=(low, 1))
-    bar, height, top = 30, 160, counts.max()
+    bar, height = 30, 160
     parts = []
     for k, count in enumerate(counts.tolist()):
-        tall = height * count / top
-        parts.append(
-            f'<rect x="{20 + k * bar}" y="{20 + height - tall:.1f}" width="{bar - 2}" '
-            f'height="{tall:.1f}" fill="#0072b2"/>'
-        )
+        left, tall = 20 + k * bar, height * count / counts.max()
+        y = 20 + height - tall
+        shape = f'width="{bar - 2}" height="{tall:.1f}" fill="#0072b2"'
+        parts.append(f'<rect x="{left}" y="{y:.1f}" {shape}/>')
         if count:
-            parts.append(
-                f'<text x="{19 + (k + 0.5) * bar}" y="{15 + height - tall:.1f}">{count}</text>'
-            )
+            parts.append(f'<text x="{left - 1 + bar / 2}" y="{y - 5:.1f}">{count}</text>')
         if k % 2 == 0:
-            parts.append(f'<text x="{20 + k * bar}" y="{height + 36}">{edges[k]:.3g}</text>')
+            parts.append(f'<text x="{left}" y="{height + 36}">{edges[k]:.3g}</text>')
     width = 40 + BINS * bar
     parts.append(f'<text x="{20 + BINS * bar}" y="{height + 36}">1</text>')
     label = f'Histogram of the Dice of {len(values)} images'
@@ -176,23 +152,11 @@ def picture(image: Image.Image, caption: str, text: str) -> str:
     )
 
 
-def _legend() -> str:
-    keys = ' '.join(
-        f'<span class="key" style="background: rgb{colour}"></span> {escape(name)}'
-        for name, colour in LEGEND.items()
-    )
-    return f'<p class="note">Errors: {keys}</p>'
-
-
 def _pictures(title: str, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> str:
-    """Return figures of an image (H, W, C), its truth and its prediction (H, W)."""
     size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
     base = displayable(image, image).resize(size)
     masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}  # untinted
-    tinted = {
-        name: overlay(base, np.asarray(resize_mask(Image.fromarray(mask.astype(np.uint8)), size)))
-        for name, mask in masks.items()
-    }
+    tinted = {k: overlay(base, np.asarray(resize_mask(mask, size))) for k, mask in masks.items()}
     # Box filter: nearest neighbour would lose thin errors.
     errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
     images = {'image': base} | tinted | {'errors': errors}
@@ -217,8 +181,7 @@ def _summary(scores: dict) -> str:
 
 
 def _classes(scores: dict, titles: list[str]) -> str:
-    names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
-    names.append('boundary_f_per_image')
+    names = [*SCORES, 'boundary_f_per_image']
     head = [' '.join(NAMES.get(word, word) for word in name.split('_')) for name in names]
     rows = [
         [title, f'{100 * (row["share"] or 0):.3g} %', *(row[name] for name in names)]

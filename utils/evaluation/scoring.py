@@ -1,15 +1,11 @@
 """Scoring loops: predict labelled images and count pixels, at full resolution or at scale.
 
-Counts are integers per image, so they do not depend on the batch size, the number of workers or
-the world size.
-
 Axis letters: B batch, N images, C channels, H and W pixels, h and w pixels at scale, K classes (2
 for a binary network), T thresholds.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,78 +13,47 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from unet import UNet
 from utils.data.dataloader import make_dataloader, pad_batch, same_size_batches, shut_down_workers
 from utils.images.resizing import to_unit_range
-from utils.inference.logits import class_indices, class_probabilities
+from utils.inference.logits import LogitsFunction, class_indices, class_probabilities
 from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, load_mask, resize_mask
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
+from utils.runtime.precision import MixedPrecision
 
 from .boundary import count_boundary
 from .metrics import class_counts, confusion_matrix, count_pixels, count_thresholds, summarize
 
-if TYPE_CHECKING:
-    from unet import UNet
+if TYPE_CHECKING:  # keeps the chain of imports short
     from utils.data.dataset import SegmentationDataset
-    from utils.inference.logits import LogitsFunction
-    from utils.runtime.precision import MixedPrecision
+
+RESOLUTION = {True: 'that scale', False: "the masks' own size"}  # to score at, by at_scale
 
 
-@dataclass(frozen=True)
-class Conditions:
-    """The conditions under which scores hold.
+class Conditions(NamedTuple):
+    """The conditions under which scores hold."""
 
-    model: its file. at_scale: score at `scale`, not at the masks' own size. threshold: probability
-    above which a pixel is foreground. tolerance: of the boundary F-score, in pixels. sweep: score
-    at metrics.THRESHOLDS too.
-    """
-
-    model: str
+    model: str  # its file
     scale: float
-    at_scale: bool
+    at_scale: bool  # score at `scale`, not at the masks' own size
     batch_size: int
-    threshold: float
-    tolerance: int
-    sweep: bool = False
-
-    @property
-    def resolution(self) -> str:
-        """The resolution to score at, in words."""
-        return 'that scale' if self.at_scale else "the masks' own size"
-
-    def describe(self, images: int) -> str:
-        """Return the first line of what is printed."""
-        return f'{self.model}: {images} images at scale {self.scale:g}, scored at {self.resolution}'
-
-    def settings(self) -> dict[str, str]:
-        """Return the settings as text, by name."""
-        return {
-            'scale': f'{self.scale:g}',
-            'scored at': self.resolution,
-            'threshold': f'{self.threshold:g}',
-            'boundary tolerance': f'{self.tolerance} pixels',
-        }
+    threshold: float  # a pixel of higher probability is foreground
+    tolerance: int  # of the boundary F-score, in pixels
+    sweep: bool  # score at metrics.THRESHOLDS too
 
 
-@dataclass
-class Counts:
-    """Counts of N images in the order of `ids`, int64 on the CPU.
-
-    confusion: (K, K) of all images, see metrics.confusion_matrix. pixels: (N, K, 3) of
-    metrics.count_pixels at the resolution that is scored at. scaled: the same at scale. boundary:
-    (N, K, 4) of boundary.count_boundary. ceiling: (N, K, 3) of the true masks scaled down and up
-    again, None when scored at scale. sweep: (N, T, 3) of metrics.count_thresholds, None without
-    --threshold-sweep.
-    """
+class Counts(NamedTuple):
+    """Counts of N images in the order of `ids`, int64 on the CPU."""
 
     ids: list[str]
-    confusion: Tensor
-    pixels: Tensor
-    scaled: Tensor
-    boundary: Tensor
-    ceiling: Tensor | None = None
-    sweep: Tensor | None = None
+    confusion: Tensor  # (K, K) of all images, see metrics.confusion_matrix
+    pixels: Tensor  # (N, K, 3) of metrics.count_pixels at the resolution that is scored at
+    scaled: Tensor  # the same at scale
+    boundary: Tensor  # (N, K, 4) of boundary.count_boundary
+    ceiling: Tensor | None = None  # (N, K, 3) of the true masks scaled down and up, unless at scale
+    sweep: Tensor | None = None  # (N, T, 3) of metrics.count_thresholds, with --threshold-sweep
 
 
 class ScoredItems(Dataset):
@@ -111,25 +76,22 @@ class ScoredItems(Dataset):
 
 
 def _collate(items: list[dict[str, Tensor]]) -> dict:
-    """Return pad_batch of the items, with the 'full' masks, whose sizes may differ, as a list."""
+    """Return pad_batch of the items, with a list of the 'full' masks, whose sizes may differ."""
     return pad_batch(items) | {'full': [item['full'] for item in items]}
 
 
 @torch.inference_mode()
-def count_at_scale(
-    model: 'UNet', loader: DataLoader, precision: 'MixedPrecision', threshold: float = 0.5
-) -> Tensor:
-    """Return pixel counts (N, K, 3) int64 of the loader's N images in its order, for metrics.
+def count_at_scale(model: UNet, loader: DataLoader, precision: MixedPrecision) -> Tensor:
+    """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
-    Count at the loader's resolution only, which makes it fast enough for the validations of
-    training. On several ranks, each has a loader of its shard of the batches, and all get the
-    counts of all. The model keeps its mode. K is 2 for a binary network.
+    On several ranks, each has a loader of its shard of the batches, and all get the counts of all.
+    The model keeps its mode.
     """
     training, n_classes = model.training, max(2, model.n_classes)
     predictor = Predictor(model, 1.0, list(range(n_classes)), precision)
     try:
         counts = [
-            count_pixels(class_indices(probabilities, threshold), masks, n_classes)
+            count_pixels(class_indices(probabilities), masks, n_classes)
             for _, probabilities, masks in _predict_batches(predictor, loader)
         ]
     finally:
@@ -142,7 +104,7 @@ def count_dataset(
     predictor: Predictor,
     dataset: 'SegmentationDataset',
     conditions: Conditions,
-    workers: int | None = None,
+    workers: int | None,
 ) -> Counts:
     """Predict as predict.py does, and count all that evaluate.py scores.
 
@@ -172,9 +134,7 @@ def count_dataset(
     return Counts(ids, confusion, **joined)
 
 
-def _predict_batches(
-    predictor: Predictor, loader: DataLoader
-) -> Iterator[tuple[dict, Tensor, Tensor]]:
+def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
     """Yield each batch, its probabilities (B, K, h, w) and its masks (B, h, w) on the device."""
     device = predictor.precision.device
     for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
@@ -186,13 +146,9 @@ def _predict_batches(
 def _count_image(
     probabilities: Tensor, scaled: Tensor, truth: Tensor, n_classes: int, conditions: Conditions
 ) -> dict[str, Tensor]:
-    """Return the counts of one image by the names of Counts, on the device.
-
-    probabilities: (K, h, w). scaled: the mask at scale, (h, w). truth: the mask at the resolution
-    that is scored at, (H, W).
-    """
+    """Count one image (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
     threshold, truth = conditions.threshold, truth.to(probabilities.device)
-    full = resize_probabilities(probabilities[None], truth.shape)
+    full = _resize(probabilities[None], truth.shape)
     predicted = class_indices(full, threshold)  # (1, H, W)
     confusion = confusion_matrix(predicted, truth[None], n_classes)[0]
     at_scale = class_indices(probabilities[None], threshold)
@@ -210,14 +166,11 @@ def _count_image(
     return counts
 
 
-def resize_probabilities(probabilities: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize probabilities (1, K, h, w) to `size` (H, W), as predict.py does.
-
-    Of two classes only the foreground is returned, (1, 1, H, W), which takes half the time.
-    """
+def _resize(probabilities: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Resize probabilities (1, K, h, w) to (H, W), as predict.py does."""
     if probabilities.shape[1] == 2:
-        probabilities = probabilities[:, 1:]
-    return F.interpolate(probabilities, tuple(size), mode='bilinear')
+        probabilities = probabilities[:, 1:]  # the foreground alone takes half the time
+    return F.interpolate(probabilities, size, mode='bilinear')
 
 
 def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tensor:
@@ -228,12 +181,12 @@ def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tenso
     """
     labels = torch.where(mask == IGNORE, 0, mask).long()
     certain = F.one_hot(labels, n_classes).permute(2, 0, 1)[None].float()
-    return class_indices(resize_probabilities(certain, size))
+    return class_indices(_resize(certain, size))
 
 
 @torch.inference_mode()
 def pooled_dice(
-    network: 'LogitsFunction', dataset: 'SegmentationDataset', positions: list[int]
+    network: LogitsFunction, dataset: 'SegmentationDataset', positions: list[int]
 ) -> float:
     """Return the Dice over all pixels of these images, at scale, the mean over the classes.
 

@@ -1,28 +1,15 @@
 """All figures of an evaluation: as plain values, as rows of a CSV file, and as text."""
 
-from typing import TYPE_CHECKING
+from utils.masks.encoding import MaskEncoding
 
+from . import metrics
 from .boundary import boundary_scores
 from .dice import dice_reference
-from .intervals import bootstrap_interval
-from .metrics import (
-    RATIOS,
-    best_threshold,
-    image_dice,
-    mean_or_none,
-    number,
-    ratios,
-    summarize,
-    sweep_table,
-)
-
-if TYPE_CHECKING:
-    from utils.masks.encoding import MaskEncoding
-
-    from .scoring import Conditions, Counts
+from .metrics import RATIOS, SCORES, mean_or_none, number
+from .scoring import Conditions, Counts
 
 
-def summarize_evaluation(counts: 'Counts', conditions: 'Conditions', masks: 'MaskEncoding') -> dict:
+def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEncoding) -> dict:
     """Return all figures as plain values, None where there is nothing to score.
 
     Besides the scores of metrics.summarize: `dice_interval`, of the mean over images;
@@ -32,12 +19,12 @@ def summarize_evaluation(counts: 'Counts', conditions: 'Conditions', masks: 'Mas
     """
     scores: dict = {'model': conditions.model, 'scale': conditions.scale}
     scores |= {'at_scale': conditions.at_scale, 'threshold': conditions.threshold}
-    scores |= summarize(counts.pixels, masks.values, names=masks.names)
+    scores |= metrics.summarize(counts.pixels, masks.values, names=masks.names)
     scores['dice_reference'] = dice_reference(counts.scaled, conditions.batch_size)
-    ids, each = counts.ids, image_dice(counts.pixels)
+    ids, each = counts.ids, metrics.image_dice(counts.pixels)
     # Sorted by name, so that the bootstrap draws the same images for any batch size.
-    by_name = sorted(range(len(ids)), key=lambda n: ids[n])
-    scores['dice_interval'] = bootstrap_interval(each[by_name].numpy())
+    by_name = sorted(range(len(ids)), key=ids.__getitem__)
+    scores['dice_interval'] = metrics.bootstrap_interval(each[by_name].numpy())
     outlines = boundary_scores(counts.boundary)  # (N, K)
     scores['boundary_tolerance'] = conditions.tolerance
     scores['boundary_f_per_image'] = mean_or_none(outlines[:, 1:].nanmean(dim=1))
@@ -45,23 +32,19 @@ def summarize_evaluation(counts: 'Counts', conditions: 'Conditions', masks: 'Mas
         row['boundary_f_per_image'] = mean_or_none(outlines[:, k])
     scores['confusion'] = counts.confusion.tolist()
     if counts.ceiling is not None:
-        limit = summarize(counts.ceiling, masks.values)
+        limit = metrics.summarize(counts.ceiling, masks.values)
         scores['ceiling'] = {name: limit[name] for name in ('dice_dataset', 'dice_per_image')}
     if counts.sweep is not None:
-        scores['threshold_sweep'] = sweep_table(counts.sweep)
-        scores['best_threshold'] = best_threshold(scores['threshold_sweep'])
-    ranked = [n for n in by_name if not each[n].isnan()]
-    ranked.sort(key=lambda n: each[n].item())
-    scores['ranking'] = [{'image': ids[n], 'dice': each[n].item()} for n in ranked]
+        scores['threshold_sweep'] = metrics.sweep_table(counts.sweep)
+        scores['best_threshold'] = metrics.best_threshold(scores['threshold_sweep'])
+    ranking = [{'image': ids[n], 'dice': each[n].item()} for n in by_name if not each[n].isnan()]
+    scores['ranking'] = sorted(ranking, key=lambda row: row['dice'])
     return scores
 
 
-def csv_rows(counts: 'Counts', names: list[str] | None = None) -> list[dict]:
-    """Return a row for each image and class: id, class, name, TP, FP, FN and its scores.
-
-    names: of the classes.
-    """
-    each, outlines = ratios(counts.pixels), boundary_scores(counts.boundary)
+def csv_rows(counts: Counts, names: list[str] | None = None) -> list[dict]:
+    """Return a row for each image and class, whose names may be given, with counts and scores."""
+    each, outlines = metrics.ratios(counts.pixels), boundary_scores(counts.boundary)
     return [
         {'image': image, 'class': k, 'name': names[k] if names else None}
         | dict(zip(('tp', 'fp', 'fn'), counts.pixels[n, k].tolist(), strict=True))
@@ -77,14 +60,10 @@ def format_scores(scores: dict, worst: int) -> str:
     lines = [format_table(scores)]
     if scores['dice_interval']:
         low, high = scores['dice_interval']
-        lines.append(
-            f'Dice per image {number(scores["dice_per_image"])}, 95 % interval {low:.4f} to '
-            f'{high:.4f} (bootstrap)'
-        )
-    lines.append(
-        f'boundary F per image {number(scores["boundary_f_per_image"])}, within '
-        f'{scores["boundary_tolerance"]} pixels'
-    )
+        each = number(scores['dice_per_image'])
+        lines.append(f'Dice per image {each}, 95 % interval {low:.4f} to {high:.4f} (bootstrap)')
+    boundary, tolerance = number(scores['boundary_f_per_image']), scores['boundary_tolerance']
+    lines.append(f'boundary F per image {boundary}, within {tolerance} pixels')
     if 'ceiling' in scores:
         limit = scores['ceiling']
         lines.append(
@@ -93,30 +72,25 @@ def format_scores(scores: dict, worst: int) -> str:
         )
     if 'threshold_sweep' in scores:
         lines += ['', *_format_sweep(scores)]
-    shown = scores['ranking'][:worst]
+    shown = [f'{number(row["dice"]):>8}  {row["image"]}' for row in scores['ranking'][:worst]]
     if shown:
-        lines += ['', 'worst images']
-        lines += [f'{number(row["dice"]):>8}  {row["image"]}' for row in shown]
+        lines += ['', 'worst images', *shown]
     return '\n'.join(lines)
 
 
 def format_table(scores: dict) -> str:
     """Format the scores of metrics.summarize as a table of at most 80 columns, a row a class."""
     head = ''.join(f'{name:>8}' for name in ('Dice', 'IoU', 'precis.', 'recall'))
-    lines = [
-        f'{"":14}{"all pixels together":^32}{"mean over the images":^32}',
-        f'{"":14}{head}{head}',
-    ]
+    lines = [f'{"":14}{"all pixels together":^32}{"mean over the images":^32}']
+    lines.append(f'{"":14}{head}{head}')
     rows = [(c['name'] or f'value {c["value"]}', c) for c in scores['classes']]
     if len(rows) > 2:  # of two classes, the second's row is the mean without the background
         rows.append(('foreground', scores))
     for title, row in rows:
-        names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
-        figures = ''.join(f'{number(row[name]):>8}' for name in names)
+        figures = ''.join(f'{number(row[name]):>8}' for name in SCORES)
         lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
-    lines.append(
-        f'dice_reference {number(scores["dice_reference"])} (at scale, batch means averaged)'
-    )
+    reference = number(scores['dice_reference'])
+    lines.append(f'dice_reference {reference} (at scale, batch means averaged)')
     return '\n'.join(line.rstrip() for line in lines)
 
 

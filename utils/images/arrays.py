@@ -13,7 +13,6 @@ from utils.runtime.errors import UserError
 from utils.runtime.files import read_torch_file
 
 ARRAY_SUFFIXES = {'.npy', '.pt', '.pth'}
-
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of R, G and B: luma of ITU-R BT.601, as in Pillow
 
 
@@ -69,8 +68,7 @@ def array_pixels(array: np.ndarray, path: Path) -> np.ndarray:
     bool and uint8 become uint8 in [0, 255], uint16 is divided by 65535, floats are unchanged.
     Raises UserError, naming `path`, for other dtypes and shapes, and for floats outside [0, 1].
     """
-    if array.ndim == 2:
-        array = array[..., None]
+    array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3:
         raise UserError(
             f'{path}: array of shape {array.shape}; expected one picture, (H, W) or (H, W, C)'
@@ -106,10 +104,7 @@ def check_unit_range(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 
 def with_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
-    """Return the pixels (H, W, C) with C = `channels`; grey becomes RGB and RGB becomes grey.
-
-    Raises UserError, naming `path`, for any other conversion.
-    """
+    """Return the pixels (H, W, C) as grey (1) or RGB (3); raise UserError for other conversions."""
     found = pixels.shape[2]
     if found == channels:
         return pixels

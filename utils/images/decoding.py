@@ -1,8 +1,7 @@
 """Image files to pixels: the one way in which all programs decode them.
 
-Pixels are uint8, or float32 in [0, 1] for files of more than 8 bits a channel. Scaling depends on
-the type only, never on one image's values: 16-bit values are divided by 65535. Axis letters: H and
-W pixels, C channels.
+Pixels are uint8, or float32 in [0, 1] for files of more than 8 bits a channel: 16-bit values are
+divided by 65535, whatever the image's values. Axis letters: H and W pixels, C channels.
 """
 
 import struct
@@ -17,15 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.runtime.errors import UserError
 
-from .arrays import (
-    ARRAY_SUFFIXES,
-    array_pixels,
-    channels_error,
-    check_unit_range,
-    max_pixels,
-    read_array,
-    with_channels,
-)
+from . import arrays
+from .arrays import ARRAY_SUFFIXES
 
 # Recorded in checkpoints.
 DECODE_PATH = (
@@ -39,10 +31,10 @@ IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
 }  # fmt: skip
 
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')
-
 DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')  # grey of more than 8 bits
-
 GREY_MODES = ('1', 'L', 'LA', *DEEP_MODES)
+WITH_ALPHA = ('LA', 'PA', 'RGBA')
+ALPHA_COUNTS = {2: 'LA', 4: 'RGBA'}  # the mode in which alpha is one of so many channels
 
 # What Pillow raises for files that it cannot read, found by tests/images/test_odd_files.py.
 UNREADABLE = (
@@ -50,14 +42,8 @@ UNREADABLE = (
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
-ALPHA_COUNTS = {2: 'LA', 4: 'RGBA'}  # the mode in which alpha is one of so many channels
-
-WITH_ALPHA = ('LA', 'PA', 'RGBA')
-
 ORIENTATION = 274  # EXIF tag; values from 5 on swap width and height
-
 BAND_ROWS = 1024  # rows that are converted at a time
-
 MULTI_FRAME_FORMATS = ('GIF', 'PNG', 'TIFF', 'WEBP')  # in others, further pictures are previews
 
 warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # twice its limit is an error
@@ -67,10 +53,7 @@ Picture = Image.Image | np.ndarray
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file for the block, which decodes it.
-
-    Raises UserError, naming the file, if it is missing, broken, no image, or of several pictures.
-    """
+    """Open an image file for the block, which decodes it; UserError if it is not one picture."""
     try:
         with Image.open(path) as picture:
             if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
@@ -85,33 +68,31 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def open_picture(path: Path) -> Picture:
-    """Return the decoded picture of an image file, turned upright, or the array of an array file.
-
-    Raises UserError, naming the file, if it is missing, broken or no image.
-    """
+    """Return an image file's decoded picture, turned upright, or an array; raise as `opened`."""
     return open_reduced(path, 1.0)[0]
 
 
 def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], int]:
-    """Return a picture of at least `scale` times the file's size; raise as open_picture.
+    """Return a picture of at least `scale` times the file's size; raise as `opened`.
 
     Returns the picture, the file's (width, height) as shown, and how many times smaller the picture
-    is. A JPEG is decoded at 1/2, 1/4 or 1/8 size from fewer coefficients of each block, which is
-    faster (6.5 instead of 8.3 ms for half of 1918 x 1280) and leaves fewer pixels to resize.
+    is. A JPEG is decoded at 1/2, 1/4 or 1/8 size, which is faster (half of 1918 x 1280: 6.5 instead
+    of 8.3 ms) and leaves fewer pixels to resize.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        array = read_array(path)
+        array = arrays.read_array(path)
         return array, picture_size(array), 1
     with opened(path) as picture:
-        size, reduced = picture.size, None
-        if scale < 1:
-            reduced = picture.draft(None, scaled_size(size, scale))
+        size = picture.size
+        reduced = picture.draft(None, scaled_size(size, scale))  # None unless a JPEG
         times = round(size[0] / reduced[1][2]) if reduced else 1
         picture.load()
-        shown = upright(picture)
+        # As image viewers show it.
+        turned = picture.getexif().get(ORIENTATION, 1) in range(2, 9)
+        shown = ImageOps.exif_transpose(picture) if turned else picture
         if not reduced:
             size = shown.size
-        elif shown.size != picture.size:  # turned by its EXIF orientation
+        elif shown.size != picture.size:
             size = size[1], size[0]
         return shown, size, times
 
@@ -119,12 +100,6 @@ def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], in
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """Return (width, height) at `scale`, rounded down as in the original, at least 1."""
     return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
-
-
-def upright(picture: Image.Image) -> Image.Image:
-    """Return the picture turned by its EXIF orientation, as image viewers show it."""
-    turn = picture.getexif().get(ORIENTATION, 1)
-    return ImageOps.exif_transpose(picture) if turn in range(2, 9) else picture
 
 
 @contextmanager
@@ -141,28 +116,24 @@ def pictures_of_any_size() -> Iterator[None]:
 def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
     """Return the pixels (H, W, C) of a picture, C = `channels` (1 is grey, 3 RGB), writable.
 
-    Grey becomes RGB and RGB becomes grey. Alpha is dropped, except for 2 channels (grey and alpha)
-    and 4 (RGB and alpha). Raises UserError, naming `path`, for a picture of other channels or with
-    values outside the range of its type.
+    Alpha is dropped, except for 2 channels (grey and alpha) and 4 (RGB and alpha). Raises UserError
+    for a picture of channels that cannot be converted, or with values outside their range.
     """
     if isinstance(picture, np.ndarray):
-        return with_channels(array_pixels(picture, path), channels, path)
+        return arrays.with_channels(arrays.array_pixels(picture, path), channels, path)
     check_mode(picture.mode, path)
     if picture.mode in DEEP_MODES:
-        return with_channels(deep_pixels(picture, path), channels, path)
+        return arrays.with_channels(deep_pixels(picture, path), channels, path)
     wanted = ({1: 'L', 3: 'RGB'} | ALPHA_COUNTS).get(channels)
     if wanted is None or (channels in ALPHA_COUNTS and picture.mode != wanted):
-        raise channels_error(path, len(picture.getbands()), channels)
+        raise arrays.channels_error(path, len(picture.getbands()), channels)
     if picture.mode in ('P', 'PA') and wanted != picture.mode:
         picture = picture.convert('RGBA')  # straight to RGB, Pillow warns of some palettes
     return _converted(picture, wanted, channels)
 
 
 def _converted(picture: Image.Image, mode: str, channels: int) -> np.ndarray:
-    """Return the pixels (H, W, C) uint8, writable, of a picture converted to `mode`.
-
-    Converts BAND_ROWS rows at a time. Pillow alone would hold three copies of a large picture.
-    """
+    """Convert BAND_ROWS rows at a time: Pillow alone would hold three copies of a large picture."""
     width, height = picture.size
     pixels = np.empty((height, width, channels), dtype=np.uint8)
     for top in range(0, height, BAND_ROWS):
@@ -186,7 +157,7 @@ def deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
     """Return the pixels (H, W, 1), float32 in [0, 1], of a grey picture of more than 8 bits."""
     values = np.asarray(picture)
     if picture.mode == 'F':
-        return check_unit_range(values, path)[..., None]
+        return arrays.check_unit_range(values, path)[..., None]
     # Pillow reads some 16-bit files as mode I. Values of 32 bits have no standard range.
     if values.min() < 0 or values.max() > 65535:
         raise UserError(
@@ -197,11 +168,10 @@ def deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
 
 
 def _unreadable_error(path: Path, error: Exception) -> UserError:
-    """Return the UserError for a file that raised `error` when it was read."""
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
-            f'{path} is too large: {error}. Expected at most {max_pixels():,} pixels. Cut it into '
-            'parts; predict.py takes any size with --tile.',
+            f'{path} is too large: {error}. Expected at most {arrays.max_pixels():,} pixels. Cut '
+            'it into parts; predict.py takes any size with --tile.',
             kind='too large',
         )
     remedy = 'Replace it, or leave it out.'
@@ -217,6 +187,4 @@ def _unreadable_error(path: Path, error: Exception) -> UserError:
 
 def picture_size(picture: Picture) -> tuple[int, int]:
     """Return the (width, height) of a picture or array."""
-    if isinstance(picture, Image.Image):
-        return picture.size
-    return picture.shape[1], picture.shape[0]
+    return picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]

@@ -5,24 +5,17 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from . import decoding
 from .arrays import ARRAY_SUFFIXES, array_pixels, read_array
-from .decoding import (
-    ALPHA_COUNTS,
-    DEEP_MODES,
-    GREY_MODES,
-    ORIENTATION,
-    check_mode,
-    deep_pixels,
-    opened,
-)
+from .decoding import DEEP_MODES, ORIENTATION, opened
 
 DEEP_TYPES = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)
 
 
 class ImageMetadata(NamedTuple):
-    """Metadata of an image. size: (width, height) in pixels, upright."""
+    """Metadata of an image."""
 
-    size: tuple[int, int]
+    size: tuple[int, int]  # (width, height) in pixels, upright
     mode: str  # Pillow's, or the dtype of an array
     channels: int  # without alpha
     turned: bool  # by its EXIF orientation
@@ -34,14 +27,13 @@ class ImageMetadata(NamedTuple):
 
     def channels_as(self, channels: int) -> int:
         """Return the channels that a network of `channels` gets: alpha counts if it takes alpha."""
-        return channels if self.mode == ALPHA_COUNTS.get(channels) else self.channels
+        return channels if self.mode == decoding.ALPHA_COUNTS.get(channels) else self.channels
 
 
 def read_metadata(path: Path) -> ImageMetadata:
-    """Return the metadata of an image. The whole file is read, so that truncation is detected.
+    """Return the metadata of an image; raise UserError if to_channels does not take it.
 
-    A JPEG is decoded at 1/8 size, in a third of the time. Raises UserError as open_picture does,
-    and for modes and values that to_channels does not take.
+    The whole file is read, to detect truncation; a JPEG at 1/8 size, which is three times as fast.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = read_array(path)
@@ -49,21 +41,17 @@ def read_metadata(path: Path) -> ImageMetadata:
         return ImageMetadata((width, height), str(array.dtype), channels, False)
     with opened(path) as picture:
         size, mode = picture.size, picture.mode
-        reduced = picture.draft('L', (1, 1)) is not None
+        reduced = picture.draft('L', (1, 1))
         picture.load()
         size = size if reduced else picture.size  # Pillow turns a TIFF when it loads it
         turn = picture.getexif().get(ORIENTATION, 1)
-    metadata = _metadata(path, size, mode, turn)
     if mode in DEEP_MODES:
-        deep_pixels(picture, path)
-    return metadata
+        decoding.deep_pixels(picture, path)
+    return _metadata(path, size, mode, turn)
 
 
 def read_header(path: Path) -> ImageMetadata:
-    """Return the metadata in the header of an image file, without checking the rest of the file.
-
-    An orientation that is stored elsewhere, such as EXIF at the end of a PNG, is ignored.
-    """
+    """Return the metadata in a file's header only. EXIF at the end of a PNG, e.g., is ignored."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return read_metadata(path)
     with opened(path) as picture:
@@ -73,8 +61,7 @@ def read_header(path: Path) -> ImageMetadata:
 
 
 def _metadata(path: Path, size: tuple[int, int], mode: str, turn: int) -> ImageMetadata:
-    """Return the metadata of a picture, stored at `size` with EXIF orientation `turn`."""
-    check_mode(mode, path)
+    decoding.check_mode(mode, path)
     width, height = size if turn not in range(5, 9) else size[::-1]
-    channels = 1 if mode in GREY_MODES else 3
+    channels = 1 if mode in decoding.GREY_MODES else 3
     return ImageMetadata((width, height), mode, channels, turn in range(2, 9))

@@ -4,7 +4,6 @@ Axis letters: B batch, C channels, H and W pixels. Images stay uint8, a quarter 
 float32, until they are on the device. Those of more than 8 bits a channel are float32 in [0, 1].
 """
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from .decoding import open_reduced, scaled_size, to_channels
 
 
 def load_image(path: Path, channels: int, scale: float) -> Tensor:
-    """Return an image file as (C, H, W) at `scale`, uint8, or float32 in [0, 1] if over 8 bits.
+    """Return an image file as (C, H, W) uint8, or float32 in [0, 1] if over 8 bits, at `scale`.
 
     Raises UserError, naming the file, if it cannot be read or has other channels.
     """
@@ -39,22 +38,19 @@ def resize_image(
     extent: (width, height) of the part of the image that fills `size`, all of it unless given. A
         reduced JPEG of odd size ends within its last pixel. Stretching that pixel too doubled the
         error, to 1.1 grey levels on average at half size.
-
     Bicubic with antialiasing: within one grey level of Pillow's result, in a third of its time.
     """
     height, width = image.shape[1:]
     if size == (width, height):
         return image
     batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)  # strides of channels_last
-    interpolate = partial(F.interpolate, batch, mode='bicubic', antialias=True)
     if extent in (None, (width, height)):
-        resized = interpolate(size=(size[1], size[0]))
+        target: dict = {'size': size[::-1]}
     else:
         # torch rounds down to the size. The 0.01 keeps rounding errors from taking off a pixel.
-        horizontal, vertical = (
-            (side + 0.01) / length for side, length in zip(size, extent, strict=True)
-        )
-        resized = interpolate(scale_factor=(vertical, horizontal))
+        horizontal, vertical = (size[0] + 0.01) / extent[0], (size[1] + 0.01) / extent[1]
+        target = {'scale_factor': (vertical, horizontal)}
+    resized = F.interpolate(batch, **target, mode='bicubic', antialias=True)
     resized = resized.contiguous(memory_format=torch.channels_last)[0]
     return resized.clamp_(0, 1) if image.is_floating_point() else resized
 

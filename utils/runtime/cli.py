@@ -18,7 +18,6 @@ def number_in(
     """Return an argparse type: int or float from `low` to `high`; with `above`, over `low`."""
 
     def parse(text: str) -> float:
-        """Return the number; argparse prints the text of the error."""
         bound = f'{"over" if above else "from"} {low:g}' + (f' to {high:g}' if high < 1e18 else '')
         expected = f'expected {"a whole number" if kind is int else "a number"} {bound}'
         try:
@@ -36,9 +35,8 @@ def value_list(text: str) -> list[int | list[int]]:
     """An argparse type: mask values '0,128' or colours '0:0:0,255:0:0', as ints or [R, G, B]."""
     values: list = []
     for part in text.split(','):
-        bands = part.split(':')
         try:
-            numbers = [int(band) for band in bands]
+            numbers = [int(band) for band in part.split(':')]
         except ValueError:
             numbers = []
         colour = len(numbers) == 3 and all(0 <= number <= 255 for number in numbers)
@@ -109,8 +107,7 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
 def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
-    The exit code is what `work` returns (None is 0), or that of the error. An error that `explain`
-    knows is printed as one message; others, and all with --debug, show their traceback.
+    An error that `explain` knows is printed; others, and all with --debug, show their traceback.
     """
     from .distributed import process_group  # here, because it imports torch
 

@@ -14,27 +14,18 @@ def choose_device(name: str) -> torch.device:
     Under torchrun, each rank gets its own card. Raises UserError for a device that this machine or
     this build of torch lacks.
     """
-    available = {
-        'cuda': torch.cuda.is_available(),
-        'mps': torch.backends.mps.is_available(),
-        'cpu': True,
-    }
-    found = [device for device, is_there in available.items() if is_there]
-    if name == 'auto':
-        name = found[0]
-    if not available[name]:
+    found = ['cuda'] if torch.cuda.is_available() else []
+    found += ['mps', 'cpu'] if torch.backends.mps.is_available() else ['cpu']
+    name = found[0] if name == 'auto' else name
+    if name not in found:
         raise UserError(
             f'--device {name}: torch {torch.__version__} finds only {", ".join(found)} here'
         )
-    return torch.device(name) if world_size() == 1 else _device_of_rank(name)
-
-
-def _device_of_rank(name: str) -> torch.device:
+    if world_size() == 1 or name == 'cpu':
+        return torch.device(name)
     if name == 'mps':
         raise UserError('--device mps runs one process only. Leave torchrun out, or use --device '
                         'cpu.')  # fmt: skip
-    if name == 'cpu':
-        return torch.device('cpu')
     cards, processes = torch.cuda.device_count(), local_world_size()
     if processes > cards:
         raise UserError(
@@ -48,9 +39,8 @@ def _device_of_rank(name: str) -> torch.device:
 def make_deterministic() -> None:
     """Use deterministic algorithms only. Call it before CUDA starts.
 
-    On CUDA this slows down convolutions, their gradients, the scatter of pixel counts and bilinear
-    upsampling. On a CPU, all operations of this project are deterministic anyway. An operation
-    without a deterministic algorithm raises RuntimeError.
+    On CUDA this slows down convolutions, the scatter of pixel counts and bilinear upsampling; on a
+    CPU all is deterministic anyway. An operation without such an algorithm raises RuntimeError.
     """
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it when it starts
     torch.backends.cudnn.benchmark = False
@@ -58,10 +48,6 @@ def make_deterministic() -> None:
 
 
 def default_workers(device: torch.device) -> int:
-    """Return the number of dataloader workers if --workers is not given.
-
-    0 on a CPU, where the network keeps every core busy. For a GPU up to 8, within this rank's share
-    of the cores.
-    """
+    """Return the default of --workers: 0 on a CPU, which the network keeps busy, else up to 8."""
     cores = (os.cpu_count() or 1) // local_world_size()
     return 0 if device.type == 'cpu' else min(8, max(1, cores - 1))

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node=4 train.py --amp
 
-Terms are those of torch.distributed. Only rank 0 prints and writes. Without torchrun there is one
-process, and every function returns its argument.
+Only rank 0 prints and writes. Without torchrun there is one process, and every function returns its
+argument.
 """
 
 import os
@@ -20,8 +20,7 @@ from torch import Tensor
 
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
-# Longer than anything one rank does alone, such as the first scan of a data set. When a process
-# dies, torchrun ends the others at once, whatever the timeout.
+# Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
 TIMEOUT = timedelta(minutes=30)
 
 Item = TypeVar('Item')
@@ -64,10 +63,7 @@ def local_world_size() -> int:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the process group of torchrun, if any, and silence all ranks but 0.
-
-    An error is reported by the first rank that raises it. The others exit silently.
-    """
+    """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
     launched = {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys()
     if not launched or os.environ['WORLD_SIZE'] == '1' or _started():
         yield
@@ -78,12 +74,17 @@ def process_group() -> Iterator[None]:
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
     _divide_cores()
     try:
-        with _silent_unless_main():
+        if is_main_process():
             yield
+        else:
+            with Path(os.devnull).open('w') as null, redirect_stdout(null), redirect_stderr(null):
+                yield
     except (Exception, KeyboardInterrupt) as error:
-        if _reported_elsewhere(error, store):
-            raise SystemExit(_exit_code(error)) from error
-        raise
+        if not _reported_elsewhere(error, store):
+            raise
+        code = getattr(error, 'exit_code', 1 if explain(error) is None else UserError.exit_code)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        raise SystemExit(EXIT_INTERRUPTED if interrupted else code) from error
     # Before 2.8, torch holds the GIL while it joins gloo's threads, which may need the GIL to free
     # the last tensors (pytorch/pytorch#154976). On torch 2.6, half of the tests hung here.
     time.sleep(0.1)
@@ -91,10 +92,7 @@ def process_group() -> Iterator[None]:
 
 
 def all_reduce_max(*flags: int) -> list[int]:
-    """Return the maximum of each flag over all ranks.
-
-    Waits for the other ranks, but not for the device: 0.4 ms for two ranks on two busy cores.
-    """
+    """Return each flag's maximum over all ranks, without waiting for the device: 0.4 ms for two."""
     if world_size() == 1:
         return list(flags)
     agreed = torch.tensor(flags, dtype=torch.int64)
@@ -104,10 +102,9 @@ def all_reduce_max(*flags: int) -> list[int]:
 
 def broadcast_object(value: Any) -> Any:
     """Return rank 0's value on every rank."""
-    if world_size() == 1:
-        return value
     values = [value]
-    _communicate(dist.broadcast_object_list, values, src=0)
+    if world_size() > 1:
+        _communicate(dist.broadcast_object_list, values, src=0)
     return values[0]
 
 
@@ -140,7 +137,7 @@ def gather_shards(results: list) -> list:
         return results
     everyone: list[list] = [[] for _ in range(world_size())]
     _communicate(dist.all_gather_object, everyone, results)
-    count = sum(len(part) for part in everyone)
+    count = sum(map(len, everyone))
     return [everyone[k % world_size()][k // world_size()] for k in range(count)]
 
 
@@ -156,10 +153,9 @@ def local_main_process_first() -> Iterator[None]:
 
 @contextmanager
 def out_of_memory_on_all_ranks() -> Iterator[None]:
-    """Raise an out-of-memory error of one rank on all. Code in this block must not communicate.
+    """Raise an out-of-memory error of one rank on all, which would wait for its gradients forever.
 
-    Otherwise the other ranks would wait forever for the gradients of the one that failed. Without
-    other ranks, torch's error is raised unchanged.
+    Code in this block must not communicate. Without other ranks, torch's error is raised unchanged.
     """
     failure = None
     try:
@@ -190,38 +186,16 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
 
 
 def _divide_cores() -> None:
-    """Divide the cores among the processes of a machine, unless the user has set OMP_NUM_THREADS.
-
-    torchrun sets it to 1 if it is unset, so any other number is the user's.
-    """
+    # torchrun sets it to 1 if it is unset, so any other number is the user's.
     if os.environ.get('OMP_NUM_THREADS', '1') == '1':
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size()))
 
 
-@contextmanager
-def _silent_unless_main() -> Iterator[None]:
-    if is_main_process():
-        yield
-        return
-    with Path(os.devnull).open('w') as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        yield
-
-
 def _reported_elsewhere(error: BaseException, store: 'dist.Store') -> bool:
-    """Return whether another rank has reported this error.
-
-    A LostProcessError counts as reported if any rank has reported an error.
-    """
     try:
         errors = store.add('errors', 1)
-        if isinstance(error, LostProcessError):
+        if isinstance(error, LostProcessError):  # it is another error's consequence
             return errors > 1
         return store.add(f'error {type(error).__name__}: {error}', 1) > 1
     except RuntimeError:  # the process that kept the store has ended
         return False
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    return getattr(error, 'exit_code', 1 if explain(error) is None else UserError.exit_code)

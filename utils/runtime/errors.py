@@ -1,6 +1,7 @@
 """Errors that users can correct. They end a program with one message and exit code 2."""
 
 from collections.abc import Iterable
+from itertools import groupby
 from typing import NamedTuple
 
 EXIT_INTERRUPTED = 130  # what shells report after Ctrl-C
@@ -29,11 +30,9 @@ class Problem(NamedTuple):
 
 def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
     """Return lines that list the problems by kind, at most `shown` texts of each kind."""
-    kinds: dict[str, list[str]] = {}
-    for problem in sorted(problems):
-        kinds.setdefault(problem.kind, []).append(problem.text)
     lines = []
-    for kind, texts in kinds.items():
+    for kind, group in groupby(sorted(problems), lambda problem: problem.kind):
+        texts = [problem.text for problem in group]
         lines.append(f'{len(texts)} {kind}:')
         lines += [f'  {text}' for text in texts[:shown]]
         lines += [f'  and {len(texts) - shown} more'] if len(texts) > shown else []
@@ -42,8 +41,8 @@ def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
 
 def data_error(problems: list[Problem]) -> UserError:
     """Return one UserError that lists all problems."""
-    count = '1 problem' if len(problems) == 1 else f'{len(problems)} problems'
-    return UserError('\n'.join([f'{count} with the data:', *by_kind(problems)]))
+    heading = f'{len(problems)} problem{"s" * (len(problems) != 1)} with the data:'
+    return UserError('\n'.join([heading, *by_kind(problems)]))
 
 
 class DivergedError(UserError):

@@ -2,19 +2,23 @@
 
 import csv
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
 
+# torch.load warns of pickle protocols and sparse tensors, about which users can do nothing.
+LOADERS = r'torch\.(serialization|_weights_only_unpickler)'
+warnings.filterwarnings('ignore', category=UserWarning, module=LOADERS)
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Write `path` atomically: yield a temporary path beside it, and move that there on success.
+    """Yield a temporary path of the same suffix beside `path`, and move it there on success.
 
     At any moment, power failures included, `path` is the old file or the new one, both complete.
-    The temporary path has the same suffix.
     """
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
     try:
@@ -42,15 +46,11 @@ def check_output_file(path: Path) -> None:
         raise UserError(f'{path} is a folder; expected the name of a file to write')
 
 
-def check_output_folder(path: Path, parents: bool = False) -> None:
-    """Raise UserError if `path` cannot be used as an output folder: it is a file.
-
-    parents: whether missing parents will be made, as in Path.mkdir; else a missing parent is an
-        error too.
-    """
+def check_output_folder(path: Path) -> None:
+    """Raise UserError if no folder can be at `path`: it is a file, or its parent is missing."""
     if path.exists() and not path.is_dir():
         raise UserError(f'{path} is a file; expected the name of a folder to write into')
-    if not parents and not path.parent.is_dir():
+    if not path.is_dir():
         check_output_file(path)
 
 
@@ -61,10 +61,7 @@ def user_cache(name: str) -> Path:
 
 
 def read_torch_file(path: Path) -> object:
-    """Return what torch.save wrote, on the CPU, without running code from the file.
-
-    Raises ValueError for anything else.
-    """
+    """Return what torch.save wrote, on the CPU, never running code; ValueError if it did not."""
     import torch  # here, because image files need no torch
 
     try:

@@ -9,7 +9,6 @@ import torch
 from .distributed import local_world_size
 
 SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
-
 CONTAINER = Path('/sys/fs/cgroup')
 
 
@@ -33,8 +32,7 @@ def free_memory() -> int:
 def available_memory(workers: int = 0) -> int:
     """Return the bytes of main memory that this process may use: its share of half the free ones.
 
-    workers: with dataloader workers, which need shared memory, that of /dev/shm limits it as well
-        (64 MB in Docker by default).
+    Dataloader workers need shared memory: /dev/shm limits it as well (64 MB in Docker by default).
     """
     free = free_memory()
     if workers and SHARED_MEMORY.is_dir():

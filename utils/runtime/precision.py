@@ -1,7 +1,7 @@
 """Mixed precision: autocast and, for fp16, the gradient scaler."""
 
 import functools
-import time
+import timeit
 from contextlib import AbstractContextManager
 
 import torch
@@ -12,16 +12,15 @@ from .distributed import broadcast_object
 class MixedPrecision:
     """Autocast and GradScaler of a device: mixed precision if `amp` and it is faster, else float32.
 
-    name: 'bf16', 'fp16' (CUDA cards before Ampere) or 'fp32'; chosen by amp_precision unless given.
-    scaler: enabled for fp16 only, whose range ends at 65,504. bfloat16 has the range of float32.
+    name: 'bf16', 'fp16' or 'fp32'; chosen by amp_precision unless given. scaler: enabled for fp16
+    only, whose range ends at 65,504. bfloat16 has the range of float32.
     """
 
     def __init__(self, device: torch.device, amp: bool, name: str | None = None):
         self.device = device
-        dtypes = {'bf16': torch.bfloat16, 'fp16': torch.float16, 'fp32': torch.float32}
         # Rank 0 decides for all, because measurements of CPUs may differ.
         self.name = name or (broadcast_object(amp_precision(device)) if amp else 'fp32')
-        self.dtype = dtypes[self.name]
+        self.dtype = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(self.name, torch.float32)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == 'fp16')
 
     def renew_scaler(self) -> None:
@@ -32,10 +31,8 @@ class MixedPrecision:
 
     def autocast(self) -> AbstractContextManager:
         """Return the context for the network's forward pass."""
-        enabled = self.name != 'fp32'
-        return torch.autocast(
-            self.device.type, dtype=self.dtype if enabled else None, enabled=enabled
-        )
+        mixed = self.name != 'fp32'
+        return torch.autocast(self.device.type, self.dtype if mixed else None, mixed)
 
 
 def amp_precision(device: torch.device) -> str:
@@ -57,13 +54,7 @@ def cpu_bf16_speedup() -> float:
     """
 
     def seconds(dtype: torch.dtype) -> float:
-        """Return the least time of four products; the first warms up."""
         matrix = torch.ones(768, 768, dtype=dtype)
-        times = []
-        for _ in range(4):
-            started = time.perf_counter()
-            matrix @ matrix
-            times.append(time.perf_counter() - started)
-        return min(times)
+        return min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=4))  # the first warms up
 
     return seconds(torch.float32) / seconds(torch.bfloat16)

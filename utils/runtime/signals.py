@@ -4,13 +4,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from contextlib import ExitStack
+from types import FrameType
 
 from .distributed import all_reduce_max, world_size
 
-# By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect. But 0
-# for SIGUSR1, which schedulers send before the time limit, because --resume continues the run.
+# By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect, but 0
+# for SIGUSR1, which schedulers send before the time limit: --resume continues the run.
 EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143, 'SIGUSR1': 0}
 # Windows has no SIGUSR1.
 NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)]
@@ -26,20 +26,16 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: str | None = None
         self._caught = 0
-        self._handlers: dict[int, Any] = {}
+        self._restore = ExitStack()  # sets the former handlers
 
     def __enter__(self) -> 'StopRequest':
         for number in NUMBERS:
-            self._handlers[number] = signal.signal(number, self._catch)
+            handler = signal.signal(number, self._catch)
+            self._restore.callback(signal.signal, number, handler)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._restore()
+    def __exit__(self, *error: object) -> None:
+        self._restore.close()
 
     @property
     def exit_code(self) -> int:
@@ -56,12 +52,7 @@ class StopRequest:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self._caught = number
         if world_size() == 1:
-            self._restore()
-
-    def _restore(self) -> None:
-        while self._handlers:
-            number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
+            self._restore.close()
 
 
 def prepare_worker(worker: int) -> None:
@@ -71,7 +62,6 @@ def prepare_worker(worker: int) -> None:
     seconds whether their parent has changed. A worker whose parent was killed before the first
     check waits forever (1 of 25 runs that were killed as they began). This thread notices at once.
     """
-    del worker
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
