@@ -1,6 +1,6 @@
 """Check or unpack a zip for scripts/download_data.sh; uses the standard library only.
 
-    unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS
+unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS
 """
 
 import shutil
