@@ -32,10 +32,8 @@ class Canvas:
         right = np.array([-np.sin(angle), np.cos(angle), 0])
         self.axes = np.stack([right, np.cross(ahead, right), ahead])
         width, height = picture.size
-        self.focal, self.shift = (
-            min(1.36 * width, 2.3 * height),
-            np.array([width / 2, height * 0.53]),
-        )
+        self.focal = min(1.36 * width, 2.3 * height)
+        self.shift = np.array([width / 2, height * 0.53])
         self._open(picture.copy())
 
     def _open(self, picture: Image.Image) -> None:
@@ -74,15 +72,13 @@ class Canvas:
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
         middle = quads.mean(axis=1)
         normal *= np.sign(np.sum(normal * (middle - centre), axis=1, keepdims=True))
-        view = self.eye - middle
-        far = np.linalg.norm(view, axis=1)
-        facing = np.sum(normal * view, axis=1) / far
+        far = np.linalg.norm(self.eye - middle, axis=1)
+        view = (self.eye - middle) / far[:, None]
+        facing = np.sum(normal * view, axis=1)
         order = np.argsort(-far, kind='stable')
-        order = order[
-            facing[order] * (-1 if inner else 1) > 1e-4
-        ]  # 1e-4 leaves out quads without area
-        view = view[order] / far[order, None]
-        fills = self.shade(normal[order], view, middle[order, 2], gloss, np.asarray(colour))
+        # 1e-4 leaves out quads without area.
+        order = order[facing[order] * (-1 if inner else 1) > 1e-4]
+        fills = self.shade(normal[order], view[order], middle[order, 2], gloss, np.asarray(colour))
         flats = self.project(quads[order]).reshape(-1, 8).tolist()
         for flat, fill in zip(flats, fills.astype(int).tolist(), strict=True):
             self._pens[0].polygon(flat, tuple(fill))
