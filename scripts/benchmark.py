@@ -126,10 +126,7 @@ def network_variants(args: argparse.Namespace, part: str) -> Variants:
 
 
 def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
-    """Return ways from up to 16 pairs to batches, and parts of them, a pair at a time.
-
-    folder: an empty one, for items that are kept on the disk and for what the original searches.
-    """
+    """Return ways from up to 16 pairs to batches, a pair at a time; folder: an empty one."""
     import torch
 
     from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
@@ -169,10 +166,7 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
 def original_batch(
     image_path: Path, mask_path: Path, searched: Path, values: list[int], scale: float
 ) -> tuple:
-    """Make a batch of one pair with the original's steps, for masks of single values.
-
-    Returns the image (1, C, H, W) float32 in [0, 1] and the mask (1, H, W) int64.
-    """
+    """Return image (1, C, H, W) float32 and mask (1, H, W) int64, made in the original's steps."""
     import numpy as np
     import torch
     from PIL import Image

@@ -82,21 +82,6 @@ def agreement(folder: Path, other: Path) -> float:
     return float(np.mean(same))
 
 
-def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
-    """Load the network once for each backend, and for int8 if there are masks."""
-    names = [*args.backends, *(['int8'] if args.masks else [])]
-    predictors = {name: Predictor.load(args.model, args.scale, 'cpu') for name in names}
-    for name in args.backends:
-        predictors[name].use_backend(name)
-    if args.masks:
-        from utils.inference.backends.quantization import quantize  # needs its own packages
-
-        predictor = predictors['int8']
-        dataset = SegmentationDataset(args.images, args.masks, predictor.scale, None)
-        print(quantize(predictor, dataset, pooled_dice))
-    return predictors
-
-
 def benchmark(args: argparse.Namespace) -> None:
     """Print the times and agreement of each variant."""
     found, _ = find_images([str(args.images)], sys.stdin, False, None)
@@ -106,7 +91,15 @@ def benchmark(args: argparse.Namespace) -> None:
     plain.model.to(memory_format=torch.contiguous_format)
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, scale {plain.scale:g}')
     works = {ORIGINAL: partial(predict_like_original, plain)}
-    for name, predictor in load_predictors(args).items():
+    for name in [*args.backends, *(['int8'] if args.masks else [])]:
+        predictor = Predictor.load(args.model, args.scale, 'cpu')
+        if name in args.backends:
+            predictor.use_backend(name)
+        else:
+            from utils.inference.backends.quantization import quantize  # needs its own packages
+
+            dataset = SegmentationDataset(args.images, args.masks, predictor.scale, None)
+            print(quantize(predictor, dataset, pooled_dice))
         works[f'file to mask, {name}'] = partial(predict_like_predict_py, predictor)
     with tempfile.TemporaryDirectory() as place:
         variants: Variants = {}

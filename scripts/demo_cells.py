@@ -8,11 +8,7 @@ LINE = 1.0  # half the width of the background line between touching cells, in p
 
 
 def render_cells(seed: int, index: int, size: tuple[int, int]) -> list[Image.Image]:
-    """Return image number `index`, grey, and its mask, 255 on cells and 0 elsewhere.
-
-    size: (width, height). The line along which two cells touch is background in the mask, and
-    only a little darker than the cells in the image.
-    """
+    """Return a grey image and its mask: 255 on cells, 0 elsewhere and where two cells touch."""
     rng = np.random.default_rng((seed, index, 7))
     width, height = size
 

@@ -39,9 +39,9 @@ tool() { "$python" "$root/scripts/unpack_zip.py" "$@"; }
 # Sets $reason where the zip is damaged.
 is_intact() { reason=$(tool check "$1" 2>&1); }
 
-# Sets $credentials to the first place with credentials, in the order of the kaggle command.
+# Sets $credentials to the first place with credentials, in the order of the kaggle command, or asks.
 find_credentials() {
-  local file home=~ config
+  local config file searched token='' home=~
   config=${KAGGLE_CONFIG_DIR:-$home/.kaggle}
   if [ -z "${KAGGLE_CONFIG_DIR:-}" ] && [ "$(uname)" = Linux ] && [ ! -e "$config" ]; then
     config=${XDG_CONFIG_HOME:-$home/.config}/kaggle
@@ -58,10 +58,7 @@ find_credentials() {
     "${KAGGLE_KERNEL_RUN_TYPE:+${KAGGLE_API_V1_TOKEN:-}}"; do
     if [ -z "$credentials" ] && [ -s "$file" ]; then credentials=$file; fi
   done
-}
-
-ask_credentials() {
-  local token='' folder=~/.kaggle
+  if [ -n "$credentials" ]; then return; fi
   if [ ! -t 0 ]; then
     fail 2 'no Kaggle credentials found, and no terminal to ask for them' \
       'expected: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, in the environment,' \
@@ -70,18 +67,18 @@ ask_credentials() {
       '    export KAGGLE_API_TOKEN=YOUR_TOKEN' "$by_hand"
   fi
   echo 'No Kaggle credentials found. Create an API token at https://www.kaggle.com/settings/api' >&2
-  IFS= read -rs -p "API token (not shown; saved in $folder/access_token): " token || token=''
+  IFS= read -rs -p "API token (not shown; saved in $home/.kaggle/access_token): " token || token=''
   echo >&2
   if [ -z "$token" ]; then fail 2 'no token given' "$by_hand"; fi
   # mktemp and umask: the token is at no moment readable by others.
   (
     umask 077
-    mkdir -p "$folder"
-    part=$(mktemp "$folder/access_token.XXXXXX")
+    mkdir -p "$home/.kaggle"
+    part=$(mktemp "$home/.kaggle/access_token.XXXXXX")
     printf '%s\n' "$token" >"$part"
-    mv -f "$part" "$folder/access_token"
+    mv -f "$part" "$home/.kaggle/access_token"
   )
-  credentials=$folder/access_token
+  credentials=$home/.kaggle/access_token
 }
 
 # Usage: fetch ZIP [--force]. On failure, exits with the remedy for what the kaggle command printed.
@@ -106,7 +103,6 @@ download() {
     fail 2 'the kaggle command is not installed' 'remedy: pip install -r requirements.txt' "$by_hand"
   fi
   find_credentials
-  if [ -z "$credentials" ]; then ask_credentials; fi
   fetch "$1"
   # kaggle skips a damaged file of the full size unless --force is given.
   if is_intact "$data/$1"; then return; fi

@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 
-def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; `train_options` of the result are those for train.py."""
+def get_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the command line; return the options and those for train.py."""
     parser = argparse.ArgumentParser(description='Count merged cells with and without weight map')
     add = parser.add_argument
     add('--folder', type=Path, default=Path('cells'), metavar='DIR', help='default: cells')
@@ -29,9 +29,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--train', type=int, default=20, metavar='N', help='images to train on (default: 20)')
     add('--test', type=int, default=8, metavar='N', help='images to count in (default: 8)')
     add('--size', default='256x256', metavar='WxH', help='of the images (default: 256x256)')
-    args, train_options = parser.parse_known_args(argv)
-    args.train_options = train_options
-    return args
+    return parser.parse_known_args(argv)
 
 
 def call(program: str, *options: object, log: TextIO | None = None) -> None:
@@ -57,7 +55,7 @@ def count(model: Path, folder: Path) -> tuple[int, ...]:
 
 def main() -> None:
     """Render, train, count, and print a line for each run."""
-    args = get_args()
+    args, train_options = get_args()
     for seed, (part, images) in enumerate([('train', args.train), ('test', args.test)]):
         folders = ['--images', args.folder / part / 'imgs', '--masks', args.folder / part / 'masks']
         sizes = ['--count', images, '--size', args.size, '--seed', seed]
@@ -66,7 +64,7 @@ def main() -> None:
     for seed, kind in product(range(args.seeds), ('--no-weight-map', '--weight-map')):
         output = args.folder / f'{kind.strip("-")}-{seed}'
         options = ['--recipe', 'paper', '-s', 1, '-v', 0, kind, *data, '-e', args.epochs]
-        options += ['--seed', seed, '--output', output, '--wandb', 'disabled', *args.train_options]
+        options += ['--seed', seed, '--output', output, '--wandb', 'disabled', *train_options]
         with output.with_suffix('.log').open('w') as log:
             call('train.py', *options, log=log)
         found, merged, cells = count(output / 'last.pth', args.folder / 'test')

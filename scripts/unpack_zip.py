@@ -13,10 +13,7 @@ PICTURES = {'.gif', '.jpeg', '.jpg', '.png'}
 
 
 def picture_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the entry of each picture by its file name without folders.
-
-    Raises ValueError for unsafe names and for names that occur twice.
-    """
+    """Return the entry of each picture by its name; ValueError if one is unsafe or there twice."""
     found: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         path = PurePosixPath(member.filename.replace('\\', '/'))
