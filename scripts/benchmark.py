@@ -23,7 +23,6 @@ from utils.runtime.cli import add_data_options, add_debug_option, number_in, run
 Variants = dict[str, tuple[Callable[[], object], int]]  # by name: work, images in it
 
 ORIGINAL = "pair to batch, the original's way"
-CARVANA_FILES = 5088
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -141,7 +140,7 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
     # As many files in two folders as Carvana has, so that searching them takes as long.
     for kind, paths in (('imgs', [p.image for p in pairs]), ('masks', [p.mask for p in pairs])):
         (folder / kind).mkdir()
-        names = [f'other{k:04}{paths[0].suffix}' for k in range(CARVANA_FILES - len(paths))]
+        names = [f'other{k:04}{paths[0].suffix}' for k in range(5088 - len(paths))]
         for name in (*names, *(path.name for path in paths)):
             (folder / kind / name).touch()
     size, values, scale = record_ends(dataset)[-1], dataset.mask_values, args.scale
