@@ -39,7 +39,7 @@ tool() { "$python" "$root/scripts/unpack_zip.py" "$@"; }
 # Sets $reason where the zip is damaged.
 is_intact() { reason=$(tool check "$1" 2>&1); }
 
-# Sets $credentials to the first place with credentials, in the order of the kaggle command, or asks.
+# Sets $credentials to the first place with some, in the order of the kaggle command, or asks.
 find_credentials() {
   local config file searched token='' home=~
   config=${KAGGLE_CONFIG_DIR:-$home/.kaggle}

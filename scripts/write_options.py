@@ -64,7 +64,7 @@ def section(module: str) -> str:
 def main() -> None:
     """Write or check the file."""
     parser = argparse.ArgumentParser(description='Write docs/options.md from the parsers')
-    parser.add_argument('--check', action='store_true', help='only exit with 1 if it is out of date')
+    parser.add_argument('--check', action='store_true', help='exit with 1 if it is out of date')
     check = parser.parse_args().check
     text = HEAD + ''.join(map(section, PROGRAMS))
     if not check:
