@@ -15,21 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.runtime.cli import add_data_options, add_debug_option, number_in, run_program
 
-if TYPE_CHECKING:
-    import torch
-
-    from utils.data.pairing import Pair
-
-Variants = tuple[dict[str, Callable[[], object]], dict[str, int]]  # by name: work, images in it
+Variants = dict[str, tuple[Callable[[], object], int]]  # by name: work, images in it
 
 ORIGINAL = "pair to batch, the original's way"
-CARVANA_FILES = 5088
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -46,8 +39,8 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Time network steps and the data path')
     add = parser.add_argument
-    parts = ['all', 'step', 'predict', 'data']
-    add('what', nargs='?', choices=parts, default='all', help='what to time (default: all)')
+    add('what', nargs='?', choices=['all', 'step', 'predict', 'data'], default='all',
+        help='what to time (default: all)')
     add('--size', type=parse_size, default=(191, 128), metavar='WxH',
         help='of the images (default: 191x128)')
     add('--batch-size', type=number_in(int, 1), nargs='+', default=[1, 2, 4], metavar='B')
@@ -62,22 +55,16 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def compare(
-    variants: dict[str, Callable[[], object]],
-    runs: int,
-    images: dict[str, int],
-    clock: Callable[[], float] = time.perf_counter,
+    variants: Variants, runs: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Time the variants in turns; print and return their milliseconds per image.
-
-    images: how many images one call of each variant handles.
-    """
+    """Time the variants in turns; print and return their milliseconds per image."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for run in range(runs + 1):
-        for name, work in variants.items():
+        for name, (work, images) in variants.items():
             started = clock()
             work()
             if run:  # the first is the warm-up
-                times[name].append((clock() - started) / images[name] * 1e3)
+                times[name].append((clock() - started) / images * 1e3)
     for name, taken in times.items():
         print_row(name, taken)
     return times
@@ -88,16 +75,16 @@ def print_row(name: str, values: list[float]) -> None:
     print(f'{name:44}{min(values):9.1f}{statistics.median(values):9.1f}{max(values):9.1f}')
 
 
-def print_ratios(times: dict[str, list[float]], base: str, start: str = 'pair to batch') -> None:
-    """Print how many times faster than `base` the variants were whose names begin with `start`."""
+def print_ratios(times: dict[str, list[float]], base: str) -> None:
+    """Print how many times faster than `base` the variants of the same task were."""
     print(f'\n{"times the rate of " + base:44}{"min":>9}{"median":>9}{"max":>9}')
     for name in times:
-        if name != base and name.startswith(start):
+        if name != base and name.startswith(base.split(',')[0]):
             print_row(name, [a / b for a, b in zip(times[base], times[name], strict=True)])
 
 
-def network_variants(args: argparse.Namespace, device: 'torch.device', training: bool) -> Variants:
-    """Return a step or a prediction for each batch size and precision."""
+def network_variants(args: argparse.Namespace, part: str) -> Variants:
+    """Return a step or a prediction (part: step or predict) for each batch size and precision."""
     import torch
 
     from unet import UNet
@@ -110,18 +97,17 @@ def network_variants(args: argparse.Namespace, device: 'torch.device', training:
     width, height = args.size
 
     def make_call(batch: int, name: str) -> Callable[[], object]:
-        model = UNet(3, 2, base_channels=args.base_channels).to(device)
-        model = model.to(memory_format=torch.channels_last).train(training)
-        precision = MixedPrecision(device, amp=True, name=name)
+        model = UNet(3, 2, base_channels=args.base_channels).to(args.device)
+        model = model.to(memory_format=torch.channels_last).train(part == 'step')
+        precision = MixedPrecision(args.device, amp=True, name=name)
         pictures = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8)
-        pictures = pictures.to(device, memory_format=torch.channels_last)
-        masks = torch.randint(0, 2, (batch, height, width), device=device)
+        pictures = pictures.to(args.device, memory_format=torch.channels_last)
+        masks = torch.randint(0, 2, (batch, height, width), device=args.device)
         optimizer = RECIPES['fast'].optimizer(model, 1e-4)
         train_step = TrainStep(model, optimizer, precision, StepGuard(model))
 
         def step() -> float:
-            images = to_unit_range(pictures)
-            loss, _ = train_step([(images, masks)], batch)
+            loss, _ = train_step([(to_unit_range(pictures), masks)], batch)
             return loss.item()  # waits for the device
 
         @torch.inference_mode()
@@ -129,22 +115,17 @@ def network_variants(args: argparse.Namespace, device: 'torch.device', training:
             with precision.autocast():
                 return model(to_unit_range(pictures)).sum().item()  # waits for the device
 
-        return step if training else predict
+        return step if part == 'step' else predict
 
-    variants, images = {}, {}
-    for batch in args.batch_size:
-        for name in ('fp32', 'bf16'):
-            title = f'{"step" if training else "predict"} {width}x{height} batch {batch} {name}'
-            variants[title], images[title] = make_call(batch, name), batch
-    return variants, images
+    return {
+        f'{part} {width}x{height} batch {batch} {name}': (make_call(batch, name), batch)
+        for batch in args.batch_size
+        for name in ('fp32', 'bf16')
+    }
 
 
 def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
-    """Return ways from up to 16 pairs to batches, and parts of these ways.
-
-    Each reads one pair at a time in this thread. folder: an empty one, for items that are kept on
-    the disk and for the names that the original searches.
-    """
+    """Return ways from up to 16 pairs to batches, a pair at a time; folder: an empty one."""
     import torch
 
     from utils.data.cache.stores import FileStore, MemoryStore, StoredItems, record_ends
@@ -156,52 +137,44 @@ def data_variants(args: argparse.Namespace, folder: Path) -> Variants:
     dataset = SegmentationDataset(args.images, args.masks, args.scale, args.mask_suffix, channels=3)
     pairs = dataset.pairs = dataset.pairs[:16]
     dataset.sizes = dataset.sizes[: len(pairs)]
-    names = fill_like_carvana(folder, pairs)
+    # As many files in two folders as Carvana has, so that searching them takes as long.
+    for kind, paths in (('imgs', [p.image for p in pairs]), ('masks', [p.mask for p in pairs])):
+        (folder / kind).mkdir()
+        names = [f'other{k:04}{paths[0].suffix}' for k in range(5088 - len(paths))]
+        for name in (*names, *(path.name for path in paths)):
+            (folder / kind / name).touch()
     size, values, scale = record_ends(dataset)[-1], dataset.mask_values, args.scale
-    memory = StoredItems(dataset, MemoryStore(size, shared=False))
+    encoding, memory = dataset.masks, StoredItems(dataset, MemoryStore(size, shared=False))
     disk = StoredItems(dataset, FileStore(folder / 'a.items', size))
 
     def make_batches(items: SegmentationDataset | StoredItems) -> None:
         for position in range(len(items)):
             to_device(pad_batch([items[position]]), torch.device('cpu'))
 
-    variants: dict[str, Callable[[], object]] = {
-        ORIGINAL: lambda: [original_batch(p, names, values, scale) for p in pairs],
+    works: dict[str, Callable[[], object]] = {
+        ORIGINAL: lambda: [original_batch(p.image, p.mask, folder, values, scale) for p in pairs],
         'pair to batch, first epoch': lambda: make_batches(dataset),
         'pair to batch, kept on the disk': lambda: make_batches(disk),
         'pair to batch, kept in memory': lambda: make_batches(memory),
         f'image to scale {scale:g}': lambda: [load_image(p.image, 3, scale) for p in pairs],
-        f'mask to scale {scale:g}': lambda: [
-            load_mask(p.mask, dataset.masks, scale) for p in pairs
-        ],
+        f'mask to scale {scale:g}': lambda: [load_mask(p.mask, encoding, scale) for p in pairs],
     }
-    return variants, dict.fromkeys(variants, len(pairs))
+    return {name: (work, len(pairs)) for name, work in works.items()}
 
 
-def fill_like_carvana(folder: Path, pairs: 'list[Pair]') -> Path:
-    """Make as many files in two folders as Carvana has, so that searching them takes as long."""
-    for kind, names in (('imgs', [p.image for p in pairs]), ('masks', [p.mask for p in pairs])):
-        (folder / kind).mkdir()
-        others = [Path(f'other{k:04}{names[0].suffix}') for k in range(CARVANA_FILES - len(names))]
-        for name in (*names, *others):
-            (folder / kind / name.name).touch()
-    return folder
-
-
-def original_batch(pair: 'Pair', names: Path, values: list, scale: float) -> tuple:
-    """Make a batch of one pair with the original's steps, for masks of single values.
-
-    Returns the image (1, C, H, W) float32 in [0, 1] and the mask (1, H, W) int64.
-    """
+def original_batch(
+    image_path: Path, mask_path: Path, searched: Path, values: list[int], scale: float
+) -> tuple:
+    """Return image (1, C, H, W) float32 and mask (1, H, W) int64, made in the original's steps."""
     import numpy as np
     import torch
     from PIL import Image
 
     from utils.images.decoding import scaled_size
 
-    for folder, path in ((names / 'imgs', pair.image), (names / 'masks', pair.mask)):
-        list(folder.glob(f'{path.stem}.*'))
-    image, mask = Image.open(pair.image), Image.open(pair.mask)
+    list((searched / 'imgs').glob(f'{image_path.stem}.*'))
+    list((searched / 'masks').glob(f'{mask_path.stem}.*'))
+    image, mask = Image.open(image_path), Image.open(mask_path)
     target = scaled_size(image.size, scale)
     pixels = np.asarray(image.resize(target, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     if (pixels > 1).any():
@@ -222,28 +195,21 @@ def benchmark(args: argparse.Namespace) -> None:
     from utils.runtime.devices import choose_device
     from utils.runtime.precision import cpu_bf16_speedup
 
-    device = choose_device(args.device)
-    print(f'torch {torch.__version__}, {device}, {torch.get_num_threads()} threads')
-    if device.type == 'cpu':
+    args.device = choose_device(args.device)
+    print(f'torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads')
+    if args.device.type == 'cpu':
         print(f'bfloat16 matrix product: {cpu_bf16_speedup():.2f} times the speed of float32')
     print(f'{"ms an image":44}{"min":>9}{"median":>9}{"max":>9}')
     for part in ('step', 'predict'):
         if args.what in ('all', part):
-            variants, images = network_variants(args, device, training=part == 'step')
-            compare(variants, args.runs, images)
+            compare(network_variants(args, part), args.runs)
     if args.what in ('all', 'data'):
         torch.set_num_threads(1)
         print('the data path, in milliseconds of one core:')
         with tempfile.TemporaryDirectory() as folder:
-            variants, images = data_variants(args, Path(folder))
-            times = compare(variants, args.runs, images, time.process_time)
+            times = compare(data_variants(args, Path(folder)), args.runs, time.process_time)
             print_ratios(times, ORIGINAL)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the program and return its exit code."""
-    return run_program(benchmark, get_args(argv))
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_program(benchmark, get_args()))

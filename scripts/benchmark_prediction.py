@@ -11,7 +11,6 @@ of milesial/Pytorch-UNet. Loading the network is not timed.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmark import compare, print_ratios
+from benchmark import Variants, compare, print_ratios
 
 from utils.data.dataset import SegmentationDataset
 from utils.evaluation.scoring import pooled_dice
@@ -76,26 +75,11 @@ def predict_like_predict_py(predictor: Predictor, sources: list[Path], folder: P
 
 def agreement(folder: Path, other: Path) -> float:
     """Return the fraction of equal pixels in the masks of two folders."""
-    same = [
-        (np.asarray(Image.open(path)) == np.asarray(Image.open(other / path.name))).mean()
-        for path in sorted(folder.iterdir())
-    ]
+    same = []
+    for path in folder.iterdir():
+        mask, reference = np.asarray(Image.open(path)), np.asarray(Image.open(other / path.name))
+        same.append((mask == reference).mean())
     return float(np.mean(same))
-
-
-def load_predictors(args: argparse.Namespace) -> dict[str, Predictor]:
-    """Load the network once for each backend, and for int8 if there are masks."""
-    names = [*args.backends, *(['int8'] if args.masks else [])]
-    predictors = {name: Predictor.load(args.model, args.scale, 'cpu') for name in names}
-    for name in args.backends:
-        predictors[name].use_backend(name)
-    if args.masks:
-        from utils.inference.backends.quantization import quantize  # needs its own packages
-
-        predictor = predictors['int8']
-        dataset = SegmentationDataset(args.images, args.masks, predictor.scale, None)
-        print(quantize(predictor, dataset, pooled_dice))
-    return {f'file to mask, {name}': predictor for name, predictor in predictors.items()}
 
 
 def benchmark(args: argparse.Namespace) -> None:
@@ -106,20 +90,27 @@ def benchmark(args: argparse.Namespace) -> None:
     # The original uses torch's default memory format.
     plain.model.to(memory_format=torch.contiguous_format)
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, scale {plain.scale:g}')
-    predictors = load_predictors(args)
+    works = {ORIGINAL: partial(predict_like_original, plain)}
+    for name in [*args.backends, *(['int8'] if args.masks else [])]:
+        predictor = Predictor.load(args.model, args.scale, 'cpu')
+        if name in args.backends:
+            predictor.use_backend(name)
+        else:
+            from utils.inference.backends.quantization import quantize  # needs its own packages
+
+            dataset = SegmentationDataset(args.images, args.masks, predictor.scale, None)
+            print(quantize(predictor, dataset, pooled_dice))
+        works[f'file to mask, {name}'] = partial(predict_like_predict_py, predictor)
     with tempfile.TemporaryDirectory() as place:
-        folders = {name: Path(place) / str(k) for k, name in enumerate([ORIGINAL, *predictors])}
-        for folder in folders.values():
-            folder.mkdir()
-        variants: dict[str, Callable[[], object]] = {
-            ORIGINAL: partial(predict_like_original, plain, sources, folders[ORIGINAL])
-        }
-        for name, predictor in predictors.items():
-            variants[name] = partial(predict_like_predict_py, predictor, sources, folders[name])
-        times = compare(variants, args.runs, dict.fromkeys(variants, len(sources)))
-        print_ratios(times, ORIGINAL, 'file to mask, ')
-        for name in predictors:
-            print(f'{name:44}{100 * agreement(folders[ORIGINAL], folders[name]):9.3f} % agree')
+        variants: Variants = {}
+        for name, work in works.items():
+            (Path(place) / name).mkdir()
+            variants[name] = partial(work, sources, Path(place) / name), len(sources)
+        times = compare(variants, args.runs)
+        print_ratios(times, ORIGINAL)
+        for name in list(works)[1:]:
+            same = agreement(Path(place) / ORIGINAL, Path(place) / name)
+            print(f'{name:44}{100 * same:9.3f} % agree')
 
 
 if __name__ == '__main__':

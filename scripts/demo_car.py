@@ -8,10 +8,10 @@ middle. Body and cabin are lofts of superellipses (Hull). A surface is a tuple: 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise, product
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,7 @@ r 82 88 70 78 e8ded6 | r 0 28 60 75 1e1e1e | r 0 26 61 74 e2e2da | r 0 30 80 83 
 r 52 54 40 95 28282a | r 48 66 3 8 8c8c90 | r 70 84 22 27 96141a"""
 
 
-@dataclass(frozen=True)
-class Hull:
+class Hull(NamedTuple):
     """A loft along x: a superellipse section at each station; arrays (stations,) in metres."""
 
     x: Array
@@ -54,7 +53,7 @@ class Hull:
     up: Array
     down: Array
     power: float
-    lean: float = 0.0
+    lean: float
     crease: float = 0.0
 
     def at(self, x: Array, name: str) -> Array:
@@ -128,13 +127,12 @@ def smooth(x: Array, knots: list, radius: float) -> Array:
 def make_car(seed: int, index: int) -> Car:
     """Return car number `index` of a seed: SHAPES take turns, the rest is random."""
     rng = np.random.default_rng([seed, index])
-    names, *rows = (line.split() for line in SHAPES.split('\n')[1:-1])
-    kind, *sizes = rows[index % len(rows)]
-    car = Car(kind=kind, **dict(zip(names[1:], map(float, sizes), strict=True)))
-    for name in names[1:10]:
-        setattr(car, name, getattr(car, name) * rng.uniform(0.965, 1.035))
-    for name in names[11:]:
-        setattr(car, name, (getattr(car, name) + rng.uniform(-0.01, 0.01)) * car.length)
+    (_, *names), *rows = (line.split() for line in SHAPES.strip().splitlines())
+    kind, *numbers = rows[index % len(rows)]
+    sizes = np.array(numbers, float)
+    sizes[:9] *= rng.uniform(0.965, 1.035, 9)  # length to lean
+    sizes[10:] = (sizes[10:] + rng.uniform(-0.01, 0.01, 5)) * sizes[0]  # screen to pane
+    car = Car(**dict(zip(names, sizes.tolist(), strict=True)))
     car.axles = np.array([rng.uniform(0.29, 0.315), -rng.uniform(0.28, 0.31)]) * car.length
     car.arch = car.wheel * rng.uniform(1.12, 1.18)
     car.body, tall = make_body(car, rng.uniform(4, 5.5)), kind in ('suv', 'van', 'pickup')

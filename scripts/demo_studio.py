@@ -6,7 +6,6 @@ Lengths are in metres, angles in radians; the axes are those of demo_car.py.
 """
 
 from collections.abc import Iterable
-from copy import copy
 
 import demo_car as model
 import numpy as np
@@ -22,32 +21,27 @@ ROOM = [(-0.8, 0.2), (-0.1, 0.7), (0.1, 0.44), (0.45, 0.58), (0.57, 1.15), (0.83
 
 
 class Canvas:
-    """A picture and its map of parts, seen by a camera at this angle around the car."""
+    """A picture and its map of parts, seen by a camera at this angle around the car.
 
-    def __init__(self, picture: Image.Image, angle: float) -> None:
-        self.backdrop = picture
+    box (left, top, right, bottom): the canvas is this part of the picture only.
+    """
+
+    def __init__(self, picture: Image.Image, angle: float, box: tuple | None = None) -> None:
+        self.angle = angle
         self.eye = np.array([9.5 * np.cos(angle), 9.5 * np.sin(angle), 1.9])
         ahead = np.array([0, 0, 0.66]) - self.eye
         ahead /= np.linalg.norm(ahead)
         right = np.array([-np.sin(angle), np.cos(angle), 0])
         self.axes = np.stack([right, np.cross(ahead, right), ahead])
         width, height = picture.size
-        self.focal, self.shift = (
-            min(1.36 * width, 2.3 * height),
-            np.array([width / 2, height * 0.53]),
-        )
-        self._open(picture.copy())
-
-    def _open(self, picture: Image.Image) -> None:
-        self.picture, self.parts = picture, Image.new('L', picture.size)
+        self.focal = min(1.36 * width, 2.3 * height)
+        self.shift = np.array([width / 2, height * 0.53])
+        if box:
+            self.shift -= box[:2]
+            picture = picture.crop(box)
+        self.backdrop, self.picture = picture, picture.copy()
+        self.parts = Image.new('L', picture.size)
         self._pens = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.parts)
-
-    def crop(self, picture: Image.Image, box: tuple) -> 'Canvas':
-        """Return a canvas on a box (left, top, right, bottom) of a picture as large as this one."""
-        part = copy(self)
-        part.shift = np.subtract(self.shift, box[:2])
-        part._open(picture.crop(box))
-        return part
 
     def project(self, points: Array) -> Array:
         """Return the pixels (..., 2) of points (..., 3)."""
@@ -74,15 +68,13 @@ class Canvas:
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
         middle = quads.mean(axis=1)
         normal *= np.sign(np.sum(normal * (middle - centre), axis=1, keepdims=True))
-        view = self.eye - middle
-        far = np.linalg.norm(view, axis=1)
-        facing = np.sum(normal * view, axis=1) / far
+        far = np.linalg.norm(self.eye - middle, axis=1)
+        view = (self.eye - middle) / far[:, None]
+        facing = np.sum(normal * view, axis=1)
         order = np.argsort(-far, kind='stable')
-        order = order[
-            facing[order] * (-1 if inner else 1) > 1e-4
-        ]  # 1e-4 leaves out quads without area
-        view = view[order] / far[order, None]
-        fills = self.shade(normal[order], view, middle[order, 2], gloss, np.asarray(colour))
+        # 1e-4 leaves out quads without area.
+        order = order[facing[order] * (-1 if inner else 1) > 1e-4]
+        fills = self.shade(normal[order], view[order], middle[order, 2], gloss, np.asarray(colour))
         flats = self.project(quads[order]).reshape(-1, 8).tolist()
         for flat, fill in zip(flats, fills.astype(int).tolist(), strict=True):
             self._pens[0].polygon(flat, tuple(fill))
@@ -137,8 +129,8 @@ def paint_cabin(canvas: Canvas, car: model.Car) -> None:
     glass = [(g, centre, model.DARK, model.Part.WINDOW, 0.9) for g in model.panes(car, 0.0)]
     pixels = np.concatenate([canvas.project(g[0]).reshape(-1, 2) for g in glass]).astype(int)
     box = (*(pixels.min(axis=0) - 2).tolist(), *(pixels.max(axis=0) + 3).tolist())
-    inside, far = canvas.crop(canvas.backdrop, box), canvas.crop(canvas.backdrop, box)
-    near = canvas.crop(canvas.picture, box)
+    inside, far = (Canvas(canvas.backdrop, canvas.angle, box) for _ in range(2))
+    near = Canvas(canvas.picture, canvas.angle, box)
     tub = cabin.point(cabin.x, np.zeros(len(cabin.x)))
     inside.polygon(np.concatenate([tub, tub[::-1] * [1, -1, 1]]), model.DARK, 0)
     inside.mesh((shell, centre, model.DARK * 1.6, 0, 0.0), inner=True)
@@ -183,10 +175,9 @@ def paint_car(canvas: Canvas, car: model.Car) -> None:
 
 
 def render_view(car: model.Car, view: int, size: tuple[int, int]) -> tuple[Image.Image, Array]:
-    """Return the picture (RGB, without noise) of a view, 1 to 16, and its parts.
+    """Return the picture (RGB, without noise) of a view, 1 to 16, and its parts (H, W) uint8.
 
-    parts: (height, width) uint8, model.Part on the car and 0 elsewhere. Both are painted twice as
-    large: a pixel belongs to the car if half of it does, and to the part that covers most of it.
+    Painted twice as large: a pixel is the car's if half of it is, and belongs to its largest part.
     """
     angle = 2 * np.pi * (view - 1) / VIEWS
     canvas = Canvas(studio(car, angle, size), angle)
@@ -200,10 +191,7 @@ def render_view(car: model.Car, view: int, size: tuple[int, int]) -> tuple[Image
 def photograph(
     seed: int, index: int, view: int, size: tuple[int, int], classes: int
 ) -> tuple[Image.Image, Image.Image]:
-    """Return a view of car `index` as a camera takes it, and its mask, a palette image.
-
-    The exposure is a little off and the sensor adds noise. classes: of the mask, 2 or 4.
-    """
+    """Return a view of car `index` with sensor noise, and its palette mask of 2 or 4 classes."""
     picture, parts = render_view(model.make_car(seed, index), view, size)
     rng = np.random.default_rng([seed, index, view])
     pixels = np.asarray(picture, np.float32) * np.float32(rng.uniform(0.95, 1.04))

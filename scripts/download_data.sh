@@ -2,9 +2,7 @@
 # Downloads the Carvana training set from Kaggle into data/imgs and data/masks.
 set -euo pipefail
 
-usage() {
-  cat <<'TEXT'
-usage: bash scripts/download_data.sh [--zips FOLDER] [--keep-zips]
+usage="usage: bash scripts/download_data.sh [--zips FOLDER] [--keep-zips]
 
 Puts the 5088 images and 5088 masks of Kaggle's carvana-image-masking-challenge into
 data/imgs and data/masks. Existing files are kept. After an interruption, run it again: it
@@ -16,9 +14,7 @@ continues where it stopped.
   -h, --help     show this text
 
 Credentials: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or any file that the
-kaggle command reads (~/.kaggle/access_token, kaggle.json). Otherwise a terminal asks you.
-TEXT
-}
+kaggle command reads (~/.kaggle/access_token, kaggle.json). Otherwise a terminal asks you."
 
 competition=carvana-image-masking-challenge
 page=https://www.kaggle.com/c/$competition
@@ -40,33 +36,29 @@ fail() {
 
 tool() { "$python" "$root/scripts/unpack_zip.py" "$@"; }
 
-# Sets $credentials to the first place with credentials, in the order of the kaggle command.
+# Sets $reason where the zip is damaged.
+is_intact() { reason=$(tool check "$1" 2>&1); }
+
+# Sets $credentials to the first place with some, in the order of the kaggle command, or asks.
 find_credentials() {
-  local file home=~ config
+  local config file searched token='' home=~
   config=${KAGGLE_CONFIG_DIR:-$home/.kaggle}
   if [ -z "${KAGGLE_CONFIG_DIR:-}" ] && [ "$(uname)" = Linux ] && [ ! -e "$config" ]; then
     config=${XDG_CONFIG_HOME:-$home/.config}/kaggle
   fi
   searched="$home/.kaggle/access_token, $config/kaggle.json, $home/.kaggle/credentials.json"
+  credentials=''
   if [ -n "${KAGGLE_API_TOKEN:-}" ]; then
     credentials=KAGGLE_API_TOKEN
   elif [ -n "${KAGGLE_USERNAME:-}" ] && [ -n "${KAGGLE_KEY:-}" ]; then
     credentials='KAGGLE_USERNAME and KAGGLE_KEY'
-  else
-    for file in "$home/.kaggle/access_token" "$home/.kaggle/access_token.txt" \
-      "$config/kaggle.json" "$home/.kaggle/credentials.json" \
-      "${KAGGLE_KERNEL_RUN_TYPE:+${KAGGLE_API_V1_TOKEN:-}}"; do
-      if [ -s "$file" ]; then
-        credentials=$file
-        return
-      fi
-    done
-    return 1
   fi
-}
-
-ask_credentials() {
-  local token='' folder=~/.kaggle
+  for file in "$home/.kaggle/access_token" "$home/.kaggle/access_token.txt" \
+    "$config/kaggle.json" "$home/.kaggle/credentials.json" \
+    "${KAGGLE_KERNEL_RUN_TYPE:+${KAGGLE_API_V1_TOKEN:-}}"; do
+    if [ -z "$credentials" ] && [ -s "$file" ]; then credentials=$file; fi
+  done
+  if [ -n "$credentials" ]; then return; fi
   if [ ! -t 0 ]; then
     fail 2 'no Kaggle credentials found, and no terminal to ask for them' \
       'expected: KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, in the environment,' \
@@ -75,27 +67,24 @@ ask_credentials() {
       '    export KAGGLE_API_TOKEN=YOUR_TOKEN' "$by_hand"
   fi
   echo 'No Kaggle credentials found. Create an API token at https://www.kaggle.com/settings/api' >&2
-  IFS= read -rs -p "API token (not shown; saved in $folder/access_token): " token || token=''
+  IFS= read -rs -p "API token (not shown; saved in $home/.kaggle/access_token): " token || token=''
   echo >&2
   if [ -z "$token" ]; then fail 2 'no token given' "$by_hand"; fi
   # mktemp and umask: the token is at no moment readable by others.
   (
     umask 077
-    mkdir -p "$folder"
-    part=$(mktemp "$folder/access_token.XXXXXX")
+    mkdir -p "$home/.kaggle"
+    part=$(mktemp "$home/.kaggle/access_token.XXXXXX")
     printf '%s\n' "$token" >"$part"
-    mv -f "$part" "$folder/access_token"
+    mv -f "$part" "$home/.kaggle/access_token"
   )
-  credentials=$folder/access_token
+  credentials=$home/.kaggle/access_token
 }
 
+# Usage: fetch ZIP [--force]. On failure, exits with the remedy for what the kaggle command printed.
 fetch() {
-  kaggle competitions download "$competition" -f "$1" -p "$data" ${2:+"$2"} 2>&1 |
-    tee "$log" >&2
-}
-
-# Exits with the remedy for what the kaggle command printed.
-explain_failure() {
+  if kaggle competitions download "$competition" -f "$1" -p "$data" ${2:+"$2"} 2>&1 |
+    tee "$log" >&2; then return; fi
   local no_login='401 (Client|-)|Unauthorized|Authentication required|Invalid credentials'
   if grep -Eq "$no_login|Could not find kaggle.json" "$log"; then
     fail 2 "Kaggle did not accept the credentials in $credentials (401)" \
@@ -113,18 +102,18 @@ download() {
   if ! command -v kaggle >/dev/null; then
     fail 2 'the kaggle command is not installed' 'remedy: pip install -r requirements.txt' "$by_hand"
   fi
-  if ! find_credentials; then ask_credentials; fi
-  fetch "$1" || explain_failure "$1"
+  find_credentials
+  fetch "$1"
   # kaggle skips a damaged file of the full size unless --force is given.
-  if tool check "$data/$1" >/dev/null; then return; fi
-  fetch "$1" --force || explain_failure "$1"
-  if ! reason=$(tool check "$data/$1"); then fail 1 "the downloaded $1 is damaged: $reason"; fi
+  if is_intact "$data/$1"; then return; fi
+  fetch "$1" --force
+  if ! is_intact "$data/$1"; then fail 1 "the downloaded $1 is damaged: ${reason#error: }"; fi
 }
 
 zips='' keep_zips=''
 while [ $# -gt 0 ]; do
   case $1 in
-    -h | --help) usage && exit 0 ;;
+    -h | --help) echo "$usage" && exit 0 ;;
     --keep-zips) keep_zips=1 ;;
     --zips)
       if [ ! -d "${2:-}" ]; then fail 2 "--zips '${2:-}' is not a folder" 'expected: --zips FOLDER with both zips in it'; fi
@@ -152,8 +141,8 @@ for name in train_hq.zip train_masks.zip; do
   zip=${zips:-$data}/$name
   if [ -n "$zips" ]; then
     if [ ! -f "$zip" ]; then fail 2 "no $name in $zips"; fi
-    if ! reason=$(tool check "$zip"); then fail 2 "$zip is damaged: $reason"; fi
-  elif [ ! -f "$zip" ] || ! tool check "$zip" >/dev/null; then
+    if ! is_intact "$zip"; then fail 2 "$zip is damaged: ${reason#error: }"; fi
+  elif [ ! -f "$zip" ] || ! is_intact "$zip"; then
     download "$name"
   fi
 done

@@ -1,15 +1,10 @@
 # shellcheck shell=bash
-# Sourced by the other scripts, which call
-#
-#     environment requirements.txt [more files]
-#
+# Sourced by the other scripts, which call: environment requirements.txt [more files]
 # It prepares .venv and sets $python to its interpreter. A working .venv of Python 3.10 or newer is
-# used as it is. It is made where there is none, and made anew where PYTHON names an interpreter of
-# another version. The requirements files are installed where they have changed since the last call.
-# Runs in bash 3.2 (macOS) and in Git Bash (Windows).
+# used as it is, but made anew where PYTHON names an interpreter of another version. Requirements
+# files that changed are installed. Runs in bash 3.2 (macOS) and in Git Bash (Windows).
 
-# Print implementation and version, for example "cpython 3.12.4"; fails where Python does not run.
-# Printed without a line ending, which would be \r\n on Windows.
+# Print for example "cpython 3.12.4", without a line ending, which would be \r\n on Windows.
 python_version() {
   "$1" -c 'import platform, sys
 version = sys.implementation.name + " " + platform.python_version()
@@ -20,7 +15,6 @@ is_supported() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
 }
 
-# Set $python to the interpreter of .venv, whether it exists or not.
 locate_venv_python() {
   python=.venv/bin/python
   if [ -e .venv/Scripts/python.exe ]; then python=.venv/Scripts/python.exe; fi
@@ -28,13 +22,10 @@ locate_venv_python() {
 
 # Print the interpreter to make .venv with. On Windows python3 can be a stub that runs nothing.
 base_python() {
-  local name
-  for name in ${PYTHON:+"$PYTHON"} python3 python; do
-    if is_supported "$name"; then
-      printf '%s' "$name"
-      return
-    fi
-    if [ -n "${PYTHON:-}" ]; then break; fi
+  local name names=(python3 python)
+  if [ -n "${PYTHON:-}" ]; then names=("$PYTHON"); fi
+  for name in "${names[@]}"; do
+    if is_supported "$name"; then printf '%s' "$name" && return; fi
   done
   echo "error: ${PYTHON:-python3} is not Python 3.10 or newer; PYTHON=python3.12 names another" >&2
   return 2
@@ -55,9 +46,8 @@ ensure_venv() {
     reason="the present one has $present, and 3.10 is the oldest supported"
   elif [ -n "$base" ] && [ "$(python_version "$base")" != "$present" ]; then
     reason="the present one has $present"
-  else
-    return 0
   fi
+  if [ -z "$reason" ]; then return; fi
   if [ -z "$base" ]; then base=$(base_python) || exit 2; fi
   echo "Making .venv with $(python_version "$base"): $reason"
   "$base" -m venv --clear .venv

@@ -21,24 +21,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from PIL import Image
+from typing import NoReturn
 
 
 def fail(text: str) -> NoReturn:
     """Report a user's mistake in one line on stderr and exit with code 2."""
     print(f'error: {text}', file=sys.stderr)
     raise SystemExit(2)
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Report a wrong argument and exit with code 2."""
-        fail(f'{message}; see --help')
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -55,7 +44,9 @@ def parse_size(text: str) -> tuple[int, int]:
 # fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = Parser(description='Render cars in a studio, or cells, and their masks.')
+    parser = argparse.ArgumentParser(
+        description='Render cars in a studio, or cells, and their masks.')
+    parser.error = lambda message: fail(f'{message}; see --help')  # without the usage
     add = parser.add_argument
     add('--kind', choices=['cars', 'cells'], default='cars', help='what to render (default: cars)')
     add('--images', type=Path, default=Path('data/imgs'), metavar='DIR',
@@ -87,42 +78,29 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def write_whole(image: 'Image.Image', path: Path) -> None:
-    """Write an image to a temporary file beside `path`, then move it into place."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    kind = {'.jpg': 'JPEG', '.gif': 'GIF', '.png': 'PNG'}[path.suffix]
-    image.save(part, kind, quality=92)
-    part.replace(path)
-
-
-def write_cells(args: argparse.Namespace, index: int) -> int:
-    """Render and write cells number `index`; return how many of the two files existed already."""
+def write_pair(args: argparse.Namespace, index: int) -> int:
+    """Render and write image number `index` and its mask; return how many of them existed."""
     from demo_cells import render_cells
-    from PIL import Image
-
-    paths = [folder / f'cells_{index:04d}.png' for folder in (args.images, args.masks)]
-    wanted = [path for path in paths if not path.exists()]
-    if wanted:
-        made = dict(zip(paths, render_cells(args.seed, index, args.size), strict=True))
-        for path in wanted:
-            write_whole(Image.fromarray(made[path]), path)
-    return 2 - len(wanted)
-
-
-def write_view(args: argparse.Namespace, index: int) -> int:
-    """Render and write view number `index`; return how many of the two files existed already."""
     from demo_studio import VIEWS, photograph
 
-    car, view = index // VIEWS, index % VIEWS + 1
-    name = f'{hashlib.sha256(f"{args.seed} {car}".encode()).hexdigest()[:12]}_{view:02d}'
-    paths = args.images / f'{name}.jpg', args.masks / f'{name}_mask.gif'
-    wanted = [not path.exists() for path in paths]
-    if any(wanted):
-        images = photograph(args.seed, car, view, args.size, args.classes)
-        for path, image, write in zip(paths, images, wanted, strict=True):
-            if write:
-                write_whole(image, path)
-    return 2 - sum(wanted)
+    car, view = divmod(index, VIEWS)
+    if args.kind == 'cells':
+        name = f'cells_{index:04d}'
+        paths = args.images / f'{name}.png', args.masks / f'{name}.png'
+        draw = partial(render_cells, args.seed, index, args.size)
+    else:
+        digits = hashlib.sha256(f'{args.seed} {car}'.encode()).hexdigest()[:12]
+        name = f'{digits}_{view + 1:02d}'
+        paths = args.images / f'{name}.jpg', args.masks / f'{name}_mask.gif'
+        draw = partial(photograph, args.seed, car, view + 1, args.size, args.classes)
+    kept = [path.exists() for path in paths]
+    if not all(kept):
+        for path, image, there in zip(paths, draw(), kept, strict=True):
+            if not there:  # under another name until it is complete
+                part = path.with_name(f'.{os.getpid()}.{path.name}')
+                image.save(part, quality=92)
+                part.replace(path)
+    return sum(kept)
 
 
 def open_folder(folder: Path, option: str) -> None:
@@ -143,23 +121,21 @@ def render(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     open_folder(args.images, '--images')
     open_folder(args.masks, '--masks')
-    cells = args.kind == 'cells'
-    job, jobs = partial(write_cells if cells else write_view, args), range(args.count)
+    job, jobs, workers = partial(write_pair, args), range(args.count), min(args.workers, args.count)
     try:
-        if min(args.workers, args.count) == 1:
+        if workers == 1:
             kept = sum(map(job, jobs))
         else:
-            with ProcessPoolExecutor(min(args.workers, args.count)) as pool:
+            with ProcessPoolExecutor(workers) as pool:
                 kept = sum(pool.map(job, jobs, chunksize=2))
     except OSError as error:
         fail(f'{error}; check that the disk has space and that the folders are writable')
     if kept:
         print(f'{kept} of {2 * args.count} files were there already and are kept')
-    cars, size = -(-args.count // VIEWS), '{} x {}'.format(*args.size)
-    shown = 'cells' if cells else f'{cars} car{"s"[: cars > 1]}'
-    done = f'{args.count} image{"s"[: args.count > 1]} of {shown} ({size})'
-    where, seconds = f'in {args.images}, their masks in {args.masks}', time.perf_counter() - start
-    print(f'{done} {where}, {seconds:.1f} s')
+    cars, seconds = -(-args.count // VIEWS), time.perf_counter() - start
+    shown = 'cells' if args.kind == 'cells' else f'{cars} car{"s"[: cars > 1]}'
+    done = f'{args.count} image{"s"[: args.count > 1]} of {shown} ({args.size[0]} x {args.size[1]})'
+    print(f'{done} in {args.images}, their masks in {args.masks}, {seconds:.1f} s')
 
 
 if __name__ == '__main__':

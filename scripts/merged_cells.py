@@ -11,16 +11,16 @@ to train.py.
 import argparse
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-KINDS = ('--no-weight-map', '--weight-map')
 
-
-def get_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; `train_options` of the result are those for train.py."""
+def get_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """Parse the command line; return the options and those for train.py."""
     parser = argparse.ArgumentParser(description='Count merged cells with and without weight map')
     add = parser.add_argument
     add('--folder', type=Path, default=Path('cells'), metavar='DIR', help='default: cells')
@@ -29,29 +29,13 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--train', type=int, default=20, metavar='N', help='images to train on (default: 20)')
     add('--test', type=int, default=8, metavar='N', help='images to count in (default: 8)')
     add('--size', default='256x256', metavar='WxH', help='of the images (default: 256x256)')
-    args, train_options = parser.parse_known_args(argv)
-    args.train_options = train_options
-    return args
+    return parser.parse_known_args(argv)
 
 
-def render(folder: Path, count: int, size: str, seed: int) -> None:
-    """Render cells into folder/imgs and folder/masks."""
-    command = [sys.executable, ROOT / 'scripts/make_demo_data.py', '--kind', 'cells']
-    command += ['--count', count, '--size', size, '--seed', seed]
-    command += ['--images', folder / 'imgs', '--masks', folder / 'masks']
-    subprocess.run(list(map(str, command)), check=True)
-
-
-def train(args: argparse.Namespace, kind: str, seed: int) -> Path:
-    """Train one network and return its checkpoint."""
-    output = args.folder / f'{kind.strip("-")}-{seed}'
-    command = [sys.executable, ROOT / 'train.py', '--recipe', 'paper', '-s', 1, '-v', 0, kind]
-    command += ['--images', args.folder / 'train/imgs', '--masks', args.folder / 'train/masks']
-    command += ['-e', args.epochs, '--seed', seed, '--output', output, '--wandb', 'disabled']
-    command += args.train_options
-    with (args.folder / f'{output.name}.log').open('w') as log:
-        subprocess.run(list(map(str, command)), check=True, stdout=log, stderr=log)
-    return output / 'last.pth'
+def call(program: str, *options: object, log: TextIO | None = None) -> None:
+    """Run a program of this checkout, its output into `log` where given."""
+    command = [sys.executable, str(ROOT / program), *map(str, options)]
+    subprocess.run(command, check=True, stdout=log, stderr=log)
 
 
 def count(model: Path, folder: Path) -> tuple[int, ...]:
@@ -69,16 +53,22 @@ def count(model: Path, folder: Path) -> tuple[int, ...]:
     return tuple(map(sum, zip(*counts, strict=True)))
 
 
-def main(argv: list[str] | None = None) -> None:
+def main() -> None:
     """Render, train, count, and print a line for each run."""
-    args = get_args(argv)
-    render(args.folder / 'train', args.train, args.size, 0)
-    render(args.folder / 'test', args.test, args.size, 1)
-    for seed in range(args.seeds):
-        for kind in KINDS:
-            found, merged, cells = count(train(args, kind, seed), args.folder / 'test')
-            result = f'{merged} of {cells} cells merged, {found} found'
-            print(f'seed {seed} {kind}: {result}', flush=True)
+    args, train_options = get_args()
+    for seed, (part, images) in enumerate([('train', args.train), ('test', args.test)]):
+        folders = ['--images', args.folder / part / 'imgs', '--masks', args.folder / part / 'masks']
+        sizes = ['--count', images, '--size', args.size, '--seed', seed]
+        call('scripts/make_demo_data.py', '--kind', 'cells', *sizes, *folders)
+    data = ['--images', args.folder / 'train/imgs', '--masks', args.folder / 'train/masks']
+    for seed, kind in product(range(args.seeds), ('--no-weight-map', '--weight-map')):
+        output = args.folder / f'{kind.strip("-")}-{seed}'
+        options = ['--recipe', 'paper', '-s', 1, '-v', 0, kind, *data, '-e', args.epochs]
+        options += ['--seed', seed, '--output', output, '--wandb', 'disabled', *train_options]
+        with output.with_suffix('.log').open('w') as log:
+            call('train.py', *options, log=log)
+        found, merged, cells = count(output / 'last.pth', args.folder / 'test')
+        print(f'seed {seed} {kind}: {merged} of {cells} cells merged, {found} found', flush=True)
 
 
 if __name__ == '__main__':

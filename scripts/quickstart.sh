@@ -4,8 +4,8 @@
 #
 #     bash scripts/quickstart.sh
 #
-# Trains on data/imgs and data/masks; if these are empty, cars are rendered into them first. A second
-# call continues where the first stopped; remove checkpoints/quickstart to train again.
+# Trains on data/imgs and data/masks, or on cars rendered into them if they are empty. A second call
+# continues where the first stopped; remove checkpoints/quickstart to train again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
@@ -33,20 +33,18 @@ run=checkpoints/quickstart
 model=$run/best.pth
 if [ ! -f $model ]; then model=$run/last.pth; fi
 
+unseen=data/imgs
 if [ -d data/unseen ]; then
   unseen=data/unseen/imgs
   say 'Scores on unseen cars'
-  "$python" evaluate.py -m $model --images data/unseen/imgs --masks data/unseen/masks
-else
-  unseen=data/imgs
+  "$python" evaluate.py -m $model --images $unseen --masks data/unseen/masks
 fi
 
 say 'Masks'
 inputs=() masks=()
 while IFS= read -r input; do
-  name=$(basename "${input%.*}")
   inputs+=("$input")
-  masks+=("$run/$name.png")
+  masks+=("$run/$(basename "${input%.*}").png")
 done < <(list_images $unseen | awk 'NR % 14 == 1' | head -n 4)
 "$python" predict.py -m $model -i "${inputs[@]}" -o "${masks[@]}"
 "$python" predict.py -m $model --format overlay -i "${inputs[0]}" -o $run/overlay.png

@@ -16,10 +16,8 @@ if [ "${1:-}" = --slow ]; then
   shift
 fi
 "$python" - <<'PYTHON'
-import os
-import platform
+import os, platform
 from importlib.metadata import version
-
 packages = ', '.join(f'{name} {version(name)}' for name in ('torch', 'numpy', 'pillow'))
 machine = f'{platform.system()} {platform.machine()}, {os.cpu_count()} cores'
 print(f'Python {platform.python_version()}, {packages}; {machine}')

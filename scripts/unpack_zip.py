@@ -1,6 +1,8 @@
-"""Check or unpack a zip for scripts/download_data.sh; uses the standard library only."""
+"""Check or unpack a zip for scripts/download_data.sh; uses the standard library only.
 
-import argparse
+unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS
+"""
+
 import shutil
 import sys
 import zipfile
@@ -8,14 +10,10 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 PICTURES = {'.gif', '.jpeg', '.jpg', '.png'}
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError)
 
 
 def picture_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the entry of each picture by its file name without folders.
-
-    Raises ValueError for unsafe names and for names that occur twice.
-    """
+    """Return the entry of each picture by its name; ValueError if one is unsafe or there twice."""
     found: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         path = PurePosixPath(member.filename.replace('\\', '/'))
@@ -31,32 +29,26 @@ def picture_entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return found
 
 
-def find_damage(zip_path: Path) -> str | None:
-    """Read the whole zip; return what is wrong with it, None if it is intact."""
-    try:
-        with zipfile.ZipFile(zip_path) as archive:
-            first_bad = archive.testzip()
-    except DAMAGED as error:
-        return str(error)
-    return f'{first_bad} is damaged' if first_bad else None
+def check(zip_path: Path) -> str:
+    """Read the whole zip; raise BadZipFile, zlib.error or EOFError if it is damaged."""
+    with zipfile.ZipFile(zip_path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f'{damaged} is damaged')
+    return 'intact'
 
 
 def unpack(zip_path: Path, folder: Path) -> int:
-    """Unpack the zip's pictures into the folder itself; return how many the zip holds.
-
-    Existing files are kept.
-    """
+    """Unpack the pictures into the folder itself, keep existing files; return their number."""
     kept = differing = 0
     with zipfile.ZipFile(zip_path) as archive:
         members = picture_entries(archive)
         for name, member in members.items():
-            target = folder / name
+            target, part = folder / name, folder / f'.{name}.part'
             if target.exists():
                 kept += 1
                 differing += target.stat().st_size != member.file_size
                 continue
             # Renamed when complete: a kill leaves no partial picture under its real name.
-            part = folder / f'.{name}.part'
             try:
                 with archive.open(member) as source, part.open('wb') as sink:
                     shutil.copyfileobj(source, sink)
@@ -70,36 +62,17 @@ def unpack(zip_path: Path, folder: Path) -> int:
     return len(members)
 
 
-def count_pairs(imgs: Path, masks: Path) -> int:
+def pairs(imgs: Path, masks: Path) -> int:
     """Count the pictures ID.jpg with a mask ID_mask.gif, the names of the competition."""
-    if not (imgs.is_dir() and masks.is_dir()):
-        return 0
     stems = {path.stem for path in imgs.glob('*.jpg')}
     return sum(path.name.removesuffix('_mask.gif') in stems for path in masks.glob('*_mask.gif'))
 
 
-def main() -> int:
-    """Run one of the three commands and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('command', choices=['check', 'unpack', 'pairs'])
-    parser.add_argument('paths', type=Path, nargs='+', help='ZIP, ZIP FOLDER, or IMAGES MASKS')
-    args = parser.parse_args()
-    try:
-        if args.command == 'check':
-            reason = find_damage(*args.paths)
-            print(reason or 'intact')
-            return 1 if reason else 0
-        if args.command == 'unpack':
-            print(unpack(*args.paths))
-        else:
-            print(count_pairs(*args.paths))
-    except (OSError, ValueError, RuntimeError, *DAMAGED) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == '__main__':
-    sys.exit(main())
+    command, *paths = sys.argv[1:]
+    try:
+        print({'check': check, 'unpack': unpack, 'pairs': pairs}[command](*map(Path, paths)))
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        sys.exit(f'error: {error}')
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -202,7 +202,7 @@ def test_cells_are_grey_images_with_masks_of_the_same_names_and_the_same_each_ti
 
 
 def test_cells_touch_along_lines_that_are_little_darker_than_they_are():
-    picture, mask = demo_cells.render_cells(0, 0, (256, 256))
+    picture, mask = map(np.asarray, demo_cells.render_cells(0, 0, (256, 256)))
     cells = label_components(mask)
     assert cells.max() > 60
     beside = ImageFilter.MaxFilter(5)
