@@ -59,9 +59,8 @@ def predict(args: argparse.Namespace) -> int:
         metadata = read_all_metadata([job.source for job in jobs])
         predictor = load_predictor(args)
         threshold = predictor.threshold(args.mask_threshold)
-        check_output_format(
-            args.format, [job.target for job in jobs if job.target], predictor.masks
-        )
+        targets = [job.target for job in jobs if job.target]
+        check_output_format(args.format, targets, predictor.masks)
         if args.rle and (classes := len(predictor.masks.values)) > 2:
             raise UserError(
                 f'--rle needs one foreground class; {args.model[0]} has {classes} classes'

@@ -121,7 +121,7 @@ def test_memory_that_runs_out_half_way_repeats_no_row(folder, monkeypatch):
     predictor = Predictor.load('MODEL.pth')
     predictor.tiling = Tiling(128, 32)
     image = torch.rand(3, 300, 128)
-    whole = torch.cat(list(next(predictor.strips([image], [(128, 300)]))), dim=1)
+    whole = torch.cat(list(next(predictor.strips([(image, (128, 300))]))), dim=1)
     monkeypatch.setattr(tiling, 'SIDES', (64,))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 32))
     forward, calls = Predictor.predict_batch, []
@@ -133,7 +133,7 @@ def test_memory_that_runs_out_half_way_repeats_no_row(folder, monkeypatch):
         return forward(self, images)
 
     monkeypatch.setattr(Predictor, 'predict_batch', failing)
-    found = torch.cat(list(next(predictor.strips([image], [(128, 300)]))), dim=1)
+    found = torch.cat(list(next(predictor.strips([(image, (128, 300))]))), dim=1)
     assert found.shape == whole.shape
     first = 128 - 32 // 2 - 8 - 1  # a row is given when the next one is there
     assert torch.equal(found[:, :first], whole[:, :first])

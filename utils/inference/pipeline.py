@@ -101,8 +101,8 @@ class PredictionPipeline:
             return Failure(job, error)
 
     def _predict(self, batch: list[_Decoded | Failure]) -> Iterator[_Predicted | Failure]:
-        good = [one for one in batch if isinstance(one, _Decoded)]
-        strips = self.predictor.strips([one.image for one in good], [one.size for one in good])
+        good = [(one.image, one.size) for one in batch if isinstance(one, _Decoded)]
+        strips = self.predictor.strips(good)
         for one in batch:
             yield one if isinstance(one, Failure) else self._join(one, next(strips))
 

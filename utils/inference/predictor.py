@@ -3,7 +3,7 @@
 See docs/python.md. Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, product
 from pathlib import Path
@@ -165,16 +165,15 @@ class Predictor:
         return torch.cat(list(self._strips(image, size)), dim=1)
 
     def strips(
-        self, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]]
+        self, inputs: Iterable[tuple[Tensor, tuple[int, int]]]
     ) -> Iterator[Iterator[Tensor]]:
         """Yield, for each image, its probabilities as strips (K, rows, W) from top to bottom.
 
-        images: (C, h, w) each, at network resolution; consecutive ones of one shape make a batch.
-        sizes: (width, height) of the results. For two classes K is 1, the foreground. Images too
+        inputs: images (C, h, w) at network resolution, consecutive ones of one shape make a batch,
+        and (width, height) of their results. For two classes K is 1, the foreground. Images too
         large for the memory are predicted while their strips are read.
         """
-        pairs = zip(images, sizes, strict=True)
-        for shape, group in groupby(pairs, key=lambda pair: pair[0].shape):
+        for shape, group in groupby(inputs, key=lambda pair: pair[0].shape):
             alike, batch = list(group), None
             if len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None:
                 with suppress(torch.OutOfMemoryError):
