@@ -46,10 +46,9 @@ NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 def write_report(
     args: Namespace, scores: dict, predictor: Predictor, dataset: SegmentationDataset
 ) -> None:
-    """Write index.html in the folder of --report, and print its path.
+    """Write index.html in the folder of evaluate.py's --report, and print its path.
 
-    args: of evaluate.py. scores: of summarize_evaluation. The worst images and the median ones are
-    predicted again, to be shown.
+    scores: of summarize_evaluation. The worst and median images are predicted again, to be shown.
     """
     items = ScoredItems(dataset, args.at_scale)
 
