@@ -46,10 +46,9 @@ NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 def write_report(
     args: Namespace, scores: dict, predictor: Predictor, dataset: SegmentationDataset
 ) -> None:
-    """Write index.html in the folder of --report, and print its path.
+    """Write index.html in the folder of evaluate.py's --report, and print its path.
 
-    args: of evaluate.py. scores: of summarize_evaluation. The worst images and the median ones are
-    predicted again, to be shown.
+    scores: of summarize_evaluation. The worst and median images are predicted again, to be shown.
     """
     items = ScoredItems(dataset, args.at_scale)
 
@@ -156,7 +155,10 @@ def _pictures(title: str, image: np.ndarray, truth: np.ndarray, predicted: np.nd
     size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
     base = displayable(image, image).resize(size)
     masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}  # untinted
-    tinted = {k: overlay(base, np.asarray(resize_mask(mask, size))) for k, mask in masks.items()}
+    tinted = {}
+    for name, mask in masks.items():
+        resized = resize_mask(Image.fromarray(mask.astype(np.uint8)), size)
+        tinted[name] = overlay(base, np.asarray(resized))
     # Box filter: nearest neighbour would lose thin errors.
     errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
     images = {'image': base} | tinted | {'errors': errors}

@@ -108,8 +108,7 @@ def count_dataset(
 ) -> Counts:
     """Predict as predict.py does, and count all that evaluate.py scores.
 
-    workers: processes that load images; None chooses for the device. On several ranks, each
-    predicts its shard of the batches, and all get the counts of all.
+    workers: None chooses for the device. Each rank predicts its shard, and all get all counts.
     """
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, conditions.batch_size)
     device, k = predictor.precision.device, max(2, predictor.model.n_classes)

@@ -2,8 +2,7 @@
 
     torchrun --nproc-per-node=4 train.py --amp
 
-Only rank 0 prints and writes. Without torchrun there is one process, and every function returns its
-argument.
+Only rank 0 prints and writes. Without torchrun, there is one process to reduce and gather over.
 """
 
 import os
