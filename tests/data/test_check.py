@@ -110,7 +110,7 @@ def test_training_stops_with_all_that_check_reports(folder, capsys):
 def test_an_error_of_options_comes_before_the_problems_of_the_data(folder, capsys):
     data_set(folder, 4)
     (folder / 'masks/disc02.png').unlink()
-    model = UNet(1, 2, base_channels=1)
+    model = UNet(1, 2, base_channels=4)
     checkpoint = Checkpoint(model_config(model), model.state_dict(), [0, 255], 1.0)
     save_checkpoint(checkpoint, Path('m.pth'))
     assert run_train('--load', 'm.pth', '--channels', '3') == 2

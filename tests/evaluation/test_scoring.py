@@ -11,10 +11,10 @@ from PIL import Image
 
 import evaluate
 import predict
+from utils.evaluation.intervals import bootstrap_interval
 from utils.evaluation.metrics import (
     THRESHOLDS,
     best_threshold,
-    bootstrap_interval,
     class_counts,
     confusion_matrix,
     count_thresholds,

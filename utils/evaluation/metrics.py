@@ -6,7 +6,6 @@ is absent from both truth and prediction is left out (NaN or None); it does not 
 Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary network), T thresholds.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,7 +19,6 @@ RATIOS = ('dice', 'iou', 'precision', 'recall')
 SCORES = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
 
 THRESHOLDS = tuple(k / 20 for k in range(1, 20))  # of --threshold-sweep, 0.05 to 0.95
-RESAMPLES = 2000  # between seeds, an interval's ends move by under a twentieth of its width
 
 
 def count_pixels(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
@@ -128,22 +126,6 @@ def best_threshold(rows: list[dict]) -> float | None:
         return None
     best = max(scored, key=lambda row: (row['dice_dataset'], -abs(row['threshold'] - 0.5)))
     return best['threshold']
-
-
-def bootstrap_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """Return the interval that holds the mean of independent `values` (N,) with this probability.
-
-    NaN values are left out; None for fewer than two. The result depends on the order of the values:
-    percentile bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap" (1993),
-    chapter 13. If many images show the same car or patient, the true interval is wider.
-    """
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return None
-    generator = np.random.default_rng(0)
-    means = [generator.choice(values, len(values)).mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def mean_or_none(values: Tensor) -> float | None:

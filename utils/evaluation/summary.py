@@ -5,6 +5,7 @@ from utils.masks.encoding import MaskEncoding
 from . import metrics
 from .boundary import boundary_scores
 from .dice import dice_reference
+from .intervals import bootstrap_interval
 from .metrics import RATIOS, SCORES, mean_or_none, number
 from .scoring import Conditions, Counts
 
@@ -24,7 +25,7 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     ids, each = counts.ids, metrics.image_dice(counts.pixels)
     # Sorted by name, so that the bootstrap draws the same images for any batch size.
     by_name = sorted(range(len(ids)), key=ids.__getitem__)
-    scores['dice_interval'] = metrics.bootstrap_interval(each[by_name].numpy())
+    scores['dice_interval'] = bootstrap_interval(each[by_name].numpy())
     outlines = boundary_scores(counts.boundary)  # (N, K)
     scores['boundary_tolerance'] = conditions.tolerance
     scores['boundary_f_per_image'] = mean_or_none(outlines[:, 1:].nanmean(dim=1))
