@@ -121,7 +121,9 @@ def test_float_images_change_as_uint8_images():
         integers, floats = (
             color_jitter(pixels, np.random.default_rng(seed)) for pixels in (image, image / 255)
         )
-        assert (integers - 255 * floats).abs().max() <= 0.51
+        # torchvision's saturation truncates uint8 by up to a level, which contrast and brightness
+        # stretch by up to 1.5 each.
+        assert (integers - 255 * floats).abs().max() <= 1.5**2 + 0.5
         assert torch.equal(integers[0], integers[2])
 
 
