@@ -115,6 +115,6 @@ def color_jitter(image: Tensor, rng: np.random.Generator) -> Tensor:
     # floats depends in its last bit on the number of threads, and so would items on --workers.
     is_float = image.is_floating_point()
     mean = (255 * image).int().sum() / 255 if is_float else image.sum()
-    offset = (brightness * (1 - contrast) * mean / image.numel()).item()
-    pixels = image.mul(brightness * contrast).add_(offset)
+    pixels = image.mul(brightness * contrast)
+    pixels += brightness * (1 - contrast) * mean / image.numel()
     return pixels.clamp_(0, 1) if is_float else pixels.round_().clamp_(0, 255).byte()
