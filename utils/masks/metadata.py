@@ -50,7 +50,12 @@ def read_mask_metadata(path: Path, masks: MaskEncoding) -> MaskMetadata:
     """
     mask = open_picture(path)
     try:
-        counts = count_values(mask_array(mask, path), None if masks.snap else MAX_VALUES)
+        counts: dict[MaskValue, int]
+        # 0.8 ms for 1918 x 1280 pixels, where numpy.asarray alone takes 3.8.
+        if isinstance(mask, Image.Image) and mask.mode in ('L', 'P'):
+            counts = {value: n for value, n in enumerate(mask.histogram()) if n}
+        else:
+            counts = count_values(mask_array(mask, path), None if masks.snap else MAX_VALUES)
     except ValueError as error:
         _check_alpha(mask, path)
         raise UserError(
