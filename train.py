@@ -39,7 +39,8 @@ def make_parser() -> argparse.ArgumentParser:
         'auto, what the images have)')
     add('--cache', choices=['auto', 'none', 'disk', 'ram', 'device'], default='auto',
         help='keep decoded images in memory (ram), on disk, where the next run finds them, or on '
-        'the device (default: auto, ram or disk as there is room)')
+        'the device (default: auto: an existing disk cache, else ram or disk, whichever has room; '
+        'none for a single epoch)')
     options.add_mask_options(parser.add_argument_group('Masks'))
     options.add_model_options(parser.add_argument_group('Model'))
     options.add_optimization_options(parser.add_argument_group('Optimization'))
@@ -81,6 +82,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         return check_data(args)
     if args.deterministic:
         make_deterministic()
+    # A resumed run parses the command line again, with the run's settings as defaults.
     run = build_run(args, lambda defaults: get_args(argv, defaults))
     data, state, recorder = run.data, run.state, run.recorder
     print(run.describe())
@@ -88,19 +90,19 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         while not state.finished() and not stop.received:
             steps = data.steps(state.epoch, state.step_in_epoch)
             for micro_batches in recorder.progress(steps):
-                loss, images = run.runner.run(micro_batches)
+                loss, images = run.step_runner.run_step(micro_batches)
                 recorder.count_step(loss, images)
                 if state.validation_due():
                     run.validator.validate()
-                (saving_due,) = stop.agree(recorder.saving_due())
-                if state.mid_epoch() and (stop.received or saving_due):
+                (saving_due,) = stop.sync(recorder.saving_due())
+                if state.epoch_unfinished() and (stop.received or saving_due):
                     recorder.save_last()
-                if state.mid_epoch() and stop.received:
+                if state.epoch_unfinished() and stop.received:
                     break
-            if not state.mid_epoch():
+            if not state.epoch_unfinished():
                 state.end_epoch()
                 recorder.end_epoch()
-            stop.agree()
+            stop.sync()
     if stop.received:
         stopped = f'stopped by {stop.received} at step {state.step}'
         print(f'{stopped}; continue with {recorder.how_to_resume()}')

@@ -189,7 +189,7 @@ def test_a_training_that_crashes_beside_its_workers_ends(tmp_path):
 import sys
 import train
 from utils.training.step import StepRunner
-StepRunner.run = lambda *_: 1 / 0
+StepRunner.run_step = lambda *_: 1 / 0
 train.main(sys.argv[1:])
 """
     run = subprocess.run(

@@ -8,7 +8,8 @@ from running import run_train, same_weights
 import predict
 import train
 from unet import UNet, input_side, output_side
-from utils.data.tiles import Tiles, crop, mirrored_indices, with_context
+from utils.data.context import crop, mirrored_indices, with_context
+from utils.data.training_tiles import Tiles
 from utils.inference.checkpoint import load_checkpoint, to_flat
 from utils.inference.logits import logits_of
 from utils.inference.predictor import Predictor
@@ -160,7 +161,7 @@ def test_a_run_with_dropout_and_tiles_resumes_bit_for_bit(folder, monkeypatch):
     data_set(folder, 3, size=(48, 32), colours=1)
     options = ['--recipe', 'paper', '--base-channels', '2', '--tile', '20', '-e', '2']
     assert run_train(*options, '--output', 'a') == 0
-    step = StepRunner.run
+    step = StepRunner.run_step
 
     def broken_in_step_3(runner, batches):
         if runner.state.step == 3:
@@ -168,7 +169,7 @@ def test_a_run_with_dropout_and_tiles_resumes_bit_for_bit(folder, monkeypatch):
         return step(runner, batches)
 
     with monkeypatch.context() as patched:
-        patched.setattr(StepRunner, 'run', broken_in_step_3)
+        patched.setattr(StepRunner, 'run_step', broken_in_step_3)
         assert run_train(*options, '--output', 'b', '--save-minutes', '0') == 130
     torch.rand(1)  # another random state, as in a new process
     assert train.main(['--resume', 'b/last.pth', '--wandb', 'disabled']) == 0

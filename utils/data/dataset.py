@@ -1,4 +1,4 @@
-"""The dataset of training: image and mask files to items.
+"""The dataset of training, evaluation and calibration: image and mask files to items.
 
     match_sets -> scan_pairs -> SegmentationDataset item -> pad_batch -> to_device
 
@@ -22,7 +22,7 @@ from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
 from .class_values import choose_encoding, match_values
-from .input_checks import channels_of, check_sizes
+from .network_limits import channels_of, check_sizes
 from .pairing import match_sets
 from .scan import scan_pairs
 
@@ -38,7 +38,8 @@ class SegmentationDataset(Dataset):
     wanted: options about mask values, for a new network.
     resize_masks: stretch masks whose size differs from their image.
     skip_bad: leave out pairs with problems, and list them in `scan.left_out`.
-    weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes.
+    weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes, and make the mask's
+        pixels between touching cells background.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
 
     Item i is {'image': (C, H, W) uint8, or float32 in [0, 1] if any image has more than 8 bits a
@@ -88,7 +89,7 @@ class SegmentationDataset(Dataset):
         return self.masks.values
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
-        """Raise UserError for images too small for the network, see input_checks."""
+        """Raise UserError for images too small for the network, see network_limits."""
         check_sizes(self.pairs, self.sizes, self.scale, smallest_batch)
 
     def __len__(self) -> int:

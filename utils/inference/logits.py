@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from utils.data.tiles import with_context
+from utils.data.context import with_context
 
 # Computes logits (B, K, H, W) from images (B, C, H, W), float in [0, 1].
 LogitsFunction = Callable[[Tensor], Tensor]

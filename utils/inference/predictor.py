@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
-from utils.data.input_checks import network_size
+from utils.data.network_limits import network_size
 from utils.images.arrays import array_pixels, channels_error
 from utils.images.resizing import read_image, resize_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of

@@ -4,7 +4,7 @@ A tile starts at a multiple of 16 pixels, where the grids of all four poolings s
 one or at the image's border, where it sees the same padding as the whole image does. Within RADIUS
 of an inner edge a tile's result is inexact, because it lacks the pixels beyond. Tiles that overlap
 by OVERLAP are used only where they are exact, and blended over a few pixels in the middle of the
-overlap. Borders are not mirrored, because the network has learned its own padding.
+overlap. Image borders are not mirrored: a padded network has learned its own padding.
 
 Tiles of a bilinear network agree only approximately: upsampling with aligned corners stretches each
 map by a factor that depends on its size. Axis letters: C channels, H and W pixels, K classes.

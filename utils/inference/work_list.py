@@ -13,7 +13,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.data.input_checks import check_channels, network_size
+from utils.data.network_limits import check_channels, network_size
 from utils.data.pairing import is_own_output
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata

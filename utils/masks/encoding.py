@@ -101,7 +101,7 @@ def resize_mask(mask: Picture, size: tuple[int, int]) -> Picture:
 
 
 def to_indices(mask: np.ndarray, masks: MaskEncoding, path: Path) -> np.ndarray:
-    """Return the class indices (H, W) uint8 of a mask_array; IGNORE for ignored values.
+    """Return class indices (H, W) uint8 of values.mask_array's result; IGNORE for ignored values.
 
     Raises UserError, naming `path`, for a value that is neither a class nor ignored nor snapped.
     """
@@ -167,8 +167,8 @@ def _nearest(found: np.ndarray, masks: MaskEncoding) -> np.ndarray:
 def to_image(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
     """Return class indices (H, W) as a picture in the mode and with the values of `masks`.
 
-    Grey values 0 and 1 give a one-bit picture, other values of at most 32, which would look black,
-    a palette picture. Raises UserError for values that no picture can hold.
+    Grey values 0 and 1 give a one-bit picture. If no value is over 32, a grey picture would look
+    black, and a palette picture is returned. Raises UserError for values that no picture can hold.
     """
     if masks.in_colour:
         return Image.fromarray(np.array(masks.values, dtype=np.uint8)[indices])

@@ -17,7 +17,7 @@ NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)
 
 
 class StopRequest:
-    """Context that catches signals. `received` is the signal's name, once `agree` was called.
+    """Context that catches signals. `received` is the signal's name, once `sync` was called.
 
     With one process, a second signal takes effect at once. With several it does not, because
     torchrun repeats the signal (and sends SIGKILL after 30 seconds).
@@ -42,7 +42,7 @@ class StopRequest:
         """The program's exit code; 0 if no signal was received."""
         return EXIT_CODES[self.received] if self.received else 0
 
-    def agree(self, *flags: int) -> list[int]:
+    def sync(self, *flags: int) -> list[int]:
         """Set `received` if any rank has caught a signal; return each flag's maximum over ranks."""
         caught, *highest = all_reduce_max(self._caught, *flags)
         if caught:

@@ -36,7 +36,7 @@ class TrainingRun:
     args: argparse.Namespace
     data: TrainingData
     state: TrainState
-    runner: StepRunner
+    step_runner: StepRunner
     validator: Validator
     recorder: Recorder
 

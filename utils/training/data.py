@@ -11,10 +11,11 @@ from utils.data import dataloader
 from utils.data.augmentation import Augmented
 from utils.data.cache.placement import cached
 from utils.data.consistency import describe_duplicates
+from utils.data.context import with_context
 from utils.data.dataset import SegmentationDataset
-from utils.data.input_checks import check_tile, check_variance
+from utils.data.network_limits import check_tile, check_variance
 from utils.data.splits import describe_groups, split_pairs
-from utils.data.tiles import in_tiles, with_context
+from utils.data.training_tiles import in_tiles
 from utils.inference.checkpoint import Checkpoint
 from utils.masks.classes import MaskOptions
 from utils.runtime.devices import default_workers

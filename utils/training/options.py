@@ -83,7 +83,8 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add('--epochs', '-e', type=number_in(int, 1), default=5, metavar='E',
         help='number of epochs (default: %(default)s)')
     add('--early-stop', type=number_in(int, 1), metavar='N',
-        help='stop when validation Dice has not risen in N validations (default: never)')
+        help='stop at the end of an epoch when validation Dice has not risen in N validations '
+        '(default: never)')
     add('--recipe', choices=['fast', 'classic', 'paper'], default='fast',
         help="classic is the original's training, for comparison; paper is the network and "
         'training of 2015 (default: %(default)s)')

@@ -1,4 +1,4 @@
-"""The output folder of a training run: opened, cleared of an earlier run, kept small."""
+"""The output folder of a training run: opened, an earlier run set aside, kept small."""
 
 import argparse
 import subprocess
@@ -16,7 +16,7 @@ from .tracking import SilentTracker, Tracker
 
 
 def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Problem]) -> Tracker:
-    """Open the run's folder, cleared of an earlier run unless resumed; return its tracker."""
+    """Open the run's folder; set an earlier run aside unless resumed; return the tracker."""
     if not is_main_process():
         return SilentTracker()
     if args.output.exists() and not args.output.is_dir():

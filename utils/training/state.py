@@ -84,7 +84,7 @@ class TrainState:
         self.step += 1
         self.step_in_epoch += 1
 
-    def mid_epoch(self) -> bool:
+    def epoch_unfinished(self) -> bool:
         """Return whether the current epoch has steps left."""
         return self.step_in_epoch < self.steps_per_epoch
 

@@ -30,7 +30,7 @@ from .state import TrainState
 
 SMALLEST_HALVED = 4 * MIN_SIZE  # pixels; smaller images have too little left when halved
 
-MicroBatch = dict[str, Tensor]
+MicroBatch = dict[str, Tensor]  # of the dataloader; TrainStep takes tuples on the device
 
 
 @dataclass
@@ -89,7 +89,7 @@ class StepRunner:
     """Computes the steps of a run from the dataloader's micro-batches.
 
     When memory runs out, the same step is computed again with activation checkpointing, which then
-    stays on. coarse: fraction of the run's steps, the first ones, at half the resolution.
+    stays on. coarse: part of the run, 0 to 1, that begins it at half the resolution.
     """
 
     state: TrainState
@@ -99,7 +99,7 @@ class StepRunner:
     scale: float
     coarse: float
 
-    def run(self, micro_batches: list[MicroBatch]) -> tuple[Tensor, int]:
+    def run_step(self, micro_batches: list[MicroBatch]) -> tuple[Tensor, int]:
         """Compute and count the next step; return its loss, a scalar, and its number of images."""
         images = self.sampler.images_in_step(self.state.step_in_epoch)
         if self.state.model.dropout:  # so that a resumed run draws the same numbers
@@ -109,14 +109,14 @@ class StepRunner:
             loss, _ = self.step((self.on_device(batch) for batch in micro_batches), images)
         except torch.OutOfMemoryError as error:
             failure = str(error).splitlines()[0]
-            # The other ranks have done this step already.
+            # Raised after the exchange of gradients: other ranks may have updated already.
             alone = world_size() > 1 and not isinstance(error, distributed.OutOfMemoryOnAnyRank)
         else:
             self.state.advance()
             return loss, images
-        # Past the handler, whose traceback kept every activation alive.
-        self._save_memory(micro_batches, failure, alone)
-        return self.run(micro_batches)
+        # Outside `except`, whose traceback would keep every activation alive.
+        self._enable_checkpointing(micro_batches, failure, alone)
+        return self.run_step(micro_batches)
 
     def on_device(self, batch: MicroBatch) -> tuple[Tensor, ...]:
         """Return a batch's images, masks and any border weights on the device."""
@@ -127,7 +127,9 @@ class StepRunner:
         coarse = self.state.step < self.coarse * self.state.total_steps
         return halve_resolution(images, masks) if coarse else (images, masks)
 
-    def _save_memory(self, micro_batches: list[MicroBatch], failure: str, alone: bool) -> None:
+    def _enable_checkpointing(
+        self, micro_batches: list[MicroBatch], failure: str, alone: bool
+    ) -> None:
         """Turn on activation checkpointing; raise UserError where that cannot help."""
         model = self.state.model
         sizes = {f'{b["image"].shape[3]} x {b["image"].shape[2]}' for b in micro_batches}

@@ -14,7 +14,7 @@ from utils.runtime.files import check_output_file, whole_file
 
 from ..class_values import choose_encoding
 from ..consistency import describe_duplicates
-from ..input_checks import channels_of, check_sizes
+from ..network_limits import channels_of, check_sizes
 from ..pairing import match_sets
 from ..scan import DatasetScan, attempt, read_pairs
 from ..splits import describe_groups, split_pairs
