@@ -97,6 +97,7 @@ def network_variants(args: argparse.Namespace, part: str) -> Variants:
     width, height = args.size
 
     def make_call(batch: int, name: str) -> Callable[[], object]:
+        """Return a step or a prediction in this precision."""
         model = UNet(3, 2, base_channels=args.base_channels).to(args.device)
         model = model.to(memory_format=torch.channels_last).train(part == 'step')
         precision = MixedPrecision(args.device, amp=True, name=name)

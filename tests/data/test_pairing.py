@@ -1,7 +1,7 @@
 """Images and masks are paired by name, and one report lists all problems."""
 
 import pytest
-from drawing import data_set, pair_files
+from drawing import data_set, pair_files, scan_all
 from PIL import Image
 
 from utils.data.pairing import is_own_output
@@ -110,3 +110,24 @@ def test_a_folder_of_masks_alone_is_an_error(tmp_path):
 def test_outputs_of_predict_are_recognised_only_beside_their_input():
     stems = {'in/a', 'in/b_OUT', 'in/_OUT', 'in/c_OUT', 'in/c_VIZ', 'in/c'}
     assert sorted(stem for stem in stems if is_own_output(stem, stems)) == ['in/c_OUT', 'in/c_VIZ']
+
+
+def test_folders_and_system_files_are_ignored_and_links_followed(tmp_path):
+    images, masks = data_set(tmp_path, 3)
+    for folder in (images, masks):
+        for name in ('Thumbs.db', '.DS_Store', '._disc00.png', 'notes.txt', 'desktop.ini'):
+            (folder / name).write_bytes(b'x')
+        (folder / 'more').mkdir()
+        (folder / 'folder.png').mkdir()  # the name of a picture
+    (images / 'disc02.png').rename(tmp_path / 'elsewhere.png')
+    (images / 'disc02.png').symlink_to(tmp_path / 'elsewhere.png')
+    assert len(scan_all(pair_files(images, masks)).metadata) == 3
+
+
+def test_a_folder_without_pictures_names_what_it_holds(tmp_path):
+    images, masks = data_set(tmp_path / 'train', 1)
+    with pytest.raises(UserError, match=r'train holds no pictures.* imgs/, masks/'):
+        pair_files(tmp_path / 'train', masks)
+    (images / 'disc00.png').rename(images / 'disc00.heic')
+    with pytest.raises(UserError, match=r'holds no pictures.* disc00\.heic'):
+        pair_files(images, masks)

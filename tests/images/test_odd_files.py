@@ -259,18 +259,6 @@ def test_names_that_look_alike_pair_whatever_their_unicode_form(tmp_path):
     assert len(pair_files(images, masks)) == 1
 
 
-def test_folders_and_system_files_are_ignored_and_links_followed(tmp_path):
-    images, masks = data_set(tmp_path, 3)
-    for folder in (images, masks):
-        for name in ('Thumbs.db', '.DS_Store', '._disc00.png', 'notes.txt', 'desktop.ini'):
-            (folder / name).write_bytes(b'x')
-        (folder / 'more').mkdir()
-        (folder / 'folder.png').mkdir()  # the name of a picture
-    (images / 'disc02.png').rename(tmp_path / 'elsewhere.png')
-    (images / 'disc02.png').symlink_to(tmp_path / 'elsewhere.png')
-    assert len(scan_all(pair_files(images, masks)).metadata) == 3
-
-
 @pytest.mark.parametrize('target', ['nowhere.png', 'disc00.png'])
 def test_links_to_nothing_and_to_themselves_are_reported(tmp_path, target):
     images, masks = data_set(tmp_path, 2)
@@ -301,12 +289,3 @@ def test_a_file_that_may_not_be_read_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'open', refusing)
     with pytest.raises(UserError, match=r'disc01\.png cannot be read as a picture.*Permission'):
         scan_all(pair_files(images, masks))
-
-
-def test_a_folder_without_pictures_names_what_it_holds(tmp_path):
-    images, masks = data_set(tmp_path / 'train', 1)
-    with pytest.raises(UserError, match=r'train holds no pictures.* imgs/, masks/'):
-        pair_files(tmp_path / 'train', masks)
-    (images / 'disc00.png').rename(images / 'disc00.heic')
-    with pytest.raises(UserError, match=r'holds no pictures.* disc00\.heic'):
-        pair_files(images, masks)

@@ -53,6 +53,7 @@ def write_report(
     items = ScoredItems(dataset, args.at_scale)
 
     def example(row: dict) -> str:
+        """Return the pictures of an image, predicted again."""
         item = items[dataset.ids.index(row['image'])]
         image, truth = item['image'], item['full'].numpy()
         probabilities = predictor.resized_probabilities(image, truth.shape[::-1])

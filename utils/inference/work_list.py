@@ -219,6 +219,7 @@ def read_all_metadata(inputs: list[Path]) -> list[ImageMetadata | None]:
         return [read_metadata(inputs[0])]
 
     def header(path: Path) -> ImageMetadata | None:
+        """Return the metadata in a file's header, None if there is none."""
         with suppress(UserError):  # it is reported when the file is decoded
             return read_header(path)
         return None

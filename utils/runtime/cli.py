@@ -18,6 +18,7 @@ def number_in(
     """Return an argparse type: int or float from `low` to `high`; with `above`, over `low`."""
 
     def parse(text: str) -> float:
+        """Return the number; argparse prints the error's text."""
         bound = f'{"over" if above else "from"} {low:g}' + (f' to {high:g}' if high < 1e18 else '')
         expected = f'expected {"a whole number" if kind is int else "a number"} {bound}'
         try:
