@@ -123,7 +123,7 @@ class StepRunner:
         device = self.state.precision.device
         images, masks = to_device(batch, device)
         if 'border' in batch:  # border weights have the full resolution, so no coarse steps
-            return images, masks, from_bytes(batch['border'].to(device))
+            return images, masks, from_bytes(batch['border'].to(device, non_blocking=True))
         coarse = self.state.step < self.coarse * self.state.total_steps
         return halve_resolution(images, masks) if coarse else (images, masks)
 

@@ -4,13 +4,27 @@ import pytest
 import torch
 
 from unet import UNet
-from utils.training.optimization.muon import Muon, orthogonalize
+from utils.training.optimization.muon import Batch, Muon, Packing
+
+
+def orthogonalize(matrix):
+    """Return the matrix that Muon takes from a gradient of this one."""
+    filters = matrix.clone()[:, :, None, None]
+    batch = Batch.of([filters], min(256, *matrix.shape))
+    parts = batch.parts(filters, 0)
+    for source, chunk in parts:
+        chunk.copy_(source)
+    batch.orthogonalize(torch.empty_like(batch.chunks))
+    for target, chunk in parts:
+        target.copy_(chunk)
+    return filters[:, :, 0, 0]
 
 
 @pytest.mark.parametrize('shape', [(8, 20), (20, 8), (64, 9 * 64)])
 def test_all_singular_values_become_about_one(shape):
     torch.manual_seed(0)
     values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+    values /= max(1, shape[0] / shape[1]) ** 0.5  # the factor of high matrices
     assert values.min() > 0.3 and values.max() < 1.3
     assert values.median() == pytest.approx(1, abs=0.25)
 
@@ -78,4 +92,45 @@ def test_memory_format_does_not_change_the_step():
     Muon(model, lr=0.001).step()
     Muon(twin, lr=0.001).step()
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_padding_to_one_batch_changes_rounding_alone():
+    torch.manual_seed(0)
+    model = UNet(1, 2, bilinear=True, base_channels=8)
+    filters = [p.detach() for p in model.parameters() if p.dim() == 4][1:-1]
+    filters += [torch.randn(48, 2, 3, 3), torch.randn(512, 40, 3, 3)]  # a high one, two blocks
+    gradients = [torch.randn_like(p) for p in filters]
+    moved = []
+    for pad in (False, True):
+        weights = [p.clone() for p in filters]
+        momenta = [torch.ones_like(p) for p in filters]
+        packing = Packing(weights, momenta, pad)
+        for _ in range(2):
+            packing.step(momenta, gradients, 1.0, 0.95)
+        moved.append((len(packing.batches), weights))
+    (separate, one), (together, other) = moved
+    assert separate == 6 and together == 1
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+
+
+def test_a_loaded_state_of_another_memory_format_gives_the_same_step():
+    steps = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        model = UNet(1, 2, base_channels=4).to(memory_format=torch.channels_last)
+        optimizer = Muon(model, lr=0.001)
+        for _ in range(2):
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape)
+            optimizer.step()
+            state = optimizer.state_dict()
+            for values in state['state'].values():
+                for name, value in values.items():
+                    if value.dim() == 4:
+                        values[name] = value.clone(memory_format=form)
+            optimizer.load_state_dict(state)
+        steps.append([p.detach() for p in model.parameters()])
+    for a, b in zip(*steps, strict=True):
         torch.testing.assert_close(a, b)

@@ -95,7 +95,9 @@ def compiled(model: UNet, device: torch.device, option: str = '--compile') -> nn
             f'{option}: no working compiler ({reason[0]:.200}). On a CPU torch needs a C++ '
             f'compiler (apt install g++), on a GPU also Triton. Or leave {option} out.'
         ) from error
-    return torch.compile(model)  # type: ignore[return-value]  # a Module gives a Module
+    # Kernels for each size of images: for any size, which torch chooses at the second one, they
+    # were a third slower than these on an H100, and slower than no compiler (dev/GPU.md).
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]  # gives a Module
 
 
 def fold_batchnorm(model: UNet) -> UNet:

@@ -45,3 +45,8 @@ def reestimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
 def running_statistics(model: nn.Module) -> list[Tensor]:
     """Return the running means and variances of a network, not copied."""
     return [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+
+
+def batch_counters(model: nn.Module) -> list[Tensor]:
+    """Return the numbers of batches that the norms of a network have seen, not copied."""
+    return [buffer for buffer in model.buffers() if not buffer.is_floating_point()]
