@@ -4,7 +4,9 @@ import pytest
 from drawing import data_set, pair_files, scan_all
 from PIL import Image
 
-from utils.data.pairing import is_own_output
+from utils.data.pairing import matching
+from utils.data.pairing.matching import is_own_output
+from utils.data.pairing.patterns import Listing, NamedFile
 from utils.runtime.errors import UserError
 
 
@@ -53,8 +55,8 @@ def test_files_that_are_no_pictures_are_ignored(tmp_path):
 def test_numbers_without_leading_zeros_pair_in_linear_time(tmp_path, monkeypatch):
     # 1 is a prefix of 10, 100 …: each of their masks suggests a suffix.
     numbers = [str(n) for n in range(1, 20001)]
-    listing = {number: [tmp_path / f'{number}.png'] for number in numbers}
-    monkeypatch.setattr('utils.data.pairing._files_by_stem', lambda *folders: dict(listing))
+    files = [NamedFile(tmp_path / f'{number}.png', (number,)) for number in numbers]
+    monkeypatch.setattr(matching, 'list_pictures', lambda folder, _: Listing(folder, files))
     assert len(pair_files(tmp_path, tmp_path / 'm')) == 20000
 
 

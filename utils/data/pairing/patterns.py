@@ -1,0 +1,205 @@
+"""Files of a folder or a pattern, each with the id that its name gives it.
+
+A pattern is a path with stars: 'train/*/*_mask.png'. A star matches any part of a name, ** any
+folders, {class} the name of a class. What the stars match is the id. Everything else is literal,
+so that names with [ or ? work.
+"""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+from pathlib import Path
+
+from utils.images.decoding import IMAGE_SUFFIXES
+from utils.runtime.errors import UserError, first_few
+
+CLASS = '{class}'
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A picture, the parts of its id, and the class that its name tells, if any."""
+
+    path: Path
+    parts: tuple[str, ...]
+    class_name: str | None = None
+    inode: int = 0
+
+    @property
+    def id(self) -> str:
+        """The id as one text."""
+        return '/'.join(self.parts)
+
+
+@dataclass
+class Listing:
+    """The pictures of a folder or pattern, sorted by path."""
+
+    source: Path  # as the user wrote it
+    files: list[NamedFile] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # names of files and folders that do not count
+    nested: bool = False  # a folder whose pictures lie in folders
+
+    def by_id(self) -> dict[str, list[Path]]:
+        """Return the files of each id, sorted."""
+        found: dict[str, list[Path]] = {}
+        for file in self.files:
+            found.setdefault(file.id, []).append(file.path)
+        return found
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether the path has stars or {class}, and no file or folder of that name exists."""
+    return ('*' in str(path) or CLASS in str(path)) and not path.exists()
+
+
+def literal_folder(source: Path) -> Path:
+    """Return a folder, or the folder at the beginning of a pattern."""
+    if not is_pattern(source):
+        return source
+    return Path(*takewhile(lambda part: '*' not in part and CLASS not in part, source.parts[:-1]))
+
+
+def list_pictures(source: Path, remedy: str) -> Listing:
+    """List a folder, or the folders in it if it holds no picture itself, or a pattern.
+
+    Raises UserError, ending with `remedy`, if there is no picture.
+    """
+    if is_pattern(source):
+        return _list_pattern(source, remedy)
+    if not source.is_dir():
+        what = 'is not a folder' if source.exists() else 'does not exist'
+        raise UserError(f'{source} {what}. {remedy}')
+    listing = Listing(source)
+    _add_folder(listing, source, ())
+    if not listing.files:
+        folders = [name for name in listing.others if name.endswith('/')]
+        for name in folders:
+            _add_tree(listing, source / name[:-1], (name[:-1],))
+        listing.nested = bool(listing.files)
+    if not listing.files:
+        there = first_few(listing.others)
+        there = f'; there are {there}, which are ignored' if listing.others else ''
+        raise UserError(f'{source} holds no pictures{there}. {remedy}')
+    return listing
+
+
+def _add_folder(listing: Listing, folder: Path, above: tuple[str, ...]) -> list[str]:
+    """Add a folder's pictures; return the names of its folders."""
+    folders = []
+    for entry in _entries(folder):
+        stem, suffix = _split(entry.name)
+        if _is_folder(entry):
+            folders.append(entry.name)
+            if not above:
+                listing.others.append(f'{entry.name}/')
+        elif suffix.lower() in IMAGE_SUFFIXES:
+            parts = (*above, unicodedata.normalize('NFC', stem))
+            listing.files.append(NamedFile(Path(entry.path), parts, inode=entry.inode()))
+        else:
+            listing.others.append('/'.join((*above, entry.name)))
+    return folders
+
+
+def _add_tree(listing: Listing, folder: Path, above: tuple[str, ...]) -> None:
+    for name in _add_folder(listing, folder, above):
+        _add_tree(listing, folder / name, (*above, name))
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """Return a folder's entries by name; names that start with a dot are hidden."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith('.')]
+    # Some systems store an accented letter as two code points.
+    return sorted(visible, key=lambda entry: unicodedata.normalize('NFC', entry.name))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which is reported where it is read
+        return False
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return a name without its extension, and the extension."""
+    return os.path.splitext(name)  # noqa: PTH122  # 20 times as fast as a Path's
+
+
+def _list_pattern(pattern: Path, remedy: str) -> Listing:
+    if str(pattern).count(CLASS) > 1:
+        raise UserError(f'{pattern}: expected {CLASS} once')
+    root = literal_folder(pattern)
+    rest = pattern.parts[len(root.parts) :]
+    if '*' not in str(pattern):
+        raise UserError(f'{pattern}: expected a star for what names an image, beside {CLASS}')
+    if not root.is_dir():
+        raise UserError(f'{pattern}: there is no folder {root}. {remedy}')
+    listing = Listing(pattern)
+    # Without an extension in the pattern, any extension of a picture fits.
+    by_stem = '.' not in rest[-1].rpartition('*')[2].rpartition(CLASS)[2]
+    expression = re.compile(_expression(rest))
+    found = []
+    for path, relative, inode in _walk(root, rest):
+        stem, suffix = _split(relative)
+        match = expression.fullmatch(stem if by_stem else relative)
+        if match is None or suffix.lower() not in IMAGE_SUFFIXES:
+            listing.others.append(relative)
+            continue
+        groups = match.groupdict()
+        class_name = groups.pop('class_', None)
+        found.append((path, tuple((text or '').rstrip('/') for text in groups.values()),
+                      class_name, inode))  # fmt: skip
+    keep = _distinct_columns([parts for _, parts, _, _ in found])
+    for path, parts, class_name, inode in found:
+        kept = tuple(parts[column] for column in keep)
+        listing.files.append(NamedFile(path, kept, class_name, inode))
+    if not listing.files:
+        there = first_few(listing.others)
+        there = f'There are {there}.' if there else f'{root} holds no files there.'
+        raise UserError(f'{pattern} matches no picture. {there} {remedy}')
+    return listing
+
+
+def _expression(parts: tuple[str, ...]) -> str:
+    """Return the regular expression of a relative path; its groups are the stars and the class."""
+    text, stars = '', 0
+    for position, part in enumerate(parts):
+        if part == '**':
+            text += f'(?P<star{stars}>(?:[^/]+/)*)'
+            stars += 1
+            continue
+        for piece in re.split(r'(\*|\{class\})', part):
+            if piece == '*':
+                text += f'(?P<star{stars}>[^/]*)'
+                stars += 1
+            elif piece == CLASS:
+                text += '(?P<class_>[^/]+)'
+            else:
+                text += re.escape(unicodedata.normalize('NFC', piece))
+        text += '/' if position < len(parts) - 1 else ''
+    return text
+
+
+def _walk(folder: Path, parts: tuple[str, ...], above: str = '') -> Iterator[tuple[Path, str, int]]:
+    """Yield the path, relative name and inode of the files that may match the parts."""
+    anywhere = parts[0] == '**'
+    name_fits = re.compile(_expression(parts[:1])).fullmatch
+    for entry in _entries(folder):
+        relative = above + unicodedata.normalize('NFC', entry.name)
+        if not _is_folder(entry):
+            if anywhere or len(parts) == 1:
+                yield Path(entry.path), relative, entry.inode()
+        elif anywhere:
+            yield from _walk(Path(entry.path), parts, f'{relative}/')
+        elif len(parts) > 1 and name_fits(unicodedata.normalize('NFC', entry.name)):
+            yield from _walk(Path(entry.path), parts[1:], f'{relative}/')
+
+
+def _distinct_columns(rows: list[tuple[str, ...]]) -> list[int]:
+    """Return the stars to keep: one that repeats another's text in every file counts once."""
+    columns = list(zip(*rows, strict=True))
+    return [k for k, column in enumerate(columns) if column not in columns[:k]]
