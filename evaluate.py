@@ -104,7 +104,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     scores = summarize_evaluation(counts, conditions, dataset.masks)
     where = f'at scale {predictor.scale:g}, scored at {RESOLUTION[args.at_scale]}'
     print(f'{args.model}: {len(counts.ids)} images {where}')
-    for note in dataset.scan.notes(dataset.masks, dataset.channels):
+    for note in dataset.notes():
         print(note)
     print(format_scores(scores, args.worst))
     if args.json:

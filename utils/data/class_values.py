@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from utils.masks.classes import format_values, match_ignored
+from utils.masks.classes import MaskOptions, format_values, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
 from utils.masks.joined import LOSSY, mask_files, open_mask
-from utils.masks.metadata import SMOOTHED
-from utils.masks.values import MaskValue
+from utils.masks.metadata import NUMBERED, SMOOTHED
+from utils.masks.values import MaskValue, pack_value
 from utils.runtime.errors import UserError, first_few
+
+from .suggestions import suggest
 
 if TYPE_CHECKING:
     from .scan import DatasetScan
@@ -32,12 +34,11 @@ def choose_encoding(
     else:
         other = [v for v in found if v not in values and v not in requested.ignore]
         if other:
-            remedy = (
-                f'Add them, leave their pixels out with --ignore-value {format_values(other)}, or '
-                'take the nearest value with --snap-masks.'
-            )
+            remedy = 'Add them, or take the nearest value with --snap-masks.'
             if 'P' in modes:
                 remedy += ' The values of palette files are their indices.'
+            ignore = format_values([*requested.ignore, *other])
+            remedy += f'\nOr leave their pixels out: --ignore-value {ignore}'
             raise UserError(
                 f'masks hold {len(other)} values that are none of {values} '
                 f'({scan.describe_values(other)}). {remedy}'
@@ -48,7 +49,7 @@ def choose_encoding(
                 'more. Look at the masks.'
             )
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
-    mode = 'L' if requested.threshold is not None else modes.most_common(1)[0][0]
+    mode = 'L' if requested.merges_objects else modes.most_common(1)[0][0]
     palette = requested.palette or max(palettes, key=len, default=None)
     return replace(requested, values=values, mode=mode, palette=palette)
 
@@ -77,23 +78,48 @@ def check_classes(
             f'all masks hold only one value ({scan.describe_values()}); expected two or more: '
             'background and foreground. Look at the masks.'
         )
-    remedy = (
-        f'Use --classes {len(values)}, or leave it out, or correct the masks; or name the values '
-        'with --mask-values, or, for two classes, say --binarize 127.'
-    )
+    why, too_many = _why_lossy(scan, values), len(values) > MAX_CLASSES
+    if not too_many and (len(values) == expected if classes else not why):
+        return values
     found = f'masks hold {len(values)} distinct values ({scan.describe_values()})'
-    if len(values) > MAX_CLASSES:
-        raise UserError(f'{found}; expected at most {MAX_CLASSES}. {SMOOTHED}')
-    why = _why_lossy(scan, values)
-    if classes is None and why:
-        remedy = f'If all are classes, say --classes {len(values)}.'
-        raise UserError(f'{found}{why}. {SMOOTHED} {remedy}')
-    if len(values) != expected:
-        remedy = SMOOTHED if why else remedy
-        raise UserError(
-            f'{found} but --classes is {classes}, for which {expected} are expected. {remedy}'
-        )
-    return values
+    if too_many:
+        found += f'; expected at most {MAX_CLASSES}'
+    elif classes is None:
+        found += why
+    else:
+        found += f' but --classes is {classes}, for which {expected} are expected'
+    raise UserError(f'{found}. {_remedy(scan, values, ignore, classes, why)}')
+
+
+def _remedy(
+    scan: 'DatasetScan',
+    values: list[MaskValue],
+    ignore: Sequence[MaskValue],
+    classes: int | None,
+    why: str,
+) -> str:
+    """Return what to do about values that are not the classes; lines may end in options to add."""
+    jpeg = 'JPEG' in why
+    others = suggest(scan, MaskEncoding(values, ignore=[*ignore]), MaskOptions(classes))
+    objects = [other for other in others if not other.options.startswith('--ignore-value')]
+    palette, deep = ({mask.mode for _, _, mask in scan.metadata} >= {m} for m in ('P', 'I;16'))
+    lines = [f'Or if {text}' for text in map(str, others)]
+    if objects:
+        lines = [f'The {text}' for text in map(str, objects)]
+    elif why and not deep:
+        lines = [SMOOTHED]
+    elif why:
+        lines = [NUMBERED]
+    elif classes:
+        grey = not palette and all(isinstance(value, int) and value <= 255 for value in values)
+        threshold = 127 if grey and max(map(pack_value, values)) > 127 else 0
+        lines.insert(0, 'Correct the masks, or name the values with --mask-values.')
+        lines += [f'Or for two classes: --binarize {threshold}'] if classes <= 2 else []
+    if jpeg:  # possible, but hardly meant
+        lines.append(f'Or if each value is a class, say --classes {len(values)}.')
+    elif len(values) <= MAX_CLASSES:
+        lines.append(f'Or if each value is a class: --classes {len(values)}')
+    return '\n'.join(lines)
 
 
 def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:

@@ -18,7 +18,7 @@ from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
 from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, load_mask, resize_mask
 from utils.masks.joined import open_mask
-from utils.masks.values import MaskValue, mask_array
+from utils.masks.values import MaskValue, mask_array, pack_colours
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
@@ -27,6 +27,7 @@ from .network_limits import channels_of, check_sizes
 from .pairing.matching import match_sets
 from .pairing.patterns import literal_folder
 from .scan import scan_pairs
+from .suggestions import suggest
 
 
 class SegmentationDataset(Dataset):
@@ -75,10 +76,11 @@ class SegmentationDataset(Dataset):
         sources = (Path(images_dir), Path(mask_dir))
         matching = match_sets(sources, mask_suffix, validation_dirs)
         asked = named_by_files(asked, matching.class_names)
-        self.scan = scan_pairs(matching, asked, resize_masks, skip_bad)
+        self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, scale)
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale, self.weight_map = scale, weight_map
+        self.mask_options = None if trained else wanted
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
@@ -91,6 +93,14 @@ class SegmentationDataset(Dataset):
     def mask_values(self) -> list[MaskValue]:
         """The mask value of each class."""
         return self.masks.values
+
+    def notes(self) -> list[str]:
+        """Return notes about the files and the masks' values, for the user."""
+        notes = self.scan.notes(self.masks, self.channels)
+        if self.mask_options:  # not for a trained network, whose classes are known
+            found = suggest(self.scan, self.masks, self.mask_options)
+            notes += [f'note: {suggestion}' for suggestion in found]
+        return notes
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
         """Raise UserError for images too small for the network, see network_limits."""
@@ -106,9 +116,10 @@ class SegmentationDataset(Dataset):
             return item
         classes = mask.numpy()
         values = np.where(classes == IGNORE, 0, classes)
-        if self.masks.threshold is not None:  # --binarize has merged cells of different values
+        if self.masks.merges_objects:  # cells of different values
             path = self.pairs[index].mask
             found = mask_array(resize_mask(open_mask(path), self.sizes[index]), path)
+            found = pack_colours(found) if found.ndim == 3 else found
             values = np.where(values, found, 0)
         cells = label_components(values)
         apart = np.where(touching(cells), 0, classes)  # a line of background between them

@@ -4,12 +4,9 @@ Files are read completely, in threads, so that truncation is detected. The metad
 user's cache folder by path, size and modification time, for the next start.
 """
 
-import contextlib
-import hashlib
-import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,15 +15,15 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from utils.images.decoding import WITH_ALPHA
+from utils.images.decoding import WITH_ALPHA, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
-from utils.masks.joined import JoinedMask, MaskSource, mask_files
+from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
-from utils.masks.values import MaskValue, value_from_json
+from utils.masks.values import MaskValue
 from utils.runtime.errors import Problem, UserError, data_error, first_few
-from utils.runtime.files import user_cache, whole_file
 
+from .cache.scans import ScanCache
 from .consistency import mixed_kinds, mixed_palettes, wrong_sizes
 from .pairing.matching import Matching, Pair
 
@@ -68,6 +65,12 @@ class DatasetScan:
         """Return each mask value's fraction of all pixels."""
         total = sum(self.counts.values())
         return {value: pixels / total for value, pixels in self.counts.items()}
+
+    def pixels_at_scale(self, positions: Sequence[int]) -> dict[MaskValue, int]:
+        """Return the pixels of each value in the masks at these positions, at training scale."""
+        counts = merge_counts([self.metadata[k].mask.at_scale for k in positions])
+        colours = any(isinstance(value, tuple) for value in self.counts)
+        return {(v, v, v) if colours and isinstance(v, int) else v: n for v, n in counts.items()}
 
     def describe_values(self, only: list[MaskValue] | None = None) -> str:
         """Return '0: 91.2 % of pixels, first in a.png; 255: 8.8 % …', for messages about masks."""
@@ -114,37 +117,49 @@ class DatasetScan:
 
 
 def scan_pairs(
-    matching: Matching, masks: MaskEncoding, resize_masks: bool, skip_bad: bool
+    matching: Matching, masks: MaskEncoding, resize_masks: bool, skip_bad: bool, scale: float = 1.0
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
     matching: its problems, of files that make no pair, are raised or left out like the rest.
     resize_masks: masks may differ from images in size. skip_bad: leave out pairs with problems.
+    scale: of training.
     """
-    others = matching.problems
     if not matching.pairs:
-        raise data_error(others, matching.proposals)
-    metadata, problems = read_pairs(matching.pairs, masks, resize_masks)
+        raise data_error(matching.problems, matching.proposals)
+    scan, problems = read_scan(matching, masks, resize_masks, skip_bad, scale)
+    if problems:
+        raise data_error(problems, matching.proposals)
+    return scan
+
+
+def read_scan(
+    matching: Matching, masks: MaskEncoding, resize_masks: bool, skip_bad: bool, scale: float
+) -> tuple[DatasetScan, list[Problem]]:
+    """Return the scan of the pairs that can be read, and the problems; see scan_pairs.
+
+    With skip_bad, problems of single files are in the scan's `left_out` instead.
+    """
+    metadata, problems = read_pairs(matching.pairs, masks, resize_masks, scale)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
         metadata = [entry for entry in metadata if entry.pair.id not in bad]
-        left_out = [*others, *(problem for problem in problems if problem.pairs)]
+        left_out = [*matching.problems, *(problem for problem in problems if problem.pairs)]
         problems = [problem for problem in problems if not problem.pairs]
         if not metadata:
-            raise UserError(f'no pair is left; left out for {first_few(p.text for p in left_out)}')
+            text = f'no pair is left; left out for {first_few(p.text for p in left_out)}'
+            problems.append(Problem('unusable', text))
     else:
-        problems += others
-    if problems:
-        raise data_error(problems, matching.proposals)
-    return DatasetScan(metadata, left_out, matching.lines())
+        problems += matching.problems
+    return DatasetScan(metadata, left_out, matching.lines()), problems
 
 
 def read_pairs(
-    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False
+    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False, scale: float = 1.0
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs."""
-    cache = ScanCache(pairs, masks)
+    cache = ScanCache(pairs, masks, scale)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
@@ -161,19 +176,20 @@ def read_pairs(
 
 
 def _read_pair(
-    pair: Pair, masks: MaskEncoding, cache: 'ScanCache'
+    pair: Pair, masks: MaskEncoding, cache: ScanCache
 ) -> tuple[PairMetadata | None, list[Problem]]:
     """Return a pair's metadata, from the cache or its files, or None and its problems."""
     problems: list[Problem] = []
     known = attempt(lambda: cache.get(pair), problems, pair)
     if known or problems:
-        return known, problems
+        return known and PairMetadata(pair, *known), problems
     image = attempt(lambda: read_metadata(_checked(pair.image)), problems, pair)
-    mask = attempt(lambda: read_mask_metadata(_checked_mask(pair), masks), problems, pair)
+    size = scaled_size(image.size, cache.scale) if image else None
+    mask = attempt(lambda: read_mask_metadata(_checked_mask(pair), masks, size), problems, pair)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
-    cache.put(metadata)
+    cache.put(*metadata)
     return metadata, []
 
 
@@ -204,66 +220,3 @@ def _checked_mask(pair: Pair) -> MaskSource:
     for path in mask_files(pair.mask):
         _checked(path)
     return pair.mask
-
-
-CACHE_VERSION = 3  # raise it when the same file would give other metadata
-
-
-def _files_and_folders(pair: Pair, folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:
-    """Return the pair's files, each with the folder in which it is expected."""
-    return [(pair.image, folders[0]), *((path, folders[1]) for path in mask_files(pair.mask))]
-
-
-class ScanCache:
-    """Metadata of the pairs of two folders in a JSON file; an unusable file counts as empty."""
-
-    def __init__(self, pairs: list[Pair], masks: MaskEncoding):
-        self.folders = (pairs[0].image.parent, mask_files(pairs[0].mask)[0].parent)
-        rule = repr(masks) if masks.threshold is not None or masks.snap else ''  # of counting
-        places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
-        name = hashlib.sha256(places.encode()).hexdigest()[:16]
-        self.path = user_cache('scans') / f'{name}.json'
-        self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
-        self.entries: dict[str, list] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            content = json.loads(self.path.read_text(encoding='utf-8'))
-            self.entries = content['pairs'] if content['version'] == CACHE_VERSION else {}
-
-    def _key(self, pair: Pair) -> str:
-        stats = [
-            # Files of other folders, such as a validation set's, may have the same names.
-            (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
-            for p, folder in _files_and_folders(pair, self.folders)
-            if (s := p.stat())
-        ]
-        values = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
-        return json.dumps([*stats, *values])
-
-    def get(self, pair: Pair) -> PairMetadata | None:
-        """Return the metadata of a pair whose files have not changed."""
-        key = self._key(pair)
-        entry = self.entries.get(key)
-        if entry is None:
-            return None
-        self.seen[key] = entry
-        (size, *image), (mask_size, mode, palette, moved, counts) = entry
-        counts = {value_from_json(value): pixels for value, pixels in counts}
-        mask = MaskMetadata(tuple(mask_size), mode, palette, moved, counts)
-        return PairMetadata(pair, ImageMetadata(tuple(size), *image), mask)
-
-    def put(self, metadata: PairMetadata) -> None:
-        """Keep a pair's metadata for write()."""
-        pair, image, mask = metadata
-        self.seen[self._key(pair)] = [image, [*mask[:-1], list(mask.counts.items())]]
-
-    def write(self) -> None:
-        """Replace the cache file; if that fails, only the next start takes longer."""
-        if self.seen.keys() == self.entries.keys():
-            return
-        content = json.dumps({'version': CACHE_VERSION, 'pairs': self.seen})
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.path) as part:
-                part.write_text(content, encoding='utf-8')
-        except OSError as error:
-            print(f'note: the scan of the masks is not remembered: {error}')

@@ -26,6 +26,7 @@ class MaskOptions:
     snap_masks: bool = False
     binarize: int | None = None
     ignore_value: list[MaskValue] | tuple[()] = ()
+    mask_divisor: int | None = None
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> 'MaskOptions':
@@ -46,6 +47,10 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
                 '--binarize makes two classes, 0 and 255; leave --mask-values and --snap-masks out'
             )
         values, source = [0, 255], '--binarize'
+    if options.mask_divisor and (options.binarize is not None or options.snap_masks):
+        raise UserError(
+            '--mask-divisor takes the class from each value; leave --binarize and --snap-masks out'
+        )
     found = read_class_names(mask_dir)
     if found and options.binarize is None:
         path, table = found
@@ -56,12 +61,15 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
         else:
             values, names, source = list(table.values()), list(table), str(path)
     _check_values(values, options, source)
-    ignore = match_ignored(ignore, values) if values else ignore
+    if values and options.binarize != 0:  # which takes colours too
+        ignore = match_ignored(ignore, values)
     both = [value for value in values if value in ignore]
     if both and options.binarize is None:
         raise UserError(f'{both[0]} is in --ignore-value and in {source}; leave it out of one')
     threshold, snap = options.binarize, options.snap_masks
-    return MaskEncoding(values, names, ignore=ignore, threshold=threshold, snap=snap)
+    return MaskEncoding(
+        values, names, ignore=ignore, threshold=threshold, snap=snap, divisor=options.mask_divisor
+    )
 
 
 def match_ignored(ignore: list[MaskValue], values: list[MaskValue]) -> list[MaskValue]:

@@ -32,6 +32,23 @@ def label_components(values: np.ndarray) -> np.ndarray:
     return _paint(starts, ends, positions.astype(np.int32) + 1, values.shape)
 
 
+def shapes_of_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Describe the pixels of each value over 0 of (H, W) integers.
+
+    Returns N values; the fraction of each one's pixels in its largest component, (N,); and each
+    one's centre as (row, column), (N, 2).
+    """
+    starts, ends, found, component = _components(values)
+    lengths, rows = ends - starts, starts // values.shape[1]
+    columns = (starts + ends - 1) / 2 - rows * values.shape[1]
+    names, which = np.unique(found, return_inverse=True)
+    pixels, sizes = np.bincount(which, lengths), np.bincount(component, lengths, len(starts))
+    largest = np.zeros(len(names))
+    np.maximum.at(largest, which, sizes[component])
+    centres = [np.bincount(which, place * lengths) / pixels for place in (rows, columns)]
+    return names, largest / pixels, np.stack(centres, axis=1)
+
+
 def _components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return each run's start and end (exclusive, flat), value, and first run of its component."""
     first = np.ones(values.shape, dtype=bool)

@@ -48,6 +48,7 @@ class MaskEncoding:
     ignore: list[MaskValue] = field(default_factory=list)  # values that become IGNORE
     threshold: int | None = None  # values above it are class 1, others class 0
     snap: bool = False  # take any other value as the nearest of `values`
+    divisor: int | None = None  # of masks of class * divisor + object, see class_values_of
 
     def __post_init__(self) -> None:
         self.values = [value_from_json(value) for value in self.values]
@@ -57,6 +58,11 @@ class MaskEncoding:
     def titles(self) -> list[str]:
         """What tables call the classes: their names, or else their values."""
         return self.names or [str(value_to_json(value)) for value in self.values]
+
+    @property
+    def merges_objects(self) -> bool:
+        """Whether masks may number objects, of which those of a class become one class."""
+        return self.threshold is not None or self.divisor is not None
 
     @property
     def in_colour(self) -> bool:
@@ -105,18 +111,24 @@ def to_indices(mask: np.ndarray, masks: MaskEncoding, path: MaskSource) -> np.nd
 
     Raises UserError, naming `path`, for a value that is neither a class nor ignored nor snapped.
     """
-    if mask.ndim == 3 and not masks.in_colour:
+    if mask.ndim == 3 and not masks.in_colour and masks.threshold != 0:
         raise UserError(
             f'{path}: a colour mask; expected grey values {masks.values}. Save it in the same '
             'mode as the other masks.'
         )
     found = pack_colours(mask) if mask.ndim == 3 else mask
+    if masks.divisor:
+        found = class_values_of(found, masks.divisor)
     if mask.ndim == 2 and masks.in_colour:  # grey is the colour with R = G = B
         found = mask.astype(np.int64) * 0x010101
     if masks.threshold is not None:
         indices = (found > masks.threshold).astype(np.uint8)
         for value in masks.ignore:
-            indices[found == value] = IGNORE
+            if mask.ndim == 3 and isinstance(value, int):
+                value = (value, value, value)
+            elif mask.ndim == 2 and isinstance(value, tuple) and len(set(value)) == 1:
+                value = value[0]
+            indices[found == pack_value(value)] = IGNORE
         return indices
     known = np.array([pack_value(value) for value in [*masks.values, *masks.ignore]])
     labels = np.arange(len(known)).astype(np.uint8)
@@ -134,6 +146,16 @@ def to_indices(mask: np.ndarray, masks: MaskEncoding, path: MaskSource) -> np.nd
         )
     indices[unknown] = _nearest(found[unknown], masks)
     return indices
+
+
+def class_values_of(values: np.ndarray, divisor: int) -> np.ndarray:
+    """Return the class of each value of class * divisor + object, (H, W) as `values`.
+
+    A value below the divisor is a class itself: Cityscapes has 7 (road) beside 26001 (car 1).
+    """
+    if values.max() < divisor:  # which may not fit into their type
+        return values
+    return np.where(values < divisor, values, values // divisor)
 
 
 def _look_up(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> np.ndarray:

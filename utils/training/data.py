@@ -13,7 +13,7 @@ from utils.data.cache.placement import cached
 from utils.data.consistency import describe_duplicates
 from utils.data.context import with_context
 from utils.data.dataset import SegmentationDataset
-from utils.data.network_limits import check_tile, check_variance
+from utils.data.network_limits import check_classes_at_scale, check_tile, check_variance
 from utils.data.splits import describe_groups, split_pairs
 from utils.data.training_tiles import in_tiles
 from utils.inference.checkpoint import Checkpoint
@@ -72,6 +72,9 @@ class TrainingData:
                 '--early-stop counts validations without a better Dice, and there is no validation '
                 'set. Leave --early-stop out, or ask for a set with --validation (-v).'
             )
+        self.scale_notes = check_classes_at_scale(
+            self.dataset.scan, self.dataset.masks, args.scale, self.training
+        )
         self.groups = describe_groups(self.dataset.pairs, self.training, args)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
@@ -118,7 +121,8 @@ class TrainingData:
             f'{sizes} at scale {self.dataset.scale:g}',
             f'mask values, with their share of the pixels: {", ".join(shares)}',
             *self.groups,
-            *scan.notes(masks, self.dataset.channels),
+            *self.dataset.notes(),
+            *self.scale_notes,
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))
             ),

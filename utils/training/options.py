@@ -53,7 +53,11 @@ def add_mask_options(group: argparse._ArgumentGroup) -> None:
     add('--snap-masks', action='store_true',
         help='replace any other value by the nearest of these, for JPEG and smoothed masks')
     add('--binarize', type=number_in(int, 0, 65534), metavar='T',
-        help='two classes: grey values over T are foreground, all others background')
+        help='two classes: grey values over T are foreground, all others background; 0, for masks '
+        'that number objects, takes palettes and colours too')
+    add('--mask-divisor', type=number_in(int, 2), metavar='N',
+        help='masks are class * N + object, as 26001 with N 1000: take the class; a value below N '
+        'is a class itself')
     add('--ignore-value', type=value_list, default=(), metavar='V,V',
         help='values of pixels that count neither in the loss nor in scores')
 

@@ -1,0 +1,78 @@
+"""Metadata of scanned files, remembered in the user's cache folder for the next start."""
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+from utils.images.metadata import ImageMetadata
+from utils.masks.encoding import MaskEncoding
+from utils.masks.joined import JoinedMask, mask_files
+from utils.masks.metadata import MaskMetadata
+from utils.masks.values import value_from_json
+from utils.runtime.files import user_cache, whole_file
+
+from ..pairing.matching import Pair
+
+CACHE_VERSION = 4  # raise it when the same file would give other metadata
+
+
+def _files_and_folders(pair: Pair, folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+    """Return the pair's files, each with the folder in which it is expected."""
+    return [(pair.image, folders[0]), *((path, folders[1]) for path in mask_files(pair.mask))]
+
+
+class ScanCache:
+    """Metadata of the pairs of two folders, at a scale, in a JSON file; a broken one is empty."""
+
+    def __init__(self, pairs: list[Pair], masks: MaskEncoding, scale: float):
+        self.scale = scale
+        self.folders = (pairs[0].image.parent, mask_files(pairs[0].mask)[0].parent)
+        rule = repr(masks) if masks.snap or masks.merges_objects else ''  # of counting
+        places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}|{scale}'
+        name = hashlib.sha256(places.encode()).hexdigest()[:16]
+        self.path = user_cache('scans') / f'{name}.json'
+        self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
+        self.entries: dict[str, list] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            content = json.loads(self.path.read_text(encoding='utf-8'))
+            self.entries = content['pairs'] if content['version'] == CACHE_VERSION else {}
+
+    def _key(self, pair: Pair) -> str:
+        stats = [
+            # Files of other folders, such as a validation set's, may have the same names.
+            (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
+            for p, folder in _files_and_folders(pair, self.folders)
+            if (s := p.stat())
+        ]
+        values = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
+        return json.dumps([*stats, *values])
+
+    def get(self, pair: Pair) -> tuple[ImageMetadata, MaskMetadata] | None:
+        """Return the metadata of a pair whose files have not changed, None if unknown."""
+        key = self._key(pair)
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        self.seen[key] = entry
+        (size, *image), (mask_size, mode, palette, moved, *both) = entry
+        counts, at_scale = ({value_from_json(v): n for v, n in pixels} for pixels in both)
+        mask = MaskMetadata(tuple(mask_size), mode, palette, moved, counts, at_scale)
+        return ImageMetadata(tuple(size), *image), mask
+
+    def put(self, pair: Pair, image: ImageMetadata, mask: MaskMetadata) -> None:
+        """Keep a pair's metadata for write()."""
+        both = (list(mask.counts.items()), list(mask.at_scale.items()))
+        self.seen[self._key(pair)] = [image, [*mask[:-2], *both]]
+
+    def write(self) -> None:
+        """Replace the cache file; if that fails, only the next start takes longer."""
+        if self.seen.keys() == self.entries.keys():
+            return
+        content = json.dumps({'version': CACHE_VERSION, 'pairs': self.seen})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self.path) as part:
+                part.write_text(content, encoding='utf-8')
+        except OSError as error:
+            print(f'note: the scan of the masks is not remembered: {error}')

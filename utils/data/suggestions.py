@@ -1,0 +1,140 @@
+"""What mask values may mean besides a class each, with the options that say so.
+
+They may number objects, mean 'not labelled', or be strays. Rules and their errors on drawn sets are
+in dev/LOG.md (2026-11-26). They look at a few masks, and at what the scan knows of all.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from utils.masks.classes import MaskOptions, format_values
+from utils.masks.encoding import MaskEncoding
+from utils.masks.values import MaskValue
+from utils.runtime.errors import first_few
+
+from .objects import Look, find_divisor, look_at, number_objects
+
+if TYPE_CHECKING:
+    from .scan import DatasetScan
+
+CLASS_NUMBERS = 32  # values up to this one are taken for class numbers
+STRAY_PIXELS, STRAY_SHARE = 100, 0.001  # at most, of a single mask
+
+RIM = "a thin rim along outlines often means 'not labelled', here {}"
+HIGHEST = "the highest value beside class numbers often means 'not labelled', here {}"
+STRAY = 'only a few pixels of one mask have {}; correct them, or do not count them'
+LOWEST = "{} counts as a class; if it means 'not labelled' rather than background"
+
+
+class Suggestion(NamedTuple):
+    """What values may mean, and the options by which they are taken so."""
+
+    text: str
+    options: str
+
+    def __str__(self) -> str:
+        return f'{self.text}: {self.options}'
+
+
+def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: MaskOptions) -> list[Suggestion]:
+    """Return what the classes of `masks` may mean instead; nothing if options name the values.
+
+    Options are to be added to those given: each --ignore-value has the values of earlier ones.
+    """
+    if masks.names or options.mask_values or masks.threshold is not None:
+        return []
+    values = [value for value in scan.values() if value not in masks.ignore]
+    if len(values) < 3:
+        return []
+    look = look_at(scan) if masks.divisor is None else Look()
+    rims = [value for value in values if value in look.rims]
+    highest = [value for value in _highest(values) if value not in rims]
+    left = [value for value in values if value not in rims + highest]
+    objects = masks.divisor is None and (options.classes or 2) <= 2
+    if objects and (found := suggest_objects(scan, left, look)):
+        options = MaskOptions()  # objects are not counted as classes
+        return [_ignoring(found, [*masks.ignore, *rims, *highest], len(left), options)]
+    stray = _stray(scan, left)
+    left = [value for value in left if value not in stray]
+    lowest = [] if masks.ignore or rims or highest else _lowest(left)
+    suggestions, ignored, count = [], list(masks.ignore), len(values)
+    for kind, text in ((rims, RIM), (highest, HIGHEST), (stray, STRAY), (lowest, LOWEST)):
+        if kind:
+            ignored, count = ignored + kind, count - len(kind)
+            suggestion = Suggestion(text.format(_described(scan, kind)), '')
+            suggestions.append(_ignoring(suggestion, ignored, count, options))
+    return suggestions
+
+
+def suggest_objects(
+    scan: 'DatasetScan', values: Sequence[MaskValue], look: Look
+) -> Suggestion | None:
+    """Return how to take values that number objects, None if they seem to be classes."""
+    divisor = find_divisor(values, look)
+    if divisor:
+        some = first_few((v for v in values if isinstance(v, int) and v >= divisor), 3)
+        text = f'values ({some}) look like class * {divisor} + object; to take the class'
+        return Suggestion(text, f'--mask-divisor {divisor}')
+    if number_objects(scan, values, look):
+        text = 'values look like numbers of objects, as each is in one piece; for a single class'
+        return Suggestion(text, '--binarize 0')
+    return None
+
+
+def _ignoring(
+    suggestion: Suggestion, ignored: Sequence[MaskValue], left: int, options: MaskOptions
+) -> Suggestion:
+    """Return the suggestion with --ignore-value, and with --classes if the given one is not `left`.
+
+    left: number of classes that are left.
+    """
+    words = [suggestion.options] if suggestion.options else []
+    if ignored:
+        text = ','.join(format_values([value]) for value in ignored)
+        # A minus sign would be taken for an option's.
+        words.append(f'--ignore-value={text}' if text[0] == '-' else f'--ignore-value {text}')
+    if options.classes and left != max(2, options.classes):
+        words.append(f'--classes {left}')
+    return suggestion._replace(options=' '.join(words))
+
+
+def _highest(values: Sequence[MaskValue]) -> list[MaskValue]:
+    """Return the highest value of 8 or 16 bits, or -1, if the others are class numbers."""
+    numbers = [value for value in values if isinstance(value, int)]
+    others = [value for value in numbers if value not in (-1, 255, 65535)]
+    small = len(numbers) == len(values) and len(others) >= 2 and others[-1] <= CLASS_NUMBERS
+    return [value for value in numbers if small and value not in others]
+
+
+def _lowest(values: Sequence[MaskValue]) -> list[MaskValue]:
+    """Return the lowest value, of colours black, if three or more values are left."""
+    if len(values) < 3 or (isinstance(values[0], tuple) and any(values[0])):
+        return []
+    return [values[0]]
+
+
+def _stray(scan: 'DatasetScan', values: Sequence[MaskValue]) -> list[MaskValue]:
+    """Return the values that only a few pixels of one mask have, none if most values are so."""
+    if len(scan.metadata) < 3:
+        return []
+    total: dict[MaskValue, list[tuple[int, int]]] = {}
+    for _, _, mask in scan.metadata:
+        for value, pixels in mask.counts.items():
+            total.setdefault(value, []).append((pixels, mask.size[0] * mask.size[1]))
+    stray = [
+        value
+        for value in values
+        if len(found := total.get(value, [])) == 1
+        and found[0][0] <= min(STRAY_PIXELS, STRAY_SHARE * found[0][1])
+    ]
+    return stray if len(values) - len(stray) >= max(2, len(stray)) else []
+
+
+def _described(scan: 'DatasetScan', values: Sequence[MaskValue]) -> str:
+    """Return 'value 255 (5.1 % of the pixels)' for each value, of a rare one with its first file."""
+    shares, described = scan.shares(), []
+    for value in values:
+        files = [pair.mask.name for pair, _, mask in scan.metadata if value in mask.counts]
+        where = f', in {first_few(files, 1)}' if shares[value] < STRAY_SHARE else ''
+        described.append(f'value {value} ({100 * shares[value]:.2g} % of the pixels{where})')
+    return first_few(described)
