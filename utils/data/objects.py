@@ -5,7 +5,7 @@ masks. Classes are often in several pieces; those that are not, such as organs, 
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import TYPE_CHECKING
@@ -72,25 +72,32 @@ def look_at(scan: 'DatasetScan') -> Look:
     return look
 
 
-def find_divisor(values: Sequence[MaskValue], look: Look) -> int | None:
+def find_divisor(scan: 'DatasetScan', values: Sequence[MaskValue], look: Look) -> int | None:
     """Return N if the values are class * N + object, None if not.
 
-    The remainders, which number the objects, are small. Values below N are classes of their own.
+    The remainders, which number the objects, are small. A value below N is a class of its own, and
+    much smaller. Classes come in several masks.
     """
     best: tuple[int, int] | None = None  # largest remainder, N
     numbers = [value for value in values if isinstance(value, int) and value > 0]
     for divisor in DIVISORS:
-        objects = [value for value in numbers if value >= divisor]
-        alone = [value for value in numbers if value < divisor]
-        classes = Counter(value // divisor for value in objects)
-        fits = len(objects) > max(2, len(alone), len(classes)) and max([*classes, *alone]) < 255
-        remainder = max((value % divisor for value in objects), default=0)
-        objects = [value for value in objects if classes[value // divisor] > 1]
-        if not fits or remainder >= divisor / 4 or look.in_one_piece(objects) < 0.7:
+        numbered = [value for value in numbers if value >= divisor]
+        classes = Counter(value // divisor for value in numbered)
+        alone = max((value for value in numbers if value < divisor), default=0)
+        remainder = max((value % divisor for value in numbered), default=0)
+        objects = [v for v in numbered if classes[v // divisor] > 1 and v % divisor]
+        plausible = len(objects) > 1 and max(classes) < 255 and alone < divisor / 4
+        if not plausible or remainder >= divisor / 2 or look.in_one_piece(objects) < 0.7:
             continue
+        found = Counter(k for _, _, mask in scan.metadata for k in _classes(mask.counts, divisor))
         if best is None or remainder < best[0]:
-            best = remainder, divisor
+            in_one = [k for k in classes if found[k] == 1]
+            best = (remainder, divisor) if len(in_one) <= len(classes) / 2 else best
     return best and best[1]
+
+
+def _classes(values: Iterable[MaskValue], divisor: int) -> set[int]:
+    return {value // divisor for value in values if isinstance(value, int) and value >= divisor}
 
 
 def number_objects(scan: 'DatasetScan', values: Sequence[MaskValue], look: Look) -> bool:
@@ -107,7 +114,7 @@ def number_objects(scan: 'DatasetScan', values: Sequence[MaskValue], look: Look)
     in_order = mean({*map(_rank, each)} == {*range(1, len(each) + 1)} for each in found) >= 0.8
     if in_order and differ and max(counts) >= 4 and (spread is None or spread >= 0.3):
         return True
-    if spread is not None and spread >= 0.6 and median(counts) >= (5 if in_order else 10):
+    if spread is not None and spread >= 0.6 and median(counts) >= (5 if in_order else 8):
         return True
     if differ and all(_is_deep_picture(pair.mask, mask.mode) for pair, _, mask in scan.metadata):
         return True

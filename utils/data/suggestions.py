@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from .scan import DatasetScan
 
 CLASS_NUMBERS = 32  # values up to this one are taken for class numbers
+GAP = 4  # classes without pixels; a value that is farther from the others is apart
 STRAY_PIXELS, STRAY_SHARE = 100, 0.001  # at most, of a single mask
 
 RIM = "a thin rim along outlines often means 'not labelled', here {}"
-HIGHEST = "the highest value beside class numbers often means 'not labelled', here {}"
+HIGHEST = "a value apart from class numbers often means 'not labelled', here {}"
 STRAY = 'only a few pixels of one mask have {}; correct them, or do not count them'
 LOWEST = "{} counts as a class; if it means 'not labelled' rather than background"
 
@@ -48,13 +49,14 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: MaskOptions) -> l
         return []
     look = look_at(scan) if masks.divisor is None else Look()
     rims = [value for value in values if value in look.rims]
-    highest = [value for value in _highest(values) if value not in rims]
-    left = [value for value in values if value not in rims + highest]
+    left = [value for value in values if value not in rims]
+    stray = _stray(scan, left)
+    highest = [] if rims else _highest([value for value in left if value not in stray])
+    left = [value for value in left if value not in highest]
     objects = masks.divisor is None and (options.classes or 2) <= 2
     if objects and (found := suggest_objects(scan, left, look)):
         options = MaskOptions()  # objects are not counted as classes
         return [_ignoring(found, [*masks.ignore, *rims, *highest], len(left), options)]
-    stray = _stray(scan, left)
     left = [value for value in left if value not in stray]
     lowest = [] if masks.ignore or rims or highest else _lowest(left)
     suggestions, ignored, count = [], list(masks.ignore), len(values)
@@ -70,7 +72,7 @@ def suggest_objects(
     scan: 'DatasetScan', values: Sequence[MaskValue], look: Look
 ) -> Suggestion | None:
     """Return how to take values that number objects, None if they seem to be classes."""
-    divisor = find_divisor(values, look)
+    divisor = find_divisor(scan, values, look)
     if divisor:
         some = first_few((v for v in values if isinstance(v, int) and v >= divisor), 3)
         text = f'values ({some}) look like class * {divisor} + object; to take the class'
@@ -99,11 +101,16 @@ def _ignoring(
 
 
 def _highest(values: Sequence[MaskValue]) -> list[MaskValue]:
-    """Return the highest value of 8 or 16 bits, or -1, if the others are class numbers."""
+    """Return a value apart from class numbers: 255, 65535, -1, or such as 11 beside 0 to 3."""
     numbers = [value for value in values if isinstance(value, int)]
     others = [value for value in numbers if value not in (-1, 255, 65535)]
-    small = len(numbers) == len(values) and len(others) >= 2 and others[-1] <= CLASS_NUMBERS
-    return [value for value in numbers if small and value not in others]
+    if len(numbers) < len(values) or len(others) < 2 or others[-1] > CLASS_NUMBERS:
+        return []
+    if len(others) == len(numbers) > 3 and others[-1] > others[-2] + GAP:
+        first = others[0]
+        in_order = first in (0, 1) and others[:-1] == [*range(first, first + len(others) - 1)]
+        others = others[:-1] if in_order else others
+    return [value for value in numbers if value not in others]
 
 
 def _lowest(values: Sequence[MaskValue]) -> list[MaskValue]:
@@ -131,7 +138,7 @@ def _stray(scan: 'DatasetScan', values: Sequence[MaskValue]) -> list[MaskValue]:
 
 
 def _described(scan: 'DatasetScan', values: Sequence[MaskValue]) -> str:
-    """Return 'value 255 (5.1 % of the pixels)' for each value, of a rare one with its first file."""
+    """Return 'value 255 (5.1 % of the pixels)' for each value, of a rare one its file."""
     shares, described = scan.shares(), []
     for value in values:
         files = [pair.mask.name for pair, _, mask in scan.metadata if value in mask.counts]

@@ -7,6 +7,7 @@ import numpy as np
 
 SAMPLES = 1000  # pixels of a value that are looked at
 COVERED, BETWEEN = 0.7, 0.75  # least fractions, see rim_values
+SIDE_PARTS, SHORTEST = 64, 4
 LARGEST_SHARE = 0.4  # of all pixels
 
 
@@ -14,8 +15,8 @@ def rim_values(values: np.ndarray) -> list[int]:
     """Return the values of (H, W) integers that are rims, none with less than three values.
 
     A rim covers outlines: COVERED of all contacts of two values are contacts with it. It is thin
-    and lies between: BETWEEN of its pixels have two other values within a hundredth of the longer
-    side, at least 3 pixels. A thin object on a background has one, and covers no other's outline.
+    and lies between: BETWEEN of its pixels have two other values within a SIDE_PARTS-th of the
+    longer side, at least SHORTEST pixels. A thin object on a background has one other value near.
     """
     contacts = []
     for here, there in ((values[1:], values[:-1]), (values[:, 1:], values[:, :-1])):
@@ -36,7 +37,7 @@ def _lies_between(values: np.ndarray, value: np.integer) -> bool:
         return False
     places = places[:: max(1, len(places) // SAMPLES)]
     height, width = values.shape
-    reach = max(3, max(height, width) // 100)
+    reach = max(SHORTEST, max(height, width) // SIDE_PARTS)
     steps = np.linspace(-reach, reach, 7).round().astype(np.int64)
     rows = (places[:, None] // width + np.repeat(steps, 7)).clip(0, height - 1)
     columns = (places[:, None] % width + np.tile(steps, 7)).clip(0, width - 1)
