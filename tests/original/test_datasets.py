@@ -11,6 +11,7 @@ from reference import FIXTURES
 from torch.utils.data import DataLoader, random_split
 
 from utils.data_loading import BasicDataset, CarvanaDataset, load_image, unique_mask_values
+from utils.runtime.errors import explain
 
 REFERENCE = np.load(FIXTURES / 'preprocess.npz')
 BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
@@ -256,8 +257,9 @@ def test_files_that_do_not_fit_are_assertion_errors_on_access(tmp_path):
 def test_an_error_in_a_worker_keeps_its_type(tmp_path):
     images, masks = data_set(tmp_path, 1)
     Image.fromarray(grey(0, 255)).save(masks / 'disc00.png')
-    with pytest.raises(AssertionError, match='expected equal sizes'):
+    with pytest.raises(AssertionError, match='expected equal sizes') as error:
         list(DataLoader(BasicDataset(images, masks), num_workers=1))
+    assert explain(error.value).startswith(f'{images}')  # the traceback of the worker is left out
 
 
 def test_masks_of_grey_and_of_colour_together_are_a_value_error(tmp_path):

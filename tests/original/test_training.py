@@ -1,6 +1,7 @@
 """Training in the original's form, by a script's own loop and by train_model."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -176,3 +177,9 @@ def test_grey_images_train_a_grey_network(folder):
     train_model(net, CPU, epochs=1, img_scale=1.0)
     assert np.asarray(Image.open(folder / 'data/imgs/disc00.png')).ndim == 2
     assert load_checkpoint(folder / 'checkpoints/checkpoint_epoch1.pth').model['n_channels'] == 1
+
+
+def test_train_model_runs_in_a_thread_where_python_allows_no_signal_handlers(data):
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(train_model, small_network(), CPU, epochs=1).result()
+    assert (data / 'checkpoints/checkpoint_epoch1.pth').is_file()
