@@ -24,8 +24,8 @@ from utils.runtime.errors import UserError
 
 from .class_values import choose_encoding, match_values, named_by_files
 from .network_limits import channels_of, check_sizes
-from .pairing.matching import match_sets
 from .pairing.patterns import literal_folder
+from .pairing.sets import match_sets
 from .scan import scan_pairs
 
 

@@ -24,6 +24,7 @@ DECODE_PATH = (
     'pillow, upright, JPEG reduced as it is decoded, bicubic with antialias, uint8 or float32 in '
     '[0, 1]'
 )
+PILLOW_DECODE = 'pillow'  # the original's: decoded completely, resized by Pillow's bicubic
 
 # Files with other suffixes are ignored in folders.
 IMAGE_SUFFIXES = ARRAY_SUFFIXES | {

@@ -25,7 +25,7 @@ from utils.runtime.precision import MixedPrecision
 
 from . import tiling
 from .backends.selection import build_network
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, plain_values
 from .logits import LogitsFunction, class_indices, class_probabilities, logits_of
 
 
@@ -65,10 +65,10 @@ class Predictor:
         classes: int | None = None,
         bilinear: bool = False,
     ) -> 'Predictor':
-        """Load a checkpoint or a flat state_dict.
+        """Load a checkpoint or a state_dict.
 
-        scale: by default the checkpoint's, or 0.5 if it has none. Raises UserError if `classes` or
-        `bilinear` are given and differ from the file's.
+        scale: by default the checkpoint's; if it records none, 0.5, and a note is printed. Raises
+        UserError if `classes` or `bilinear` are given and differ from the file's.
         """
         checkpoint = load_checkpoint(path)
         model, trained = checkpoint.model, checkpoint.scale
@@ -78,7 +78,12 @@ class Predictor:
             raise UserError(f'{path}: {" and ".join(wrong)}. Leave --classes and --bilinear out.')
         if scale and trained and scale != trained:
             print(f'warning: {path} was trained at scale {trained:g}, predicting at {scale:g}')
-        masks = checkpoint.masks or MaskEncoding(list(range(max(2, model['n_classes']))))
+        if not (scale or trained):
+            print(
+                f'note: {path} does not record the scale of its training; 0.5 is used. Name '
+                'another with --scale (-s).'
+            )
+        masks = checkpoint.masks or MaskEncoding([*plain_values(model['n_classes'])])
         precision = MixedPrecision(choose_device(device), amp)
         return cls(checkpoint.build_model(), scale or trained or 0.5, masks, precision)
 

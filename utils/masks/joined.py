@@ -69,7 +69,7 @@ def _foreground(path: Path) -> np.ndarray:
     picture = open_picture(path)
     values = mask_array(picture, path)
     if values.ndim == 3:
-        return values.any(axis=2)
+        return values.max(axis=2) > 0
     palette = getattr(picture, 'mode', 'L') in ('P', 'PA')
     lossy = path.suffix.lower() in LOSSY or values.max() in range(128, 256)
     return np.greater(values, 127 if lossy and not palette else 0)

@@ -8,13 +8,14 @@ so that names with [ or ? work.
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.runtime.errors import UserError, first_few
+from utils.runtime.errors import EmptyFolderError, MissingFolderError, UserError, first_few
 
 CLASS = '{class}'
 
@@ -51,6 +52,29 @@ class Listing:
         return found
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not hidden, in the file system's order."""
+    return [p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.')]
+
+
+def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the files of each stem, in their order."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        groups[plain_stem(path)].append(path)
+    return dict(groups)
+
+
+def plain_stem(path: Path) -> str:
+    """Return a file's name without extension, see `composed`."""
+    return composed(path.stem)
+
+
+def composed(name: str) -> str:
+    """Return a name with accented letters as one code point each; some systems store two."""
+    return unicodedata.normalize('NFC', name)
+
+
 def is_pattern(path: Path) -> bool:
     """Return whether the path has stars or {class}, and no file or folder of that name exists."""
     return ('*' in str(path) or CLASS in str(path)) and not path.exists()
@@ -72,7 +96,7 @@ def list_pictures(source: Path, remedy: str) -> Listing:
         return _list_pattern(source, remedy)
     if not source.is_dir():
         what = 'is not a folder' if source.exists() else 'does not exist'
-        raise UserError(f'{source} {what}. {remedy}')
+        raise MissingFolderError(f'{source} {what}. {remedy}')
     listing = Listing(source)
     _add_folder(listing, source, ())
     if not listing.files:
@@ -83,7 +107,7 @@ def list_pictures(source: Path, remedy: str) -> Listing:
     if not listing.files:
         there = first_few(listing.others)
         there = f'; there are {there}, which are ignored' if listing.others else ''
-        raise UserError(f'{source} holds no pictures{there}. {remedy}')
+        raise EmptyFolderError(f'{source} holds no pictures{there}. {remedy}')
     return listing
 
 
@@ -97,7 +121,7 @@ def _add_folder(listing: Listing, folder: Path, above: tuple[str, ...]) -> list[
             if not above:
                 listing.others.append(f'{entry.name}/')
         elif suffix.lower() in IMAGE_SUFFIXES:
-            parts = (*above, unicodedata.normalize('NFC', stem))
+            parts = (*above, composed(stem))
             listing.files.append(NamedFile(Path(entry.path), parts, inode=entry.inode()))
         else:
             listing.others.append('/'.join((*above, entry.name)))
@@ -113,8 +137,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
     """Return a folder's entries by name; names that start with a dot are hidden."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith('.')]
-    # Some systems store an accented letter as two code points.
-    return sorted(visible, key=lambda entry: unicodedata.normalize('NFC', entry.name))
+    return sorted(visible, key=lambda entry: composed(entry.name))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -179,7 +202,7 @@ def _expression(parts: tuple[str, ...]) -> str:
             elif piece == CLASS:
                 text += '(?P<class_>[^/]+)'
             else:
-                text += re.escape(unicodedata.normalize('NFC', piece))
+                text += re.escape(composed(piece))
         text += '/' if position < len(parts) - 1 else ''
     return text
 
@@ -189,13 +212,13 @@ def _walk(folder: Path, parts: tuple[str, ...], above: str = '') -> Iterator[tup
     anywhere = parts[0] == '**'
     name_fits = re.compile(_expression(parts[:1])).fullmatch
     for entry in _entries(folder):
-        relative = above + unicodedata.normalize('NFC', entry.name)
+        relative = above + composed(entry.name)
         if not _is_folder(entry):
             if anywhere or len(parts) == 1:
                 yield Path(entry.path), relative, entry.inode()
         elif anywhere:
             yield from _walk(Path(entry.path), parts, f'{relative}/')
-        elif len(parts) > 1 and name_fits(unicodedata.normalize('NFC', entry.name)):
+        elif len(parts) > 1 and name_fits(composed(entry.name)):
             yield from _walk(Path(entry.path), parts[1:], f'{relative}/')
 
 

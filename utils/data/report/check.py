@@ -15,8 +15,8 @@ from utils.runtime.files import check_output_file, whole_file
 from ..class_values import choose_encoding, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
-from ..pairing.matching import match_sets
 from ..pairing.patterns import literal_folder
+from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_pairs
 from ..splits import describe_groups, split_pairs
 
