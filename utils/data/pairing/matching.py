@@ -68,8 +68,8 @@ def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Ma
     for listing, other in (listings, listings[::-1]):
         if listing.nested and not other.nested:
             raise EmptyFolderError(
-                f'{listing.source} holds no pictures, but folders ({first_few(listing.others)}), '
-                f'and {other.source} has no folders. {remedy}'
+                f'{listing.source} holds no pictures; there are {first_few(listing.others)}, and '
+                f'pictures in these, but none in folders of {other.source}. {remedy}'
             )
     return _match_suffix(*listings, mask_suffix)
 
@@ -191,10 +191,10 @@ def _repeated(groups: Iterable[list[Path]]) -> list[Problem]:
 
 def _without_links(pairs: list[Pair], files: list[NamedFile]) -> tuple[list[Pair], list[Problem]]:
     """Return the pairs of two different files, and a problem for each of one file and a link."""
-    inodes = {file.path: file.inode for file in files}
+    known = {file.path: file for file in files}
     good, problems = [], []
     for pair in pairs:
-        if isinstance(pair.mask, Path) and _one_file(pair.image, pair.mask, inodes):
+        if isinstance(pair.mask, Path) and _one_file(known[pair.image], known[pair.mask]):
             text = f'{pair.image} and {pair.mask} are one file; expected an image and its mask'
             problems.append(Problem('image and mask are one file', text, (pair.id,)))
         else:
@@ -202,12 +202,12 @@ def _without_links(pairs: list[Pair], files: list[NamedFile]) -> tuple[list[Pair
     return good, problems
 
 
-def _one_file(image: Path, mask: Path, inodes: dict[Path, int]) -> bool:
+def _one_file(image: NamedFile, mask: NamedFile) -> bool:
     """Return whether two paths are one file, by links of either kind."""
-    linked = image.is_symlink() or mask.is_symlink()
-    if not linked and inodes[image] != inodes[mask]:  # known from the listing, without a look
+    if image.inode != mask.inode and not (image.linked or mask.linked):
         return False
-    return image.exists() and mask.exists() and image.samefile(mask)
+    exist = image.path.exists() and mask.path.exists()
+    return exist and image.path.samefile(mask.path)
 
 
 def _anything(listing: Listing) -> str:

@@ -18,6 +18,7 @@ from utils.images.decoding import IMAGE_SUFFIXES
 from utils.runtime.errors import EmptyFolderError, MissingFolderError, UserError, first_few
 
 CLASS = '{class}'
+CLASS_GROUP = 'class_'  # of the regular expression
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,14 @@ class NamedFile:
     parts: tuple[str, ...]
     class_name: str | None = None
     inode: int = 0
+    linked: bool = False  # by a symbolic link
+
+    @classmethod
+    def of(
+        cls, entry: os.DirEntry, parts: tuple[str, ...], class_name: str | None = None
+    ) -> 'NamedFile':
+        """Return a file of a folder's listing, which knows inode and links without a look."""
+        return cls(Path(entry.path), parts, class_name, entry.inode(), entry.is_symlink())
 
     @property
     def id(self) -> str:
@@ -122,7 +131,7 @@ def _add_folder(listing: Listing, folder: Path, above: tuple[str, ...]) -> list[
                 listing.others.append(f'{entry.name}/')
         elif suffix.lower() in IMAGE_SUFFIXES:
             parts = (*above, composed(stem))
-            listing.files.append(NamedFile(Path(entry.path), parts, inode=entry.inode()))
+            listing.files.append(NamedFile.of(entry, parts))
         else:
             listing.others.append('/'.join((*above, entry.name)))
     return folders
@@ -164,26 +173,24 @@ def _list_pattern(pattern: Path, remedy: str) -> Listing:
     listing = Listing(pattern)
     # Without an extension in the pattern, any extension of a picture fits.
     by_stem = '.' not in rest[-1].rpartition('*')[2].rpartition(CLASS)[2]
-    expression = re.compile(_expression(rest))
+    match = re.compile(_expression(rest)).fullmatch
     found = []
-    for path, relative, inode in _walk(root, rest):
+    for entry, relative in _walk(root, rest):
         stem, suffix = _split(relative)
-        match = expression.fullmatch(stem if by_stem else relative)
-        if match is None or suffix.lower() not in IMAGE_SUFFIXES:
+        stars = match(stem if by_stem else relative) if suffix.lower() in IMAGE_SUFFIXES else None
+        if stars:
+            found.append((entry, stars.groupdict()))
+        else:
             listing.others.append(relative)
-            continue
-        groups = match.groupdict()
-        class_name = groups.pop('class_', None)
-        found.append((path, tuple((text or '').rstrip('/') for text in groups.values()),
-                      class_name, inode))  # fmt: skip
-    keep = _distinct_columns([parts for _, parts, _, _ in found])
-    for path, parts, class_name, inode in found:
-        kept = tuple(parts[column] for column in keep)
-        listing.files.append(NamedFile(path, kept, class_name, inode))
+    class_names = [groups.pop(CLASS_GROUP, None) for _, groups in found]
+    rows = [tuple(text.rstrip('/') for text in groups.values()) for _, groups in found]
+    keep = _distinct_columns(rows)
+    for (entry, _), name, row in zip(found, class_names, rows, strict=True):
+        listing.files.append(NamedFile.of(entry, tuple(row[k] for k in keep), name))
     if not listing.files:
         there = first_few(listing.others)
         there = f'There are {there}.' if there else f'{root} holds no files there.'
-        raise UserError(f'{pattern} matches no picture. {there} {remedy}')
+        raise EmptyFolderError(f'{pattern} matches no picture. {there} {remedy}')
     return listing
 
 
@@ -200,25 +207,27 @@ def _expression(parts: tuple[str, ...]) -> str:
                 text += f'(?P<star{stars}>[^/]*)'
                 stars += 1
             elif piece == CLASS:
-                text += '(?P<class_>[^/]+)'
+                text += f'(?P<{CLASS_GROUP}>[^/]+)'
             else:
                 text += re.escape(composed(piece))
         text += '/' if position < len(parts) - 1 else ''
     return text
 
 
-def _walk(folder: Path, parts: tuple[str, ...], above: str = '') -> Iterator[tuple[Path, str, int]]:
-    """Yield the path, relative name and inode of the files that may match the parts."""
+def _walk(
+    folder: Path, parts: tuple[str, ...], above: str = ''
+) -> Iterator[tuple[os.DirEntry, str]]:
+    """Yield the files that may match the parts, with their names relative to the first folder."""
     anywhere = parts[0] == '**'
-    name_fits = re.compile(_expression(parts[:1])).fullmatch
+    fits = re.compile(_expression(parts[:1])).fullmatch
     for entry in _entries(folder):
         relative = above + composed(entry.name)
         if not _is_folder(entry):
             if anywhere or len(parts) == 1:
-                yield Path(entry.path), relative, entry.inode()
+                yield entry, relative
         elif anywhere:
             yield from _walk(Path(entry.path), parts, f'{relative}/')
-        elif len(parts) > 1 and name_fits(composed(entry.name)):
+        elif len(parts) > 1 and fits(composed(entry.name)):
             yield from _walk(Path(entry.path), parts[1:], f'{relative}/')
 
 
