@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -143,25 +142,3 @@ def merge_counts(counts: list[dict[MaskValue, int]]) -> dict[MaskValue, int]:
             total[(value, value, value) if colours and isinstance(value, int) else value] += pixels
     ordered = sorted(total, key=lambda value: value if isinstance(value, tuple) else (value,))
     return {value: total[value] for value in ordered}
-
-
-def label_likeness(path: Path) -> float:
-    """Return how much a picture looks like labels: 1 for few greys, 0 for a photograph.
-
-    0.9 for few colours, 0.8 for numbers of more than 8 bits. A smoothed or lossy mask of two values
-    counts as few greys: nearly all of its pixels are near black or white.
-    """
-    try:
-        picture = open_mask(path)
-        values = mask_array(picture, path)
-        counts = count_values(values, MAX_VALUES)
-    except ValueError:  # more colours than MAX_VALUES
-        return 0.0
-    except UserError:
-        return 0.0
-    if values.ndim == 3:
-        return 0.9 if len(counts) <= 64 else 0.0
-    if values.dtype.itemsize > 1:
-        return 0.8 if len(counts) < MAX_VALUES else 0.0
-    sure = sum(pixels for value, pixels in counts.items() if not 32 <= pack_value(value) <= 223)
-    return 1.0 if len(counts) <= 32 or sure > 0.95 * values.size else 0.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.masks.metadata import label_likeness
+from utils.masks.likeness import label_likeness
 
 from .patterns import CLASS, literal_folder
 
@@ -155,6 +155,23 @@ def _look(root: Path, folders: tuple[str, ...] = ()) -> list[File]:
 
 def _templates(root: Path, files: list[File], masks: bool) -> Iterator[tuple[Template, list[File]]]:
     """Yield candidates for patterns, and the files of their folders and extension."""
+    for folders, extension, members in _sets(files):
+        beginnings, endings = _affixes(members)
+        for prefix, suffix in product(beginnings, endings):
+            template = Template(root, folders, prefix, suffix, extension)
+            yield template, members
+            for level in _class_levels(folders, members) if masks else []:
+                yield template._replace(class_level=level), members
+        if None in folders:  # the id may be in the folders alone
+            by_folder = Template(root, folders, '', '', extension, keyed=False)
+            for name in _common_names(members):
+                yield by_folder._replace(name=name), members
+            if masks:  # several masks in a folder of the image's name
+                yield by_folder, members
+
+
+def _sets(files: list[File]) -> Iterator[tuple[tuple[str | None, ...], str, list[File]]]:
+    """Yield folders, where None is a star, and an extension, and the files of both."""
     alike = defaultdict(list)
     for file in files:
         alike[len(file.folders), file.path.suffix].append(file)
@@ -164,22 +181,8 @@ def _templates(root: Path, files: list[File], masks: bool) -> Iterator[tuple[Tem
             for file in group:
                 named = zip(file.folders, starred, strict=True)
                 sets[tuple(None if star else name for name, star in named)].append(file)
-            if len(sets) > MOST_SETS:
-                continue
-            for folders, members in sets.items():
-                beginnings, endings = _affixes(members)
-                for prefix, suffix in product(beginnings, endings):
-                    yield Template(root, folders, prefix, suffix, extension), members
-                    for level in _class_levels(folders, members) if masks else []:
-                        template = Template(root, folders, prefix, suffix, extension)
-                        yield template._replace(class_level=level), members
-                if not any(starred):
-                    continue
-                by_folder = Template(root, folders, '', '', extension, keyed=False)
-                for name in _common_names(members):
-                    yield by_folder._replace(name=name), members
-                if masks:  # several masks in a folder of the image's name
-                    yield by_folder, members
+            if len(sets) <= MOST_SETS:
+                yield from ((folders, extension, members) for folders, members in sets.items())
 
 
 def _common_names(files: list[File]) -> list[str]:
