@@ -101,6 +101,7 @@ class Recorder:
         """Write checkpoint_epoch{N}.pth, last.pth and curves.png; remove what --keep does not."""
         epoch = self.state.epoch
         self._save(f'checkpoint_epoch{epoch}.pth')
+        tqdm.write(f'Checkpoint {epoch} saved! {self.last_saved}')
         self.save_last()
         if is_main_process():
             draw_curves(self.args.output / 'metrics.csv', self.args.output / 'curves.png')
