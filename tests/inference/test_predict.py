@@ -78,7 +78,8 @@ def test_the_default_name_is_beside_the_input(folder, capsys):
     assert half_white('in/a_OUT.png')
     assert half_white('in/b.c_OUT.png')
     out = capsys.readouterr().out
-    assert 'Predicting image in/a.jpg ... 0 50.0 %, 1 50.0 %. Mask saved to in/a_OUT.png\n' in out
+    assert 'Predicting image in/a.jpg ... done: 0 50.0 %, 1 50.0 %. Mask saved to ' in out
+    assert 'Mask saved to in/a_OUT.png\n' in out
     assert 'Using device cpu. Model loaded! MODEL.pth at scale 1\n' in out
 
 
@@ -86,7 +87,7 @@ def test_no_save_writes_nothing(folder, capsys):
     before = sorted(folder.iterdir())
     assert predict.main(['-i', 'img.jpg', '--no-save']) == 0
     assert sorted(folder.iterdir()) == before
-    assert 'Predicting image img.jpg ... 0 50.0 %, 1 50.0 %\n' in capsys.readouterr().out
+    assert 'Predicting image img.jpg ... done: 0 50.0 %, 1 50.0 %\n' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('model', ['MODEL.pth', 'one.pth'])

@@ -62,7 +62,7 @@ def _report(
                 continue
             failures.append(None)
             saved = f'. Mask saved to {job.target}' if job.target else ''
-            tqdm.write(f'Predicting image {job.source} ... {outcome.class_fractions}{saved}')
+            tqdm.write(f'Predicting image {job.source} ... done: {outcome.class_fractions}{saved}')
             if job.figure:
                 image = load_displayable(job.source, channels)
                 show_or_save(image, outcome.indices, job.source.name, job.figure)

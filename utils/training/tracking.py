@@ -165,7 +165,7 @@ def _has_credentials(settings: 'wandb.Settings') -> bool:
     if settings.api_key or settings.identity_token_file:
         return True
     try:
-        from wandb.sdk.lib.wbauth import read_netrc_auth  # from 0.24 on
+        from wandb.sdk.lib.wbauth import read_netrc_auth  # 0.25 has it, 0.23 not
     except ImportError:
         import wandb
 
