@@ -77,9 +77,10 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     from utils.runtime.devices import make_deterministic
     from utils.runtime.signals import StopRequest
     from utils.training.builder import build_run
+    from utils.training.optimization.recipes import RECIPES
 
     if args.check:
-        return check_data(args)
+        return check_data(args, RECIPES[args.recipe].decode)
     if args.deterministic:
         make_deterministic()
     # A resumed run parses the command line again, with the run's settings as defaults.

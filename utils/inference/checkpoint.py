@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
-from utils.images.decoding import DECODE_PATH
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import read_torch_file, whole_file
@@ -41,6 +41,7 @@ class Checkpoint:
     metrics: dict | None = None
     training: dict | None = None
     mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's other fields
+    decode: str = DECODE_PATH  # PILLOW_DECODE for a flat file without a record
 
     @property
     def masks(self) -> MaskEncoding | None:
@@ -97,7 +98,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         'model': checkpoint.model,
         'mask_values': checkpoint.mask_values,
         'mask_encoding': checkpoint.mask_encoding,
-        'preprocessing': {'scale': checkpoint.scale, 'decode': DECODE_PATH},
+        'preprocessing': {'scale': checkpoint.scale, 'decode': checkpoint.decode},
         'metrics': checkpoint.metrics,
         'weights': checkpoint.weights,
     }
@@ -130,6 +131,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             content['model'], content['weights'], content['mask_values'],
             content['preprocessing']['scale'], content['metrics'],
             content.get('training'), content.get('mask_encoding', {}),
+            content['preprocessing']['decode'],
         )  # fmt: skip
     if isinstance(content, dict) and all(isinstance(key, str) for key in content):
         return _from_flat(content, path)
@@ -162,7 +164,8 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
             f'{path} looks like UNet({model}) but {len(wrong)} entries do not fit: '
             f'{first_few(wrong)}. Expected the names and shapes of that network.'
         )
-    return Checkpoint(model, weights, mask_values=content.get('mask_values'))
+    values = content.get('mask_values')
+    return Checkpoint(model, weights, mask_values=values, decode=PILLOW_DECODE)
 
 
 def _describe_missing(path: Path) -> str:

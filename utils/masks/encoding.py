@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from utils.images.decoding import Picture, open_picture, picture_size, scaled_size
+from utils.images.decoding import DECODE_PATH, Picture, open_picture, picture_size, scaled_size
 from utils.runtime.errors import UserError
 
 from .values import (
@@ -76,13 +76,17 @@ def encoding_of(masks: MaskEncoding | list[MaskValue]) -> MaskEncoding:
 
 
 def load_mask(
-    path: Path, masks: MaskEncoding, scale: float, size: tuple[int, int] | None = None
+    path: Path,
+    masks: MaskEncoding,
+    scale: float,
+    size: tuple[int, int] | None = None,
+    decode: str = DECODE_PATH,
 ) -> Tensor:
     """Load a mask file as class indices uint8 (H, W) at `scale`, by nearest neighbour.
 
     size: (width, height) of the result, if it is not the file's size times `scale`.
     """
-    mask = open_picture(path)
+    mask = open_picture(path, decode)
     mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
     return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
 
