@@ -5,7 +5,13 @@ import pytest
 import torch
 from drawing import disc
 from networks import brightness_network
-from originals import differing, logits_at_full_size, original_mask, sensitive_network
+from originals import (
+    differing,
+    logits_at_full_size,
+    needs_deep_resize,
+    original_mask,
+    sensitive_network,
+)
 from PIL import Image
 
 import predict
@@ -15,6 +21,7 @@ from utils.inference.checkpoint import load_checkpoint, save_checkpoint
 from utils.inference.predictor import Predictor
 
 SIZE = (97, 65)
+DEEP = pytest.param('I;16', marks=needs_deep_resize)
 EXIF = Image.Exif()
 EXIF[274] = 6  # turned by a quarter
 
@@ -56,7 +63,7 @@ def test_masks_of_a_turned_jpeg_of_odd_size_are_the_originals(folder, n_classes,
 
 
 @pytest.mark.parametrize('scale', [0.5, 1.0])
-@pytest.mark.parametrize('mode', ['L', 'P', '1', 'RGB', 'RGBA', 'LA', 'CMYK', 'I;16', 'F'])
+@pytest.mark.parametrize('mode', ['L', 'P', '1', 'RGB', 'RGBA', 'LA', 'CMYK', 'F', DEEP])
 def test_pictures_of_every_mode_are_taken_as_they_are(folder, mode, scale):
     """By a network of as many channels; a palette picture as its indices, 16 bits up to 257."""
     picture = photo('L')
