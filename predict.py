@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.inference import options
-from utils.runtime.cli import add_debug_option, run_program
+from utils.runtime.cli import ProgramParser, add_debug_option, run_program
 from utils.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Predict masks from input images')
+    parser = ProgramParser('Predict masks from input images', options.ORIGINAL)
     options.add_input_options(parser.add_argument_group('Data'))
     options.add_model_options(parser.add_argument_group('Model'))
     options.add_output_options(parser.add_argument_group('Output'))
@@ -63,6 +63,8 @@ def predict(args: argparse.Namespace) -> int:
     with pictures_of_any_size() if args.tile else nullcontext():
         metadata = read_all_metadata([job.source for job in jobs])
         predictor = load_predictor(args)
+        device, names = predictor.precision.device, ', '.join(args.model)
+        print(f'Using device {device}. Model loaded! {names} at scale {predictor.scale:g}')
         threshold = predictor.threshold(args.mask_threshold)
         targets = [job.target for job in jobs if job.target]
         check_output_format(args.format, targets, predictor.masks)
@@ -82,19 +84,27 @@ def predict(args: argparse.Namespace) -> int:
 
 def load_predictor(args: argparse.Namespace) -> 'Predictor':
     """Load the networks of --model as one predictor."""
+    from utils.images.decoding import PILLOW_NOTE
     from utils.inference.predictor import Predictor, average_predictors
 
     settings = (args.scale, args.device, args.amp, args.classes, args.bilinear)
     predictor = average_predictors([Predictor.load(m, *settings) for m in args.model], args.model)
     predictor.tiling, predictor.mirrored = args.tiling, args.tta == 'flip'
+    if predictor.as_original:
+        print(PILLOW_NOTE)
     return predictor
 
 
 def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -> None:
-    """Use the backend of --backend or --quantize, or the best one for so many pixels."""
+    """Use the backend of --backend or --quantize, or the best one for so many pixels.
+
+    For a network of the original that is torch, so that masks are the original's.
+    """
     from utils.inference.backends.selection import choose_backend
 
     asked = args.backend if args.quantize == 'none' else args.quantize
+    if asked == 'auto' and predictor.as_original:
+        return  # the networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels
     backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
     if backend not in ('int8', 'torch'):
         print(f'note: using the {backend} backend')
@@ -110,6 +120,7 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         dataset = SegmentationDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
+            decode=predictor.decode,
         )  # fmt: skip
         dataset.check_sizes()
         print(quantize(predictor, dataset, pooled_dice))

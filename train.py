@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 # fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Train the UNet on images and target masks')
+    parser = cli.ProgramParser('Train the UNet on images and target masks', options.ORIGINAL)
     group = parser.add_argument_group('Data')
     add = group.add_argument
     cli.add_data_options(group)
@@ -85,9 +85,10 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     from utils.data.report.check import check_data
     from utils.runtime.devices import make_deterministic
     from utils.training.builder import build_run
+    from utils.training.optimization.recipes import RECIPES
 
     if args.check:
-        return check_data(args)
+        return check_data(args, RECIPES[args.recipe].decode)
     if args.deterministic:
         make_deterministic()
     # A resumed run parses the command line again, with the run's settings as defaults.
