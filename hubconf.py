@@ -4,6 +4,7 @@ model = torch.hub.load('FOLDER', 'unet_carvana', source='local')  # or 'OWNER/RE
 """
 
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,10 @@ RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0'
 WEIGHTS = {scale: f'{RELEASED}/unet_carvana_scale{scale}_epoch2.pth' for scale in (0.5, 1.0)}
 
 
+class ScaleError(ValueError, RuntimeError):
+    """A scale for which no weights were released; the original raises RuntimeError."""
+
+
 def unet_carvana(
     pretrained: bool = False,
     scale: float = 0.5,
@@ -30,7 +35,8 @@ def unet_carvana(
     or URL of other weights, in any format that utils.checkpoint reads; loaded even if `pretrained`
     is False. map_location: device of the result.
 
-    Raises ValueError for another scale, UserError for a file that is missing or no checkpoint.
+    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint, and
+    without a network.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
@@ -38,7 +44,7 @@ def unet_carvana(
     from utils.inference.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:
-        raise ValueError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
+        raise ScaleError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
     source = str(weights or WEIGHTS[scale])
     path = Path(source)
     if '://' in source:
@@ -48,5 +54,18 @@ def unet_carvana(
         path = Path(torch.hub.get_dir()) / 'checkpoints' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            torch.hub.download_url_to_file(source, str(path))
+            _download(source, path)
     return load_checkpoint(path).build_model().to(map_location)
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file, completely or not at all; raise UserError where there is no network."""
+    from utils.runtime.errors import UserError
+
+    try:
+        torch.hub.download_url_to_file(url, str(path))
+    except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
+        raise UserError(
+            f'{url} cannot be downloaded ({error}). Check the network and the proxy, or download '
+            f'the file elsewhere and save it as {path}, or give its name as `weights`.'
+        ) from None

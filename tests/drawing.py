@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from utils.data.pairing.matching import Matching, match_sets
+from utils.data.pairing.matching import Matching
+from utils.data.pairing.sets import match_sets
 from utils.data.scan import scan_pairs
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import data_error

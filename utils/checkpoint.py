@@ -1,6 +1,9 @@
-"""Read and write checkpoints, and convert them to the flat format of milesial/Pytorch-UNet.
+"""Read and write checkpoints, and convert them to the form that milesial/Pytorch-UNet reads.
 
-    python -m utils.checkpoint to-flat checkpoints/best.pth flat.pth
+    python -m utils.checkpoint to-flat checkpoints/last.pth flat.pth
+
+Only last.pth and the files of earlier versions need that: best.pth and checkpoint_epoch{N}.pth have
+that form.
 
 This module keeps the import path and the command for users; see utils.inference.checkpoint.
 """
@@ -11,13 +14,20 @@ from pathlib import Path
 
 from utils.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, to_flat
 from utils.runtime.cli import add_debug_option, run_program
+from utils.runtime.files import check_output_file
 
 __all__ = ['Checkpoint', 'load_checkpoint', 'save_checkpoint', 'to_flat']
 
 
 def _convert(args: argparse.Namespace) -> None:
-    to_flat(args.source, args.target)
+    check_output_file(args.target)
+    unknown = to_flat(args.source, args.target)
     print(f'{args.target} written')
+    if unknown:
+        print(
+            f'note: {args.target} is not for the programs of milesial/Pytorch-UNet, which do not '
+            f'know this shape: {"; ".join(unknown)}'
+        )
 
 
 if __name__ == '__main__':
@@ -25,7 +35,7 @@ if __name__ == '__main__':
         'python -m utils.checkpoint', description='Convert checkpoints'
     )
     commands = parser.add_subparsers(required=True)
-    flat = commands.add_parser('to-flat', help='write weights and mask_values as one flat dict')
+    flat = commands.add_parser('to-flat', help='write weights and mask_values as one state_dict')
     flat.add_argument('source', type=Path, metavar='IN', help='a checkpoint')
     flat.add_argument('target', type=Path, metavar='OUT', help='the file to write')
     add_debug_option(flat)

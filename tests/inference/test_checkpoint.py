@@ -11,13 +11,12 @@ import torch
 from conftest import ROOT
 
 from unet import UNet
-from utils.images.decoding import DECODE_PATH
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.inference.checkpoint import (
     Checkpoint,
     load_checkpoint,
     model_config,
     save_checkpoint,
-    to_flat,
 )
 from utils.runtime.errors import UserError, explain
 
@@ -44,27 +43,27 @@ def test_a_checkpoint_rebuilds_its_network(tmp_path, bilinear):
     torch.testing.assert_close(found.build_model()(x), model.eval()(x), rtol=0, atol=0)
 
 
-def test_checkpoints_are_plain_data(tmp_path):
-    save_checkpoint(make(UNet(1, 2, base_channels=2), scale=0.5), tmp_path / 'a.pth')
+def test_resumable_checkpoints_are_one_dict_of_plain_data_as_they_always_were(tmp_path):
+    save_checkpoint(make(UNet(1, 2, base_channels=2), scale=0.5, training={}), tmp_path / 'a.pth')
     content = torch.load(tmp_path / 'a.pth', weights_only=True)
+    entries = 'format version model mask_values mask_encoding preprocessing metrics'
+    assert list(content) == [*entries.split(), 'weights', 'training']
     assert content['format'] == 'unet'
     assert content['version'] == 1
-    assert content['preprocessing'] == {
-        'scale': 0.5,
-        'decode': DECODE_PATH,
-    }
+    assert content['preprocessing'] == {'scale': 0.5, 'decode': DECODE_PATH}
 
 
-def test_a_checkpoint_of_another_decode_path_is_read(tmp_path):
-    save_checkpoint(make(UNet(1, 2, base_channels=2), scale=0.5), tmp_path / 'a.pth')
-    content = torch.load(tmp_path / 'a.pth', weights_only=True)
-    content['preprocessing']['decode'] = 'pillow, bicubic with antialias, uint8'
-    torch.save(content, tmp_path / 'a.pth')
-    assert load_checkpoint(tmp_path / 'a.pth').scale == 0.5
+@pytest.mark.parametrize('training', [None, {}])
+def test_the_decode_path_of_a_checkpoint_is_kept(tmp_path, training):
+    for decode in ('pillow, bicubic with antialias, uint8', DECODE_PATH):
+        model = UNet(1, 2, base_channels=2)
+        saved = make(model, scale=0.5, decode=decode, training=training)
+        save_checkpoint(saved, tmp_path / 'a.pth')
+        assert load_checkpoint(tmp_path / 'a.pth').decode == decode
 
 
 @pytest.mark.parametrize('bilinear', [False, True])
-@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.', 'module._orig_mod.'])
 @pytest.mark.parametrize('mask_values', [None, [0, 255]])
 def test_flat_files_are_read_and_described_from_shapes(tmp_path, bilinear, prefix, mask_values):
     model = UNet(3, 2, bilinear=bilinear, base_channels=4)
@@ -80,22 +79,9 @@ def test_flat_files_are_read_and_described_from_shapes(tmp_path, bilinear, prefi
         'base_channels': 4,
     }
     assert found.mask_values == mask_values
+    assert (found.scale, found.decode) == (None, PILLOW_DECODE)
     x = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(found.build_model()(x), model.eval()(x), rtol=0, atol=0)
-
-
-def test_to_flat_writes_what_the_original_reads_and_comes_back(tmp_path):
-    model = UNet(3, 2, base_channels=4)
-    save_checkpoint(make(model, mask_values=[0, 1]), tmp_path / 'own.pth')
-    command = [sys.executable, '-m', 'utils.checkpoint', 'to-flat']
-    subprocess.run([*command, tmp_path / 'own.pth', tmp_path / 'flat.pth'], check=True, cwd=ROOT)
-    flat = torch.load(tmp_path / 'flat.pth', weights_only=True)
-    assert flat.pop('mask_values') == [0, 1]
-    model.load_state_dict(flat)  # strict: the names are the network's own
-    to_flat(tmp_path / 'flat.pth', tmp_path / 'again.pth')
-    again = torch.load(tmp_path / 'again.pth', weights_only=True)
-    assert again.pop('mask_values') == [0, 1]
-    assert all(torch.equal(flat[k], again[k]) for k in flat)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):

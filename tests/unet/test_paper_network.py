@@ -14,7 +14,6 @@ from utils.inference.checkpoint import load_checkpoint, to_flat
 from utils.inference.logits import logits_of
 from utils.inference.predictor import Predictor
 from utils.inference.tiling import Tiling
-from utils.runtime.errors import UserError
 from utils.training.step import StepRunner
 
 PAPER = ['--padding', 'valid', '--norm', 'none', '--dropout', '0.5']
@@ -110,9 +109,9 @@ def test_the_context_of_an_image_is_its_mirror_image(network):
 def test_prediction_by_tiles_equals_prediction_of_the_whole(network, size, tile):
     image = (torch.rand(1, *size) * 255).byte()
     predictor = Predictor(network, 1.0, [0, 255])
-    whole = predictor.resized_probabilities(image, size[::-1])
+    whole = predictor.resized_outputs(image, size[::-1])
     predictor.tiling = Tiling(tile, 224)
-    tiled = predictor.resized_probabilities(image, size[::-1])
+    tiled = predictor.resized_outputs(image, size[::-1])
     assert (tiled - whole).abs().max() < 1e-5
     assert whole.std() > 0.01  # the comparison is not of constants
 
@@ -147,14 +146,18 @@ def test_tiles_are_the_same_part_of_image_and_mask_and_differ_by_epoch():
 SMALL_PAPER = [*PAPER, '--base-channels', '2', '-b', '1', '--tile', '20']
 
 
-def test_the_papers_network_trains_and_predicts_and_has_no_flat_form(folder):
+def test_the_papers_network_trains_and_predicts_from_each_kind_of_file(folder):
     data_set(folder, 3, size=(48, 32), colours=1)
     assert run_train(*SMALL_PAPER, '-e', '1', '--output', 'a') == 0
-    model = load_checkpoint('a/last.pth').model
-    assert (model['padding'], model['norm'], model['dropout']) == ('valid', 'none', 0.5)
-    assert predict.main(['-m', 'a/last.pth', '-i', 'imgs/disc00.png', '-o', 'out.png']) == 0
-    with pytest.raises(UserError, match='--padding valid'):
-        to_flat(folder / 'a/last.pth', folder / 'flat.pth')
+    unknown = to_flat(folder / 'a/last.pth', folder / 'flat.pth')
+    assert [text.partition(' ')[0] for text in unknown] == [
+        'n_channels', 'base_channels', 'norm', 'padding'
+    ]  # fmt: skip
+    assert 'padding valid, not same' in unknown
+    for name in ('a/last.pth', 'a/best.pth', 'flat.pth'):
+        model = load_checkpoint(name).model
+        assert (model['padding'], model['norm'], model['dropout']) == ('valid', 'none', 0.5)
+        assert predict.main(['-m', name, '-i', 'imgs/disc00.png', '-o', 'out.png']) == 0
 
 
 def test_a_run_with_dropout_and_tiles_resumes_bit_for_bit(folder, monkeypatch):

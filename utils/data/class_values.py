@@ -1,6 +1,5 @@
 """The mask values of a data set's classes: as found, as requested, or as a network learned them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ def choose_encoding(
 ) -> MaskEncoding:
     """Return the encoding of the masks; raise UserError if they look lossy or not as requested."""
     requested, found = use_palette_indices(scan, requested), scan.values()
-    values, modes = requested.values, Counter(mask.mode for _, _, mask in scan.metadata)
+    values = requested.values
     if not values:
         requested = replace(requested, ignore=match_ignored(requested.ignore, found))
         values = check_classes(scan, classes, requested.ignore)
@@ -35,7 +34,7 @@ def choose_encoding(
         other = [v for v in found if v not in values and v not in requested.ignore]
         if other:
             remedy = 'Add them, or take the nearest value with --snap-masks.'
-            if 'P' in modes:
+            if any(mask.mode == 'P' for _, _, mask in scan.metadata):
                 remedy += ' The values of palette files are their indices.'
             ignore = format_values([*requested.ignore, *other])
             remedy += f'\nOr leave their pixels out: --ignore-value {ignore}'
@@ -49,9 +48,8 @@ def choose_encoding(
                 'more. Look at the masks.'
             )
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
-    mode = 'L' if requested.merges_objects else modes.most_common(1)[0][0]
     palette = requested.palette or max(palettes, key=len, default=None)
-    return replace(requested, values=values, mode=mode, palette=palette)
+    return replace(requested, values=values, palette=palette)
 
 
 def named_by_files(requested: MaskEncoding, names: list[str]) -> MaskEncoding:

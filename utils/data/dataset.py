@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from utils.images.decoding import scaled_size
+from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
@@ -24,8 +24,8 @@ from utils.runtime.errors import UserError
 
 from .class_values import choose_encoding, match_values, named_by_files
 from .network_limits import channels_of, check_sizes
-from .pairing.matching import match_sets
 from .pairing.patterns import literal_folder
+from .pairing.sets import match_sets
 from .scan import scan_pairs
 from .suggestions import suggest
 
@@ -45,10 +45,12 @@ class SegmentationDataset(Dataset):
     weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes, and make the mask's
         pixels between touching cells background.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
+    decode: DECODE_PATH or PILLOW_DECODE.
 
     Item i is {'image': (C, H, W) uint8, or float32 in [0, 1] if any image has more than 8 bits a
-    channel (`float_images`), 'mask': uint8 (H, W) of class indices and IGNORE}. `ids[i]` is its
-    name, `sizes[i]` its (width, height), `masks` the encoding of the masks.
+    channel (`float_images`; up to 257 with PILLOW_DECODE), 'mask': uint8 (H, W) of class indices
+    and IGNORE}. `ids[i]` is its name, `sizes[i]` its (width, height), `masks` the encoding of the
+    masks.
 
     Raises UserError with all problems of the files.
     """
@@ -67,6 +69,7 @@ class SegmentationDataset(Dataset):
         skip_bad: bool = False,
         weight_map: bool = False,
         validation_dirs: tuple[Path, Path] | None = None,
+        decode: str = DECODE_PATH,
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
@@ -76,16 +79,16 @@ class SegmentationDataset(Dataset):
         sources = (Path(images_dir), Path(mask_dir))
         matching = match_sets(sources, mask_suffix, validation_dirs)
         asked = named_by_files(asked, matching.class_names)
-        self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, scale)
+        self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, decode, scale)
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
-        self.scale, self.weight_map = scale, weight_map
+        self.scale, self.weight_map, self.decode = scale, weight_map, decode
         self.mask_options = None if trained else wanted
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
             self.masks = choose_encoding(self.scan, asked, wanted.classes)
-        self.channels = channels_of(self.scan, channels)
+        self.channels = channels_of(self.scan, channels, decode)
         self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
         self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]
 
@@ -110,7 +113,7 @@ class SegmentationDataset(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
+        mask = self.mask(index, self.sizes[index])
         item = {'image': self.image(index), 'mask': mask}
         if not self.weight_map:
             return item
@@ -118,7 +121,8 @@ class SegmentationDataset(Dataset):
         values = np.where(classes == IGNORE, 0, classes)
         if self.masks.merges_objects:  # cells of different values
             path = self.pairs[index].mask
-            found = mask_array(resize_mask(open_mask(path), self.sizes[index]), path)
+            stored = open_mask(path, self.decode)
+            found = mask_array(resize_mask(stored, self.sizes[index]), path)
             found = pack_colours(found) if found.ndim == 3 else found
             values = np.where(values, found, 0)
         cells = label_components(values)
@@ -128,5 +132,9 @@ class SegmentationDataset(Dataset):
 
     def image(self, index: int) -> Tensor:
         """Return the image (C, H, W) of an item."""
-        image = load_image(self.pairs[index].image, self.channels, self.scale)
+        image = load_image(self.pairs[index].image, self.channels, self.scale, self.decode)
         return to_unit_range(image) if self.float_images else image
+
+    def mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the class indices (H, W) of an item at (width, height) `size`, else the file's."""
+        return load_mask(self.pairs[index].mask, self.masks, 1.0, size, self.decode)

@@ -55,7 +55,7 @@ def look_at(scan: 'DatasetScan') -> Look:
     seen: list[MaskValue] = []
     rims: list[MaskValue] = []
     for pair, _, mask in entries:
-        values = mask_array(open_mask(pair.mask), pair.mask)[:SIDE, :SIDE]
+        values = mask_array(open_mask(pair.mask, scan.decode), pair.mask)[:SIDE, :SIDE]
         colours = values.ndim == 3
         values = pack_colours(values) if colours else values
         names, largest, centres = shapes_of_values(values)

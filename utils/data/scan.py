@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from utils.images.decoding import WITH_ALPHA, scaled_size
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, WITH_ALPHA, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import MaskSource, mask_files
@@ -46,6 +46,7 @@ class DatasetScan:
     metadata: list[PairMetadata]
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
     file_notes: list[str] = field(default_factory=list)  # how files were paired, and which were not
+    decode: str = DECODE_PATH
 
     @property
     def pairs(self) -> list[Pair]:
@@ -100,6 +101,8 @@ class DatasetScan:
             lines.append(f'note: images of {len(modes)} modes ({kinds}) are all taken as {into}')
         elif channels < 4 and set(modes) <= set(WITH_ALPHA):
             lines.append(f'note: the images are {next(iter(modes))}; alpha is dropped')
+        if self.decode == PILLOW_DECODE:
+            lines.append(PILLOW_NOTE)
         turned = [pair.image.name for pair, image, _ in self.metadata if image.turned]
         if turned:
             lines.append(
@@ -117,7 +120,12 @@ class DatasetScan:
 
 
 def scan_pairs(
-    matching: Matching, masks: MaskEncoding, resize_masks: bool, skip_bad: bool, scale: float = 1.0
+    matching: Matching,
+    masks: MaskEncoding,
+    resize_masks: bool,
+    skip_bad: bool,
+    decode: str = DECODE_PATH,
+    scale: float = 1.0,
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
@@ -127,20 +135,25 @@ def scan_pairs(
     """
     if not matching.pairs:
         raise data_error(matching.problems, matching.proposals)
-    scan, problems = read_scan(matching, masks, resize_masks, skip_bad, scale)
+    scan, problems = read_scan(matching, masks, resize_masks, skip_bad, decode, scale)
     if problems:
         raise data_error(problems, matching.proposals)
     return scan
 
 
 def read_scan(
-    matching: Matching, masks: MaskEncoding, resize_masks: bool, skip_bad: bool, scale: float
+    matching: Matching,
+    masks: MaskEncoding,
+    resize_masks: bool,
+    skip_bad: bool,
+    decode: str,
+    scale: float,
 ) -> tuple[DatasetScan, list[Problem]]:
     """Return the scan of the pairs that can be read, and the problems; see scan_pairs.
 
     With skip_bad, problems of single files are in the scan's `left_out` instead.
     """
-    metadata, problems = read_pairs(matching.pairs, masks, resize_masks, scale)
+    metadata, problems = read_pairs(matching.pairs, masks, resize_masks, decode, scale)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
@@ -152,14 +165,18 @@ def read_scan(
             problems.append(Problem('unusable', text))
     else:
         problems += matching.problems
-    return DatasetScan(metadata, left_out, matching.lines()), problems
+    return DatasetScan(metadata, left_out, matching.lines(), decode), problems
 
 
 def read_pairs(
-    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False, scale: float = 1.0
+    pairs: list[Pair],
+    masks: MaskEncoding,
+    resize_masks: bool = False,
+    decode: str = DECODE_PATH,
+    scale: float = 1.0,
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs."""
-    cache = ScanCache(pairs, masks, scale)
+    cache = ScanCache(pairs, masks, decode, scale)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
@@ -183,9 +200,12 @@ def _read_pair(
     known = attempt(lambda: cache.get(pair), problems, pair)
     if known or problems:
         return known and PairMetadata(pair, *known), problems
-    image = attempt(lambda: read_metadata(_checked(pair.image)), problems, pair)
+    decode = cache.decode
+    image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
     size = scaled_size(image.size, cache.scale) if image else None
-    mask = attempt(lambda: read_mask_metadata(_checked_mask(pair), masks, size), problems, pair)
+    mask = attempt(
+        lambda: read_mask_metadata(_checked_mask(pair), masks, decode, size), problems, pair
+    )
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)

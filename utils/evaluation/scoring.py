@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from unet import UNet
 from utils.data.dataloader import make_dataloader, pad_batch, same_size_batches, shut_down_workers
+from utils.images.decoding import DECODE_PATH
 from utils.images.resizing import to_unit_range
 from utils.inference.logits import LogitsFunction, class_indices, class_probabilities
 from utils.inference.predictor import Predictor
-from utils.masks.encoding import IGNORE, load_mask, resize_mask
+from utils.masks.encoding import IGNORE, resize_mask
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
 from utils.runtime.precision import MixedPrecision
@@ -70,7 +71,7 @@ class ScoredItems(Dataset):
         if self.at_scale:
             item = dataset[index]
             return item | {'full': item['mask']}
-        full = load_mask(dataset.pairs[index].mask, dataset.masks, 1.0)
+        full = dataset.mask(index)
         mask = torch.from_numpy(resize_mask(full.numpy(), dataset.sizes[index]))
         return {'image': dataset.image(index), 'mask': mask, 'full': full}
 
@@ -81,18 +82,20 @@ def _collate(items: list[dict[str, Tensor]]) -> dict:
 
 
 @torch.inference_mode()
-def count_at_scale(model: UNet, loader: DataLoader, precision: MixedPrecision) -> Tensor:
+def count_at_scale(
+    model: UNet, loader: DataLoader, precision: MixedPrecision, decode: str = DECODE_PATH
+) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
-    On several ranks, each has a loader of its shard of the batches, and all get the counts of all.
-    The model keeps its mode.
+    decode: how its images were decoded. On several ranks, each has a loader of its shard of the
+    batches, and all get the counts of all. The model keeps its mode.
     """
     training, n_classes = model.training, max(2, model.n_classes)
-    predictor = Predictor(model, 1.0, list(range(n_classes)), precision)
+    predictor = Predictor(model, 1.0, list(range(n_classes)), precision, decode)
     try:
         counts = [
-            count_pixels(class_indices(probabilities), masks, n_classes)
-            for _, probabilities, masks in _predict_batches(predictor, loader)
+            count_pixels(predictor.class_indices(outputs), masks, n_classes)
+            for _, outputs, masks in _predict_batches(predictor, loader)
         ]
     finally:
         model.train(training)
@@ -117,9 +120,9 @@ def count_dataset(
     loader = make_dataloader(items, list(shard(batches)), workers, device, _collate)
     confusion, parts = torch.zeros(k, k, dtype=torch.int64, device=device), []
     try:
-        for batch, probabilities, masks in _predict_batches(predictor, loader):
-            images = zip(probabilities, masks, batch['full'], strict=True)
-            counts = [_count_image(*image, n_classes=k, conditions=conditions) for image in images]
+        for batch, outputs, masks in _predict_batches(predictor, loader):
+            images = zip(outputs, masks, batch['full'], strict=True)
+            counts = [_count_image(predictor, conditions, *image) for image in images]
             part = {name: torch.stack([found[name] for found in counts]) for name in counts[0]}
             confusion += part.pop('confusion').sum(dim=0)
             parts.append({name: values.cpu() for name, values in part.items()})
@@ -134,7 +137,7 @@ def count_dataset(
 
 
 def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
-    """Yield each batch, its probabilities (B, K, h, w) and its masks (B, h, w) on the device."""
+    """Yield each batch, its outputs (B, K, h, w) and its masks (B, h, w) on the device."""
     device = predictor.precision.device
     for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
         images = batch['image'].to(device, non_blocking=True, memory_format=torch.channels_last)
@@ -143,14 +146,15 @@ def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple
 
 
 def _count_image(
-    probabilities: Tensor, scaled: Tensor, truth: Tensor, n_classes: int, conditions: Conditions
+    predictor: Predictor, conditions: Conditions, outputs: Tensor, scaled: Tensor, truth: Tensor
 ) -> dict[str, Tensor]:
-    """Count one image (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
-    threshold, truth = conditions.threshold, truth.to(probabilities.device)
-    full = _resize(probabilities[None], truth.shape)
-    predicted = class_indices(full, threshold)  # (1, H, W)
+    """Count outputs (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
+    threshold, truth = conditions.threshold, truth.to(outputs.device)
+    n_classes = max(2, predictor.model.n_classes)
+    full = F.interpolate(outputs[None], truth.shape, mode='bilinear')  # as predict.py does
+    predicted = predictor.class_indices(full, threshold)  # (1, H, W)
     confusion = confusion_matrix(predicted, truth[None], n_classes)[0]
-    at_scale = class_indices(probabilities[None], threshold)
+    at_scale = predictor.class_indices(outputs[None], threshold)
     counts = {
         'confusion': confusion,
         'pixels': class_counts(confusion),
@@ -161,15 +165,8 @@ def _count_image(
         best = rescaled_truth(scaled, truth.shape, n_classes)
         counts['ceiling'] = count_pixels(best, truth[None], n_classes)[0]
     if conditions.sweep:
-        counts['sweep'] = count_thresholds(full[0, -1], truth)
+        counts['sweep'] = count_thresholds(predictor.to_probabilities(full[0])[-1], truth)
     return counts
-
-
-def _resize(probabilities: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize probabilities (1, K, h, w) to (H, W), as predict.py does."""
-    if probabilities.shape[1] == 2:
-        probabilities = probabilities[:, 1:]  # the foreground alone takes half the time
-    return F.interpolate(probabilities, size, mode='bilinear')
 
 
 def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tensor:
@@ -180,7 +177,7 @@ def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tenso
     """
     labels = torch.where(mask == IGNORE, 0, mask).long()
     certain = F.one_hot(labels, n_classes).permute(2, 0, 1)[None].float()
-    return class_indices(_resize(certain, size))
+    return class_indices(F.interpolate(certain, size, mode='bilinear'))
 
 
 @torch.inference_mode()

@@ -1,6 +1,8 @@
-"""Checkpoint files: written atomically, self-describing, read in our format or the flat one.
+"""Checkpoint files: written atomically, self-describing, read in every format.
 
-Our format is one dict of plain values and tensors, read with weights_only=True:
+Files with weights only, such as best.pth, are what milesial/Pytorch-UNet writes: a state_dict with
+`mask_values` among its keys. A description travels in the state_dict's `_metadata`, under a key
+that load_state_dict does not look up:
 
     format, version    'unet', 1
     model              UNet's arguments
@@ -8,31 +10,46 @@ Our format is one dict of plain values and tensors, read with weights_only=True:
     mask_encoding      the other fields of MaskEncoding
     preprocessing      scale, decode path
     metrics            validation scores, None before the first validation
-    weights            state_dict
-    training           in last.pth only: the state that --resume needs
 
-The flat format is that of milesial/Pytorch-UNet: a state_dict, with or without a `mask_values`
-entry or a `module.` prefix. `python -m utils.checkpoint to-flat best.pth flat.pth` writes it.
+last.pth is one dict of these entries, `weights` (a state_dict) and `training`, the state that
+--resume needs. Until the state_dicts had descriptions, all files were such dicts, those of weights
+only without `training`; they are read too. All files are read with weights_only=True.
+
+A state_dict without a description, with or without `mask_values` or a prefix such as `module.`, is
+the original's or a script's: network and width are inferred from shapes, and images are
+preprocessed as the original does.
 """
 
-from dataclasses import dataclass, field
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from unet import UNet
-from utils.images.decoding import DECODE_PATH
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import read_torch_file, whole_file
 
 VERSION = 1
 
+# Key of the description in `_metadata`, whose other keys are paths of modules. No path begins with
+# a dot, because names of modules are not empty.
+DESCRIPTION = '.unet'
+
+# Of the names in a state_dict of DistributedDataParallel, DataParallel or torch.compile.
+WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
+
+# What the programs of milesial/Pytorch-UNet build; they ask for classes and upsampling only.
+ORIGINAL = {'n_channels': 3, 'base_channels': 64, 'norm': 'batch', 'padding': 'same'}
+
 
 @dataclass
 class Checkpoint:
-    """A network's weights and metadata. Fields are None if a flat file does not have them."""
+    """A network's weights and metadata. Fields are None where a file does not record them."""
 
     model: dict  # UNet's arguments
     weights: dict[str, Tensor]
@@ -41,11 +58,14 @@ class Checkpoint:
     metrics: dict | None = None
     training: dict | None = None
     mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's other fields
+    decode: str = DECODE_PATH  # how its images were decoded, see utils.images.decoding
 
     @property
     def masks(self) -> MaskEncoding | None:
         """The encoding of the training masks, None if unknown."""
-        return MaskEncoding(self.mask_values, **self.mask_encoding) if self.mask_values else None
+        # Until masks' modes followed from their values, files had the training masks' mode.
+        others = {name: value for name, value in self.mask_encoding.items() if name != 'mode'}
+        return MaskEncoding(self.mask_values, **others) if self.mask_values else None
 
     def settings(self) -> dict[str, str]:
         """Return the known metadata as text, by name, for a report."""
@@ -87,27 +107,41 @@ def model_config(model: UNet) -> dict:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint atomically; raise NotFiniteError if weights contain NaN or infinity."""
+    """Write a checkpoint atomically, as a state_dict unless it has `training`, see the module.
+
+    Raises NotFiniteError, and writes nothing, if weights contain NaN or infinity.
+    """
     bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
     if bad:
         raise NotFiniteError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
-    content = {
+    description = {
         'format': 'unet',
         'version': VERSION,
         'model': checkpoint.model,
         'mask_values': checkpoint.mask_values,
         'mask_encoding': checkpoint.mask_encoding,
-        'preprocessing': {'scale': checkpoint.scale, 'decode': DECODE_PATH},
+        'preprocessing': {'scale': checkpoint.scale, 'decode': checkpoint.decode},
         'metrics': checkpoint.metrics,
-        'weights': checkpoint.weights,
     }
-    if checkpoint.training is not None:
-        content['training'] = checkpoint.training
-    _write(content, path)
+    if checkpoint.training is None:
+        _write(_described_weights(checkpoint.weights, description), path)
+    else:
+        state = {'weights': checkpoint.weights, 'training': checkpoint.training}
+        _write(description | state, path)
+
+
+def _described_weights(weights: dict[str, Tensor], description: dict) -> OrderedDict:
+    """Return a state_dict with `mask_values` and the description, on the CPU, for any machine."""
+    flat = OrderedDict((name, tensor.cpu()) for name, tensor in weights.items())
+    if description['mask_values']:
+        flat['mask_values'] = description['mask_values']
+    metadata = getattr(weights, '_metadata', {}) | {DESCRIPTION: description}
+    flat._metadata = metadata  # type: ignore[attr-defined]  # as Module.state_dict does
+    return flat
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file in our format or the flat one; raise UserError for any other."""
+    """Read a file of train.py or a state_dict of a U-Net; raise UserError for any other."""
     path = Path(path)
     if not path.is_file():
         raise UserError(_describe_missing(path))
@@ -121,23 +155,45 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f'with {start!r}. Expected a .pth file written by train.py, or a state_dict.'
         ) from error
     if isinstance(content, dict) and content.get('format') == 'unet':
-        if content['version'] > VERSION:
-            raise UserError(
-                f'{path} has format version {content["version"]}; this program reads versions up '
-                f'to {VERSION}. Update the program.'
-            )
-        return Checkpoint(
-            content['model'], content['weights'], content['mask_values'],
-            content['preprocessing']['scale'], content['metrics'],
-            content.get('training'), content.get('mask_encoding', {}),
-        )  # fmt: skip
+        return _from_description(content, content, path)
     if isinstance(content, dict) and all(isinstance(key, str) for key in content):
         return _from_flat(content, path)
     raise UserError(f'{path} holds a {type(content).__name__}; expected a state_dict of a U-Net')
 
 
+def _from_description(description: dict, content: dict, path: Path) -> Checkpoint:
+    """Return the described checkpoint with the `weights` and `training` of `content`."""
+    if description['version'] > VERSION:
+        raise UserError(
+            f'{path} has format version {description["version"]}; this program reads versions up '
+            f'to {VERSION}. Update the program.'
+        )
+    return Checkpoint(
+        description['model'], content['weights'], description['mask_values'],
+        description['preprocessing']['scale'], description['metrics'], content.get('training'),
+        description.get('mask_encoding', {}), description['preprocessing']['decode'],
+    )  # fmt: skip
+
+
 def _from_flat(content: dict, path: Path) -> Checkpoint:
-    weights = {k.removeprefix('module.'): v for k, v in content.items() if k != 'mask_values'}
+    """Return the checkpoint of a state_dict.
+
+    Scripts may have changed entries of a described one: what the entries tell is taken from them.
+    """
+    weights = {WRAPPERS.sub('', name): value for name, value in content.items()}
+    values = weights.pop('mask_values', None)
+    description = getattr(content, '_metadata', {}).get(DESCRIPTION)
+    if description is None:
+        model = _infer_model(weights, path)
+        return Checkpoint(model, weights, values, decode=PILLOW_DECODE)
+    found = _from_description(description, {'weights': weights}, path)
+    if values not in (None, found.mask_values):  # names and palette are those of other values
+        found = replace(found, mask_values=values, mask_encoding={})
+    return replace(found, model=found.model | _infer_model(weights, path))
+
+
+def _infer_model(weights: dict, path: Path) -> dict:
+    """Return the arguments of UNet that shapes tell, all but padding and dropout."""
     try:
         first, last = weights['inc.double_conv.0.weight'], weights['outc.conv.weight']
     except KeyError as error:
@@ -162,7 +218,7 @@ def _from_flat(content: dict, path: Path) -> Checkpoint:
             f'{path} looks like UNet({model}) but {len(wrong)} entries do not fit: '
             f'{first_few(wrong)}. Expected the names and shapes of that network.'
         )
-    return Checkpoint(model, weights, mask_values=content.get('mask_values'))
+    return model
 
 
 def _describe_missing(path: Path) -> str:
@@ -182,19 +238,26 @@ def _describe_missing(path: Path) -> str:
     )
 
 
-def to_flat(source: Path, target: Path) -> None:
-    """Write a checkpoint in the flat format: its weights, and `mask_values` among the keys.
+def to_flat(source: Path, target: Path) -> list[str]:
+    """Write a checkpoint as a described state_dict, always with `mask_values` among the keys.
 
-    Raises UserError for a network without padding, because that format does not record padding.
+    Return what the original's programs cannot know about the network, empty if they can load it.
+    Raises UserError for a file that cannot be read or whose weights contain NaN or infinity.
     """
     checkpoint = load_checkpoint(source)
-    if checkpoint.model.get('padding') == 'valid':
-        raise UserError(
-            f'{source} is of a network without padding (--padding valid); the flat format is for '
-            'padded networks only. Use the file as it is.'
-        )
-    values = checkpoint.mask_values
-    _write(checkpoint.weights | ({'mask_values': values} if values else {}), target)
+    values = checkpoint.mask_values or plain_values(checkpoint.model['n_classes'])
+    try:
+        save_checkpoint(replace(checkpoint, mask_values=values, training=None), target)
+    except NotFiniteError as error:
+        raise UserError(f'{source}: {error}. Convert a file of an earlier epoch.') from error
+    has = ORIGINAL | checkpoint.model
+    return [f'{name} {has[name]}, not {usual}' for name, usual in ORIGINAL.items()
+            if has[name] != usual]  # fmt: skip
+
+
+def plain_values(n_classes: int) -> list[int]:
+    """Return the mask values of a network of which none are known: 0, 1, ..."""
+    return list(range(max(2, n_classes)))
 
 
 def _write(content: dict, path: Path) -> None:

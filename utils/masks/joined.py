@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.images.decoding import Picture, open_picture
+from utils.images.decoding import DECODE_PATH, Picture, open_picture
 from utils.runtime.errors import UserError
 
 from .values import mask_array
@@ -36,11 +36,11 @@ class JoinedMask:
     def __str__(self) -> str:
         return f'{self.paths[0]} (one of {len(self.paths)})'
 
-    def open(self) -> np.ndarray:
+    def open(self, decode: str = DECODE_PATH) -> np.ndarray:
         """Return the joined values (H, W) uint8; raise UserError if sizes differ."""
-        joined = _foreground(self.paths[0]).astype(np.uint8) * self.values[0]
+        joined = _foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
         for path, value in zip(self.paths, self.values, strict=True):
-            foreground = _foreground(path)
+            foreground = _foreground(path, decode)
             if joined.shape != foreground.shape:
                 raise UserError(
                     f'{path} has {foreground.shape[1]} x {foreground.shape[0]} pixels and '
@@ -59,17 +59,17 @@ def mask_files(mask: MaskSource) -> tuple[Path, ...]:
     return mask.paths if isinstance(mask, JoinedMask) else (mask,)
 
 
-def open_mask(mask: MaskSource) -> Picture:
+def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
     """Open a mask; several files become one array. Raises UserError for unreadable files."""
-    return mask.open() if isinstance(mask, JoinedMask) else open_picture(mask)
+    return mask.open(decode) if isinstance(mask, JoinedMask) else open_picture(mask, decode)
 
 
-def _foreground(path: Path) -> np.ndarray:
+def _foreground(path: Path, decode: str) -> np.ndarray:
     """Return (H, W) bool: over half of 255 where greys are smoothed or lossy, else not 0."""
-    picture = open_picture(path)
+    picture = open_picture(path, decode)
     values = mask_array(picture, path)
     if values.ndim == 3:
-        return values.any(axis=2)
+        return values.max(axis=2) > 0
     palette = getattr(picture, 'mode', 'L') in ('P', 'PA')
     lossy = path.suffix.lower() in LOSSY or values.max() in range(128, 256)
     return np.greater(values, 127 if lossy and not palette else 0)

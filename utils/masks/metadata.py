@@ -2,22 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from utils.images.decoding import DEEP_MODES, WITH_ALPHA, Picture, picture_size
+from utils.images.decoding import DECODE_PATH, DEEP_MODES, WITH_ALPHA, Picture, picture_size
 from utils.runtime.errors import UserError
 
 from .encoding import IGNORE, MaskEncoding, class_values_of, resize_mask, to_indices
 from .joined import MaskSource, open_mask
 from .values import KINDS, MaskValue, mask_array, pack_colours, pack_value, unpack_colour
 
-# The mode in which a mask is written, by the mode in which it was read.
-WRITTEN_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
-WRITTEN_MODES |= dict.fromkeys(DEEP_MODES, 'I;16')
+# The mode that stands for a kind of masks, see KINDS, by other modes of that kind.
+KIND_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
+KIND_MODES |= dict.fromkeys(DEEP_MODES, 'I;16')
 
 # Options that end a line after a colon can be added to the command as they are.
 SMOOTHED = (
@@ -34,7 +33,7 @@ class MaskMetadata(NamedTuple):
     """What a mask file holds, read with a given encoding."""
 
     size: tuple[int, int]  # width, height
-    mode: str  # in which masks like this are written: '1', 'L', 'P', 'I;16' or 'RGB'
+    mode: str  # its kind: '1', 'L', 'P', 'I;16' or 'RGB'
     palette: list[int]  # flat R, G, B, … up to the highest index; empty without a palette
     moved: int  # pixels to which --binarize or --snap-masks gave another value
     counts: dict[MaskValue, int]  # pixels of each value, or class value of --mask-divisor
@@ -48,25 +47,28 @@ class MaskMetadata(NamedTuple):
 
 
 def read_mask_metadata(
-    path: MaskSource, masks: MaskEncoding, size: tuple[int, int] | None = None
+    path: MaskSource,
+    masks: MaskEncoding,
+    decode: str = DECODE_PATH,
+    size: tuple[int, int] | None = None,
 ) -> MaskMetadata:
     """Read a mask completely, so that truncation is detected.
 
     size: (width, height) in training, by default the mask's own.
     Raises UserError, naming `path`, for a broken file or one that cannot be read with `masks`.
     """
-    mask = open_mask(path)
+    mask = open_mask(path, decode)
     try:
         counts = _count_picture(mask, path, None if _maps_all(masks) else MAX_VALUES)
     except ValueError as error:
         _check_alpha(mask, path)
-        remedy = NUMBERED if written_mode(mask) == 'I;16' else SMOOTHED
+        remedy = NUMBERED if kind_mode(mask) == 'I;16' else SMOOTHED
         raise UserError(
             f'{path}: mask of {error}; expected one per class. {remedy}', 'too many mask values'
         ) from error
     if len(counts) == 1:
         _check_alpha(mask, path)
-    mode = written_mode(mask)
+    mode = kind_mode(mask)
     if mode in ('P', '1') and (masks.threshold or masks.snap):
         raise UserError(
             f'{path}: mask {KINDS[mode]}; its values are not ordered, and --binarize and '
@@ -100,13 +102,13 @@ def _count_picture(
     return count_values(mask_array(mask, path), most)
 
 
-def written_mode(mask: Picture) -> str:
-    """Return the Pillow mode in which masks like this are written."""
+def kind_mode(mask: Picture) -> str:
+    """Return the Pillow mode that stands for masks of this kind."""
     if isinstance(mask, np.ndarray):
         if mask.dtype == np.uint8:
             return 'RGB' if mask.ndim == 3 and mask.shape[2] > 1 else 'L'
         return '1' if mask.dtype == bool else 'I;16'
-    return WRITTEN_MODES.get(mask.mode, mask.mode)
+    return KIND_MODES.get(mask.mode, mask.mode)
 
 
 def _check_alpha(mask: Picture, path: MaskSource) -> None:
@@ -182,25 +184,3 @@ def merge_counts(counts: list[dict[MaskValue, int]]) -> dict[MaskValue, int]:
             total[(value, value, value) if colours and isinstance(value, int) else value] += pixels
     ordered = sorted(total, key=lambda value: value if isinstance(value, tuple) else (value,))
     return {value: total[value] for value in ordered}
-
-
-def label_likeness(path: Path) -> float:
-    """Return how much a picture looks like labels: 1 for few greys, 0 for a photograph.
-
-    0.9 for few colours, 0.8 for numbers of more than 8 bits. A smoothed or lossy mask of two values
-    counts as few greys: nearly all of its pixels are near black or white.
-    """
-    try:
-        picture = open_mask(path)
-        values = mask_array(picture, path)
-        counts = count_values(values, MAX_VALUES)
-    except ValueError:  # more colours than MAX_VALUES
-        return 0.0
-    except UserError:
-        return 0.0
-    if values.ndim == 3:
-        return 0.9 if len(counts) <= 64 else 0.0
-    if values.dtype.itemsize > 1:
-        return 0.8 if len(counts) < MAX_VALUES else 0.0
-    sure = sum(pixels for value, pixels in counts.items() if not 32 <= pack_value(value) <= 223)
-    return 1.0 if len(counts) <= 32 or sure > 0.95 * values.size else 0.0

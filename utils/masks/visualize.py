@@ -35,13 +35,14 @@ def colour_mask(indices: np.ndarray) -> np.ndarray:
 def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
     """Return an RGB picture: `picture` if it has 8 bits per channel, else made from `pixels`.
 
-    pixels: (H, W, C) uint8, or float in [0, 1]. Unless C is 3, the first channel is shown as grey.
+    pixels: (H, W, C) uint8, or float in [0, 1]; higher values are scaled to 1. Unless C is 3,
+    the first channel is shown as grey.
     """
     if isinstance(picture, Image.Image) and picture.mode not in DEEP_MODES:
         mode = 'RGBA' if picture.mode in ('P', 'PA') else 'RGB'  # Pillow warns of some palettes
         return picture.convert(mode).convert('RGB')
     if pixels.dtype != np.uint8:
-        pixels = (pixels * 255).round().astype(np.uint8)
+        pixels = (pixels * (255 / max(1, pixels.max()))).round().astype(np.uint8)
     return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2))
 
 
@@ -91,6 +92,14 @@ def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Im
     return ImageOps.expand(Image.fromarray(np.vstack(rows)), HALF_MARGIN, SHEET_COLOUR)
 
 
+def has_display() -> bool:
+    """Return whether matplotlib can open windows."""
+    import matplotlib as mpl  # late, as in show_or_save
+
+    # Without a display, matplotlib falls back to a backend that only writes files.
+    return mpl.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
+
+
 def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path) -> bool:
     """Show image, mask and overlay in a window; save them and return False without a display."""
     import matplotlib.pyplot as plt  # late: the import takes 1.3 s, and only --viz needs it
@@ -102,8 +111,7 @@ def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path
         axis.set_title(name)
         axis.set_axis_off()
     figure.suptitle(title)
-    # Without a display, matplotlib falls back to a backend that only writes files.
-    window = plt.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
+    window = has_display()
     if window:
         plt.show()
     else:

@@ -12,6 +12,26 @@ from pathlib import Path
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
 
+class ProgramParser(argparse.ArgumentParser):
+    """A parser in which the prefixes of the original's options stay unambiguous.
+
+    original: its options, such as '--epochs'. A prefix that fits one of them and others of ours
+    (--e: --epochs, --early-stop) means that one, as in scripts written for the original. A prefix
+    of several of them, or of ours alone, is argparse's affair.
+    """
+
+    def __init__(self, description: str, original: str = '') -> None:
+        super().__init__(description=description)
+        self.original = {'--help', *original.split()}
+
+    # Private to argparse, but the same from 3.10 to 3.14, with the option's name as second item.
+    # Hidden aliases instead would have to be kept out of -h and of error messages.
+    def _get_option_tuples(self, option_string: str) -> list:
+        found = super()._get_option_tuples(option_string)
+        known = [match for match in found if match[1] in self.original]
+        return known if len(known) == 1 else found
+
+
 def number_in(
     kind: type, low: float, high: float = float('inf'), above: bool = False
 ) -> Callable[[str], float]:
@@ -79,9 +99,10 @@ def add_data_options(group: argparse._ArgumentGroup) -> None:
     """Add --images, --masks, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
-        help='folder of the images (default: %(default)s)')
+        help="folder of the images, or a quoted pattern such as 'train/*/*_img.png': what the "
+        'stars match is the id of an image (default: %(default)s)')
     add('--masks', type=Path, default='data/masks', metavar='DIR',
-        help='folder of their masks (default: %(default)s)')
+        help="folder of their masks, or a pattern: 'train/*/*_mask.png' (default: %(default)s)")
     add('--mask-suffix', metavar='S',
         help="suffix of a mask's name after that of its image, e.g. _mask for Carvana (default: "
         'found from the names)')

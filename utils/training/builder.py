@@ -17,7 +17,7 @@ from utils.runtime.distributed import broadcast_tensors
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
-from .data import TrainingData
+from .data import TrainingData, decode_path
 from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss
 from .optimization.recipes import RECIPES, Recipe
@@ -47,10 +47,11 @@ class TrainingRun:
         rate = args.learning_rate or RECIPES[args.recipe].learning_rate
         lines = [
             self.data.describe(),
-            f'UNet({config}) on {state.precision.device}, {state.precision.name}',
-            f'recipe {args.recipe}, epochs {args.epochs}, batch size '
+            f'Using device {state.precision.device}, {state.precision.name}: UNet({config})',
+            f'Starting training: recipe {args.recipe}, epochs {args.epochs}, batch size '
             f'{self.data.sampler.describe()}, learning rate {rate:g}',
         ]
+        lines += note_of_classic_defaults(args)
         if args.amp and state.precision.name == 'fp32':
             lines.append('note: this device is no faster in half precision: --amp changes nothing')
         if not self.data.validation:
@@ -66,10 +67,34 @@ class TrainingRun:
         self.recorder.tracker.close()
 
 
-def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]) -> TrainingRun:
+def note_of_classic_defaults(args: argparse.Namespace) -> list[str]:
+    """Return a line where another recipe runs with the original's learning rate spelled out.
+
+    Its batch size of 1 alone is no sign of the original: it is also the way to save memory.
+    """
+    classic, recipe = RECIPES['classic'], RECIPES[args.recipe]
+    if args.recipe == 'classic' or args.learning_rate != classic.learning_rate:
+        return []
+    given, own = f'-l {args.learning_rate:g}', f'-l {recipe.learning_rate:g}'
+    if args.batch_size == classic.batch_size != recipe.batch_size:
+        given, own = f'{given} -b {args.batch_size}', f'{own} -b {recipe.batch_size}'
+    return [
+        f'note: {given} belongs to the training of the original: add --recipe classic for that, '
+        f'or leave it out for the defaults of recipe {args.recipe}, {own}'
+    ]
+
+
+def build_run(
+    args: argparse.Namespace,
+    parse: Callable[[dict], argparse.Namespace],
+    model: UNet | None = None,
+    recipe: Recipe | None = None,
+) -> TrainingRun:
     """Build a new run, or the one that --resume names.
 
     parse: parses the command line with the given defaults, those of the resumed run.
+    model: to train, unless the options name one; they have to describe it.
+    recipe: by default, that of the options.
     Raises UserError for everything that could not work, before a file is written.
     """
     source = None
@@ -78,16 +103,16 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     elif args.load:
         source = replace(load_checkpoint(args.load), training=None)
     saved = source.training if source else None
-    recipe = RECIPES[args.recipe]
+    recipe = recipe or RECIPES[args.recipe]
     device = choose_device(args.device)
     config = network_config(args, recipe, source)
     try:
         data = TrainingData(args, config['padding'], device, source)
     except UserError as error:
-        raise add_data_problems(error, args) from error
+        raise add_data_problems(error, args, decode_path(args, source)) from error
     if saved:
         check_resumed(saved, data, args.images)
-    model = build_model(args, config, data, source)
+    model = model or build_model(args, config, data, source)
     broadcast_tensors(list(model.state_dict().values()))
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
@@ -103,7 +128,7 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     )  # fmt: skip
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
-    step = TrainStep(network, optimizer, precision, guard, criterion)
+    step = TrainStep(network, optimizer, precision, guard, criterion, recipe.max_gradient_norm)
     if saved and source:
         state.load_state_dict(saved)
         recorder.load_state_dict(saved, source.metrics)

@@ -5,6 +5,11 @@ from pathlib import Path
 
 from utils.runtime.cli import add_device_options, fold_of, number_in, regular_expression, value_list
 
+# Options that train.py of the original has.
+ORIGINAL = (
+    '--epochs --batch-size --learning-rate --load --scale --validation --amp --bilinear --classes'
+)
+
 
 # fmt: off
 def add_split_options(group: argparse._ArgumentGroup) -> None:

@@ -25,7 +25,6 @@ from utils.runtime.precision import MixedPrecision
 from .optimization.batchnorm import running_statistics
 from .optimization.guard import StepGuard
 from .optimization.loss import segmentation_loss
-from .optimization.recipes import MAX_GRADIENT_NORM
 from .state import TrainState
 
 SMALLEST_HALVED = 4 * MIN_SIZE  # pixels; smaller images have too little left when halved
@@ -39,6 +38,7 @@ class TrainStep:
 
     network: the model, or the compiled one.
     criterion: gives the loss from logits, masks and, with a weight map, border weights.
+    max_gradient_norm: longer gradients are clipped to this.
     """
 
     network: nn.Module
@@ -46,6 +46,7 @@ class TrainStep:
     precision: MixedPrecision
     guard: StepGuard
     criterion: Callable[..., Tensor] = segmentation_loss
+    max_gradient_norm: float = 1.0
 
     def __call__(
         self, micro_batches: Iterable[tuple[Tensor, ...]], images: int
@@ -71,7 +72,7 @@ class TrainStep:
                 loss, fraction = loss + part_loss.detach(), fraction + part
         loss = combine_ranks(self.network, loss, fraction)
         self.precision.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.guard.check(loss, norm)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()

@@ -47,11 +47,11 @@ class Validator:
 
     def _score(self, loader: DataLoader, loss: float) -> dict:
         state, masks = self.state, self.data.dataset.masks
-        counts = count_at_scale(state.model, loader, state.precision)
+        counts = count_at_scale(state.model, loader, state.precision, self.data.dataset.decode)
         scores = summarize(counts, masks.values, self.data.sampler.batch_size, masks.names)
         state.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
-            f'Epoch {state.epoch + 1}, step {state.step}: validation Dice '
+            f'Epoch {state.epoch + 1}, step {state.step}: Validation Dice score: '
             f'{number(scores["dice_dataset"])}, per image {number(scores["dice_per_image"])}, '
             f'loss {loss:.3f}'
         )

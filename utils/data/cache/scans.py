@@ -5,6 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from utils.images.decoding import PILLOW_DECODE
 from utils.images.metadata import ImageMetadata
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
@@ -25,10 +26,11 @@ def _files_and_folders(pair: Pair, folders: tuple[Path, Path]) -> list[tuple[Pat
 class ScanCache:
     """Metadata of the pairs of two folders, at a scale, in a JSON file; a broken one is empty."""
 
-    def __init__(self, pairs: list[Pair], masks: MaskEncoding, scale: float):
-        self.scale = scale
+    def __init__(self, pairs: list[Pair], masks: MaskEncoding, decode: str, scale: float):
+        self.decode, self.scale = decode, scale
         self.folders = (pairs[0].image.parent, mask_files(pairs[0].mask)[0].parent)
         rule = repr(masks) if masks.snap or masks.merges_objects else ''  # of counting
+        rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}|{scale}'
         name = hashlib.sha256(places.encode()).hexdigest()[:16]
         self.path = user_cache('scans') / f'{name}.json'

@@ -2,16 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Container, Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
-from utils.runtime.errors import Problem, UserError, first_few, proposed
+from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
 from .endings import find_suffix, images_of_mixed
 from .patterns import Listing, NamedFile, is_pattern, list_pictures
-from .proposals import describe, propose
 
 WITHOUT_MASK = 'without a mask'  # kind of problem
 
@@ -60,9 +58,6 @@ def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Ma
         'with --images and --masks, or make a demo set: python scripts/make_demo_data.py'
     )
     listings = list_pictures(images, remedy), list_pictures(masks, remedy)
-    if listings[0].nested != listings[1].nested and not (is_pattern(images) or is_pattern(masks)):
-        deep = images if listings[0].nested else masks
-        raise UserError(f'{deep} holds no pictures; there are {first_few(listings[0].others if deep == images else listings[1].others)}. {remedy}')
     if is_pattern(images) or is_pattern(masks):
         if mask_suffix:
             raise UserError(
@@ -70,83 +65,18 @@ def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Ma
                 f"--masks '{masks.parent}/*{mask_suffix}.*' or so"
             )
         return _match_ids(*listings)
-    return _match_suffix(*listings, mask_suffix)
-
-
-def match_sets(
-    data: tuple[Path, Path], mask_suffix: str | None, validation: tuple[Path, Path] | None
-) -> Matching:
-    """Match the folders `data` (images, masks), then those of a fixed validation set, if any."""
-    matching = _match_or_propose(data, mask_suffix, ('--images', '--masks'))
-    if validation is None:
-        return matching
-    for folder in validation:
-        if not folder.is_dir() and not is_pattern(folder):
-            raise UserError(
-                f'{folder} does not exist. Expected the folders of the validation images '
-                '(--val-images) and of their masks (--val-masks).'
+    for listing, other in (listings, listings[::-1]):
+        if listing.nested and not other.nested:
+            raise EmptyFolderError(
+                f'{listing.source} holds no pictures; there are {first_few(listing.others)}, and '
+                f'pictures in these, but none in folders of {other.source}. {remedy}'
             )
-    if data[0].resolve() == validation[0].resolve():
-        raise UserError(
-            f'--images and --val-images are both {data[0]}; expected other images to validate on. '
-            'To validate on part of these, leave --val-images and --val-masks out.'
-        )
-    held_out = _match_or_propose(validation, mask_suffix, ('--val-images', '--val-masks'))
-    if held_out.class_names != matching.class_names:
-        raise UserError(
-            f'--masks has the classes {matching.class_names} and --val-masks '
-            f'{held_out.class_names}; expected the same'
-        )
-    pairs = [replace(p, id=f'validation/{p.id}', validation=True) for p in held_out.pairs]
-    problems = [
-        p._replace(pairs=tuple(f'validation/{name}' for name in p.pairs)) for p in held_out.problems
-    ]
-    return Matching(
-        [*matching.pairs, *pairs], [*matching.problems, *problems], matching.rule,
-        matching.images + held_out.images,
-        [*matching.notes, *held_out.notes], matching.class_names,
-        [*matching.proposals, *held_out.proposals],
-    )  # fmt: skip
+    return _match_suffix(*listings, mask_suffix)
 
 
 def is_own_output(stem: str, stems: Container[str]) -> bool:
     """Return whether `stem` is that of a file which predict.py wrote beside one of `stems`."""
     return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
-
-
-def _match_or_propose(
-    sources: tuple[Path, Path], mask_suffix: str | None, options: tuple[str, str]
-) -> Matching:
-    """Return the matching of images and masks; where files are left, with proposals.
-
-    Raises match_files' errors with the proposals. options: those that name the sources.
-    """
-    try:
-        matching = match_files(*sources, mask_suffix)
-    except UserError as error:
-        lines = proposed(_proposals(sources, options, 0))
-        raise type(error)('\n'.join([str(error), *lines])) from error
-    if any(problem.kind == WITHOUT_MASK for problem in matching.problems):
-        count = len(matching.pairs)
-        matching.proposals = _proposals(sources, options, count)
-        if count and not matching.proposals:
-            suffix = f' --mask-suffix={mask_suffix}' if mask_suffix else ''
-            own = describe(*sources, options)
-            matching.proposals = [f'{own}{suffix} --skip-bad pairs {count} of {matching.images}']
-    return matching
-
-
-def _proposals(sources: tuple[Path, Path], options: tuple[str, str], more_than: int) -> list[str]:
-    """Return options that pair more files than that, with how many of how many."""
-    lines = []
-    for patterns in propose(*sources):
-        with suppress(UserError):
-            matching = match_files(*patterns)
-            if len(matching.pairs) > more_than:
-                skip = ' --skip-bad' if matching.problems else ''
-                text = f'pairs {len(matching.pairs)} of {matching.images}'
-                lines.append(f'{describe(*patterns, options)}{skip} {text}')
-    return lines
 
 
 def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matching:
@@ -261,10 +191,10 @@ def _repeated(groups: Iterable[list[Path]]) -> list[Problem]:
 
 def _without_links(pairs: list[Pair], files: list[NamedFile]) -> tuple[list[Pair], list[Problem]]:
     """Return the pairs of two different files, and a problem for each of one file and a link."""
-    inodes = {file.path: file.inode for file in files}
+    known = {file.path: file for file in files}
     good, problems = [], []
     for pair in pairs:
-        if isinstance(pair.mask, Path) and _one_file(pair.image, pair.mask, inodes):
+        if isinstance(pair.mask, Path) and _one_file(known[pair.image], known[pair.mask]):
             text = f'{pair.image} and {pair.mask} are one file; expected an image and its mask'
             problems.append(Problem('image and mask are one file', text, (pair.id,)))
         else:
@@ -272,12 +202,12 @@ def _without_links(pairs: list[Pair], files: list[NamedFile]) -> tuple[list[Pair
     return good, problems
 
 
-def _one_file(image: Path, mask: Path, inodes: dict[Path, int]) -> bool:
+def _one_file(image: NamedFile, mask: NamedFile) -> bool:
     """Return whether two paths are one file, by links of either kind."""
-    linked = image.is_symlink() or mask.is_symlink()
-    if not linked and inodes[image] != inodes[mask]:  # known from the listing, without a look
+    if image.inode != mask.inode and not (image.linked or mask.linked):
         return False
-    return image.exists() and mask.exists() and image.samefile(mask)
+    exist = image.path.exists() and mask.path.exists()
+    return exist and image.path.samefile(mask.path)
 
 
 def _anything(listing: Listing) -> str:

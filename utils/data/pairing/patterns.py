@@ -8,15 +8,17 @@ so that names with [ or ? work.
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.runtime.errors import UserError, first_few
+from utils.runtime.errors import EmptyFolderError, MissingFolderError, UserError, first_few
 
 CLASS = '{class}'
+CLASS_GROUP = 'class_'  # of the regular expression
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,14 @@ class NamedFile:
     parts: tuple[str, ...]
     class_name: str | None = None
     inode: int = 0
+    linked: bool = False  # by a symbolic link
+
+    @classmethod
+    def of(
+        cls, entry: os.DirEntry, parts: tuple[str, ...], class_name: str | None = None
+    ) -> 'NamedFile':
+        """Return a file of a folder's listing, which knows inode and links without a look."""
+        return cls(Path(entry.path), parts, class_name, entry.inode(), entry.is_symlink())
 
     @property
     def id(self) -> str:
@@ -51,6 +61,29 @@ class Listing:
         return found
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not hidden, in the file system's order."""
+    return [p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.')]
+
+
+def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the files of each stem, in their order."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        groups[plain_stem(path)].append(path)
+    return dict(groups)
+
+
+def plain_stem(path: Path) -> str:
+    """Return a file's name without extension, see `composed`."""
+    return composed(path.stem)
+
+
+def composed(name: str) -> str:
+    """Return a name with accented letters as one code point each; some systems store two."""
+    return unicodedata.normalize('NFC', name)
+
+
 def is_pattern(path: Path) -> bool:
     """Return whether the path has stars or {class}, and no file or folder of that name exists."""
     return ('*' in str(path) or CLASS in str(path)) and not path.exists()
@@ -72,7 +105,7 @@ def list_pictures(source: Path, remedy: str) -> Listing:
         return _list_pattern(source, remedy)
     if not source.is_dir():
         what = 'is not a folder' if source.exists() else 'does not exist'
-        raise UserError(f'{source} {what}. {remedy}')
+        raise MissingFolderError(f'{source} {what}. {remedy}')
     listing = Listing(source)
     _add_folder(listing, source, ())
     if not listing.files:
@@ -83,7 +116,7 @@ def list_pictures(source: Path, remedy: str) -> Listing:
     if not listing.files:
         there = first_few(listing.others)
         there = f'; there are {there}, which are ignored' if listing.others else ''
-        raise UserError(f'{source} holds no pictures{there}. {remedy}')
+        raise EmptyFolderError(f'{source} holds no pictures{there}. {remedy}')
     return listing
 
 
@@ -97,8 +130,8 @@ def _add_folder(listing: Listing, folder: Path, above: tuple[str, ...]) -> list[
             if not above:
                 listing.others.append(f'{entry.name}/')
         elif suffix.lower() in IMAGE_SUFFIXES:
-            parts = (*above, unicodedata.normalize('NFC', stem))
-            listing.files.append(NamedFile(Path(entry.path), parts, inode=entry.inode()))
+            parts = (*above, composed(stem))
+            listing.files.append(NamedFile.of(entry, parts))
         else:
             listing.others.append('/'.join((*above, entry.name)))
     return folders
@@ -113,8 +146,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
     """Return a folder's entries by name; names that start with a dot are hidden."""
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith('.')]
-    # Some systems store an accented letter as two code points.
-    return sorted(visible, key=lambda entry: unicodedata.normalize('NFC', entry.name))
+    return sorted(visible, key=lambda entry: composed(entry.name))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -141,26 +173,24 @@ def _list_pattern(pattern: Path, remedy: str) -> Listing:
     listing = Listing(pattern)
     # Without an extension in the pattern, any extension of a picture fits.
     by_stem = '.' not in rest[-1].rpartition('*')[2].rpartition(CLASS)[2]
-    expression = re.compile(_expression(rest))
+    match = re.compile(_expression(rest)).fullmatch
     found = []
-    for path, relative, inode in _walk(root, rest):
+    for entry, relative in _walk(root, rest):
         stem, suffix = _split(relative)
-        match = expression.fullmatch(stem if by_stem else relative)
-        if match is None or suffix.lower() not in IMAGE_SUFFIXES:
+        stars = match(stem if by_stem else relative) if suffix.lower() in IMAGE_SUFFIXES else None
+        if stars:
+            found.append((entry, stars.groupdict()))
+        else:
             listing.others.append(relative)
-            continue
-        groups = match.groupdict()
-        class_name = groups.pop('class_', None)
-        found.append((path, tuple((text or '').rstrip('/') for text in groups.values()),
-                      class_name, inode))  # fmt: skip
-    keep = _distinct_columns([parts for _, parts, _, _ in found])
-    for path, parts, class_name, inode in found:
-        kept = tuple(parts[column] for column in keep)
-        listing.files.append(NamedFile(path, kept, class_name, inode))
+    class_names = [groups.pop(CLASS_GROUP, None) for _, groups in found]
+    rows = [tuple(text.rstrip('/') for text in groups.values()) for _, groups in found]
+    keep = _distinct_columns(rows)
+    for (entry, _), name, row in zip(found, class_names, rows, strict=True):
+        listing.files.append(NamedFile.of(entry, tuple(row[k] for k in keep), name))
     if not listing.files:
         there = first_few(listing.others)
         there = f'There are {there}.' if there else f'{root} holds no files there.'
-        raise UserError(f'{pattern} matches no picture. {there} {remedy}')
+        raise EmptyFolderError(f'{pattern} matches no picture. {there} {remedy}')
     return listing
 
 
@@ -177,25 +207,27 @@ def _expression(parts: tuple[str, ...]) -> str:
                 text += f'(?P<star{stars}>[^/]*)'
                 stars += 1
             elif piece == CLASS:
-                text += '(?P<class_>[^/]+)'
+                text += f'(?P<{CLASS_GROUP}>[^/]+)'
             else:
-                text += re.escape(unicodedata.normalize('NFC', piece))
+                text += re.escape(composed(piece))
         text += '/' if position < len(parts) - 1 else ''
     return text
 
 
-def _walk(folder: Path, parts: tuple[str, ...], above: str = '') -> Iterator[tuple[Path, str, int]]:
-    """Yield the path, relative name and inode of the files that may match the parts."""
+def _walk(
+    folder: Path, parts: tuple[str, ...], above: str = ''
+) -> Iterator[tuple[os.DirEntry, str]]:
+    """Yield the files that may match the parts, with their names relative to the first folder."""
     anywhere = parts[0] == '**'
-    name_fits = re.compile(_expression(parts[:1])).fullmatch
+    fits = re.compile(_expression(parts[:1])).fullmatch
     for entry in _entries(folder):
-        relative = above + unicodedata.normalize('NFC', entry.name)
+        relative = above + composed(entry.name)
         if not _is_folder(entry):
             if anywhere or len(parts) == 1:
-                yield Path(entry.path), relative, entry.inode()
+                yield entry, relative
         elif anywhere:
             yield from _walk(Path(entry.path), parts, f'{relative}/')
-        elif len(parts) > 1 and name_fits(unicodedata.normalize('NFC', entry.name)):
+        elif len(parts) > 1 and fits(composed(entry.name)):
             yield from _walk(Path(entry.path), parts[1:], f'{relative}/')
 
 

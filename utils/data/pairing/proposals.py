@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.masks.metadata import label_likeness
+from utils.masks.likeness import label_likeness
 
 from .patterns import CLASS, literal_folder
 
@@ -37,14 +37,14 @@ class Template(NamedTuple):
     suffix: str
     extension: str
     keyed: bool = True  # whether the star of the name is part of the key
+    name: str | None = None  # of all files, instead of affixes and star
     class_level: int | None = None  # of the folders, that which names a class
 
     def key(self, folders: tuple[str, ...], stem: str) -> Key | None:
         """Return the key of a file in these folders, None if the pattern does not match it."""
         end = len(stem) - len(self.suffix)
-        if end <= len(self.prefix) or not stem.startswith(self.prefix):
-            return None
-        if not stem.endswith(self.suffix):
+        fits = end > len(self.prefix) and stem.startswith(self.prefix)
+        if not (fits and stem.endswith(self.suffix)) or self.name not in (None, stem):
             return None
         stars = [
             name
@@ -60,7 +60,8 @@ class Template(NamedTuple):
         folders = ['*' if name is None else name for name in self.folders]
         if self.class_level is not None:
             folders[self.class_level] = CLASS
-        return Path(self.root, *folders, f'{self.prefix}*{self.suffix}{self.extension}')
+        name = self.name or f'{self.prefix}*{self.suffix}'
+        return Path(self.root, *folders, name + self.extension)
 
     def cost(self) -> int:
         """Return how special the pattern is: of equal ones the plainest is proposed."""
@@ -154,6 +155,23 @@ def _look(root: Path, folders: tuple[str, ...] = ()) -> list[File]:
 
 def _templates(root: Path, files: list[File], masks: bool) -> Iterator[tuple[Template, list[File]]]:
     """Yield candidates for patterns, and the files of their folders and extension."""
+    for folders, extension, members in _sets(files):
+        beginnings, endings = _affixes(members)
+        for prefix, suffix in product(beginnings, endings):
+            template = Template(root, folders, prefix, suffix, extension)
+            yield template, members
+            for level in _class_levels(folders, members) if masks else []:
+                yield template._replace(class_level=level), members
+        if None in folders:  # the id may be in the folders alone
+            by_folder = Template(root, folders, '', '', extension, keyed=False)
+            for name in _common_names(members):
+                yield by_folder._replace(name=name), members
+            if masks:  # several masks in a folder of the image's name
+                yield by_folder, members
+
+
+def _sets(files: list[File]) -> Iterator[tuple[tuple[str | None, ...], str, list[File]]]:
+    """Yield folders, where None is a star, and an extension, and the files of both."""
     alike = defaultdict(list)
     for file in files:
         alike[len(file.folders), file.path.suffix].append(file)
@@ -163,19 +181,15 @@ def _templates(root: Path, files: list[File], masks: bool) -> Iterator[tuple[Tem
             for file in group:
                 named = zip(file.folders, starred, strict=True)
                 sets[tuple(None if star else name for name, star in named)].append(file)
-            if len(sets) > MOST_SETS:
-                continue
-            for folders, members in sets.items():
-                beginnings, endings = _affixes(members)
-                for prefix, suffix in product(beginnings, endings):
-                    yield Template(root, folders, prefix, suffix, extension), members
-                    for level in _class_levels(folders, members) if masks else []:
-                        yield (
-                            Template(root, folders, prefix, suffix, extension, True, level),
-                            members,
-                        )
-                if masks and any(starred):  # several masks in a folder of the image's name
-                    yield Template(root, folders, '', '', extension, keyed=False), members
+            if len(sets) <= MOST_SETS:
+                yield from ((folders, extension, members) for folders, members in sets.items())
+
+
+def _common_names(files: list[File]) -> list[str]:
+    """Return the names of files that occur in at least half of all folders, at least in two."""
+    folders = len({file.folders for file in files})
+    counts = Counter(file.stem for file in files)
+    return sorted(name for name, count in counts.items() if count >= max(2, folders / 2))
 
 
 def _class_levels(folders: tuple[str | None, ...], files: list[File]) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import zip_longest
 
-from utils.images.decoding import scaled_size
+from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
@@ -19,18 +19,21 @@ from utils.runtime.files import check_output_file, whole_file
 from ..class_values import choose_encoding, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_classes_at_scale, check_sizes
-from ..pairing.matching import match_sets
 from ..pairing.patterns import literal_folder
+from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
 from ..splits import describe_groups, split_pairs
 from ..suggestions import suggest
 
 
-def check_data(args: argparse.Namespace) -> int:
-    """Print the report on the data that train.py's options name; return 2 for problems, else 0."""
+def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
+    """Print the report on the data that train.py's options name; return 2 for problems, else 0.
+
+    decode: of the recipe.
+    """
     if args.json:
         check_output_file(args.json)
-    report = data_report(args)
+    report = data_report(args, decode)
     print(format_report(report))
     if args.json:
         texts = [*report.get('notes', []), *(problem['text'] for problem in report['problems'])]
@@ -46,12 +49,12 @@ def options_in(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(match[1] for match in found if match))
 
 
-def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
+def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -> UserError:
     """Return an error that stopped a run, with all problems of its data if they are errors."""
     if args.skip_bad:
         return error
     try:
-        report = data_report(args)
+        report = data_report(args, decode)
     except UserError:
         return error
     problems = [Problem(**problem) for problem in report['problems']]
@@ -61,7 +64,7 @@ def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
     return UserError(f'{error}\n{all_problems}') if problems else error
 
 
-def data_report(args: argparse.Namespace) -> dict:
+def data_report(args: argparse.Namespace, decode: str) -> dict:
     """Return the report as --json writes it; raise UserError for folders and contradictions.
 
     With --skip-bad, `left_out` has the problems of the pairs that training leaves out.
@@ -74,7 +77,7 @@ def data_report(args: argparse.Namespace) -> dict:
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
     if matching.pairs:
         scan, problems = read_scan(
-            matching, requested, args.resize_masks, args.skip_bad, args.scale
+            matching, requested, args.resize_masks, args.skip_bad, decode, args.scale
         )
         left_out = scan.left_out
         if args.skip_bad:
@@ -96,7 +99,7 @@ def _contents(
     chosen = attempt(encoding, problems, kind='mask values')
     masks = chosen or MaskEncoding(scan.values())
     asked = None if args.channels == 'auto' else args.channels
-    channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
+    channels = attempt(lambda: channels_of(scan, asked, scan.decode), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
     sizes = [scaled_size(image.size, args.scale) for image in images]
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
