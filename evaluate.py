@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 # fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Score a trained U-Net on images and masks')
+    parser = cli.ProgramParser('Score a trained U-Net on images and masks')
     cli.add_data_options(parser.add_argument_group('Data'))
     add = parser.add_argument_group('Model').add_argument
     add('--model', '-m', default='MODEL.pth', metavar='FILE',

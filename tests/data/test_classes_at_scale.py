@@ -104,5 +104,5 @@ def test_the_second_scan_of_a_scale_reads_nothing(folder, monkeypatch):
     real = scanning.read_mask_metadata
     monkeypatch.setattr(scanning, 'read_mask_metadata', lambda *a: read.append(1) or real(*a))
     for scale in (0.5, 0.25, 0.5, 0.25):
-        scan_pairs(Matching(pairs, [], ''), MaskEncoding([]), False, False, scale)
+        scan_pairs(Matching(pairs, [], ''), MaskEncoding([]), False, False, scale=scale)
     assert len(read) == 4

@@ -99,6 +99,15 @@ def test_numbers_of_objects_with_a_rim_leave_the_rim_out(folder, capsys):
     assert (report['binarize'], report['ignore'], report['proposals']) == (0, [255], [])
 
 
+def test_the_folder_of_classes_beside_that_of_objects_is_named(folder, capsys):
+    save_set(folder, cells(4), 'palette')
+    (folder / 'masks').rename(folder / 'SegmentationObject')
+    save_set(folder, [np.array([0, 1, 2] * 4)[mask] for mask in cells(4)], 'palette')
+    (folder / 'masks').rename(folder / 'SegmentationClass')
+    options = ['--masks', 'SegmentationObject']
+    assert proposed(capsys, *options) == ['--masks SegmentationClass', '--binarize 0']
+
+
 @pytest.mark.parametrize(
     ('value', 'width', 'table'),
     [

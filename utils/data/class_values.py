@@ -113,7 +113,7 @@ def _remedy(
         threshold = 127 if grey and max(map(pack_value, values)) > 127 else 0
         lines.insert(0, 'Correct the masks, or name the values with --mask-values.')
         lines += [f'Or for two classes: --binarize {threshold}'] if classes <= 2 else []
-    if jpeg:  # possible, but hardly meant
+    if jpeg or objects:  # possible, but hardly meant
         lines.append(f'Or if each value is a class, say --classes {len(values)}.')
     elif len(values) <= MAX_CLASSES:
         lines.append(f'Or if each value is a class: --classes {len(values)}')

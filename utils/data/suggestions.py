@@ -4,11 +4,13 @@ They may number objects, mean 'not labelled', or be strays. Rules and their erro
 in dev/LOG.md (2026-11-26). They look at a few masks, and at what the scan knows of all.
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from utils.masks.classes import MaskOptions, format_values
 from utils.masks.encoding import MaskEncoding
+from utils.masks.joined import mask_files
 from utils.masks.values import MaskValue
 from utils.runtime.errors import first_few
 
@@ -56,7 +58,8 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: MaskOptions) -> l
     objects = masks.divisor is None and (options.classes or 2) <= 2
     if objects and (found := suggest_objects(scan, left, look)):
         options = MaskOptions()  # objects are not counted as classes
-        return [_ignoring(found, [*masks.ignore, *rims, *highest], len(left), options)]
+        found = _ignoring(found, [*masks.ignore, *rims, *highest], len(left), options)
+        return [*_classes_beside(scan), found]
     left = [value for value in left if value not in stray]
     lowest = [] if masks.ignore or rims or highest else _lowest(left)
     suggestions, ignored, count = [], list(masks.ignore), len(values)
@@ -81,6 +84,16 @@ def suggest_objects(
         text = 'values look like numbers of objects, as each is in one piece; for a single class'
         return Suggestion(text, '--binarize 0')
     return None
+
+
+def _classes_beside(scan: 'DatasetScan') -> list[Suggestion]:
+    """Return the folder of classes that Pascal VOC and CVAT write beside that of objects."""
+    folder = mask_files(scan.pairs[0].mask)[0].parent
+    classes = folder.with_name(folder.name.replace('Object', 'Class'))
+    if classes == folder or not classes.is_dir():
+        return []
+    text = f'masks in {classes.name} beside {folder.name} may have the classes of the objects'
+    return [Suggestion(text, f'--masks {shlex.quote(str(classes))}')]
 
 
 def _ignoring(

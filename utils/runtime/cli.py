@@ -6,8 +6,9 @@ Imports no torch, so that -h and wrong options answer at once.
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
@@ -23,6 +24,7 @@ class ProgramParser(argparse.ArgumentParser):
     def __init__(self, description: str, original: str = '') -> None:
         super().__init__(description=description)
         self.original = {'--help', *original.split()}
+        self.words: list[str] = []  # of the command line
 
     # Private to argparse, but the same from 3.10 to 3.14, with the option's name as second item.
     # Hidden aliases instead would have to be kept out of -h and of error messages.
@@ -30,6 +32,23 @@ class ProgramParser(argparse.ArgumentParser):
         found = super()._get_option_tuples(option_string)
         known = [match for match in found if match[1] in self.original]
         return known if len(known) == 1 else found
+
+    def parse_known_args(  # type: ignore[override]  # typeshed has overloads
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does, and keep the words for `error`."""
+        self.words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self.words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the message; for a value that begins with a minus sign, say how to write it."""
+        found = re.fullmatch(r'argument (\S+): expected one argument', message)
+        names, options = (found[1].split('/') if found else []), self._option_string_actions
+        for name, value in zip(self.words, self.words[1:], strict=False):
+            if name in names and value.startswith('-') and value not in options:
+                message += f'; a value that begins with a minus sign is written {name}={value}'
+                break
+        super().error(message)
 
 
 def number_in(
