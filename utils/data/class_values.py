@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from utils.masks.classes import MaskOptions, format_values, match_ignored
+from utils.masks.classes import MaskOptions, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
 from utils.masks.joined import LOSSY, mask_files, open_mask
 from utils.masks.metadata import NUMBERED, SMOOTHED
-from utils.masks.values import MaskValue, pack_value
+from utils.masks.values import MaskValue, format_values, pack_value
 from utils.runtime.errors import UserError, first_few
 
 from .suggestions import suggest
@@ -36,8 +36,9 @@ def choose_encoding(
             remedy = 'Add them, or take the nearest value with --snap-masks.'
             if any(mask.mode == 'P' for _, _, mask in scan.metadata):
                 remedy += ' The values of palette files are their indices.'
-            ignore = format_values([*requested.ignore, *other])
-            remedy += f'\nOr leave their pixels out: --ignore-value {ignore}'
+            ignored = [*requested.ignore, *other]
+            if len(ignored) <= 8:  # more are hardly meant, and not listed
+                remedy += f'\nOr leave their pixels out: --ignore-value {format_values(ignored)}'
             raise UserError(
                 f'masks hold {len(other)} values that are none of {values} '
                 f'({scan.describe_values(other)}). {remedy}'

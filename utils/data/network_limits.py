@@ -1,9 +1,5 @@
-"""Checks that data fit a network: images large enough at its scale, with channels it can take.
+"""Checks that images fit a network: large enough at its scale, with channels it can take."""
 
-And classes that are there at its scale.
-"""
-
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +7,6 @@ from unet import MIN_SIZE, input_side, output_side
 from utils.images.arrays import can_convert, channels_error
 from utils.images.decoding import DECODE_PATH, WITH_ALPHA, scaled_size
 from utils.images.metadata import ImageMetadata
-from utils.masks.classes import format_values
-from utils.masks.encoding import MaskEncoding, load_mask
-from utils.masks.metadata import merge_counts
 from utils.runtime.errors import UserError, first_few
 
 from .pairing.matching import Pair
@@ -21,9 +14,6 @@ from .pairing.matching import Pair
 if TYPE_CHECKING:
     from .scan import DatasetScan
 
-SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 1.0)  # that are proposed
-MASKS_TRIED = 16  # with a class, to find a scale that keeps it
-FEW_PIXELS = 100  # in all masks; such a class may be a mistake
 LARGER = 'Use a larger --scale (-s), up to 1, or larger images.'
 
 
@@ -61,58 +51,6 @@ def check_sizes(
             f'network needs {MIN_SIZE} x {MIN_SIZE} pixels, and {2 * MIN_SIZE} in one direction to '
             f'train on one image at a time. {LARGER}'
         )
-
-
-def check_classes_at_scale(
-    scan: 'DatasetScan', masks: MaskEncoding, scale: float, training: Sequence[int]
-) -> list[str]:
-    """Return notes on the classes that lose over half of their share at the scale of training.
-
-    training: positions in the scan. Masks are resized by nearest neighbour, which can leave a thin
-    line out. Raises UserError if no pixel of a class is left in all training masks together.
-    """
-    before = merge_counts([scan.metadata[k].mask.counts for k in training])
-    after = scan.pixels_at_scale(training)
-    lost: list[str] = []
-    notes: list[str] = []
-    for k, value in enumerate(masks.values):
-        pixels, left = before.get(value, 0), after.get(value, 0)
-        if not pixels:
-            continue
-        shares = [100 * n / sum(c.values()) for n, c in ((pixels, before), (left, after))]
-        if shares[1] >= shares[0] / 2:
-            continue
-        text = f'class {masks.titles[k]} has {pixels} pixels ({shares[0]:.2g} %) in the training '
-        text += f'masks and {left} ({shares[1]:.2g} %) at --scale {scale:g}, where masks are '
-        text += 'resized by nearest neighbour; to keep them'
-        larger = _scale_that_keeps(scan, masks, scale, training, k)
-        (notes if left else lost).append(f'{text}: --scale {larger:g}')
-        if not left and pixels <= FEW_PIXELS and not masks.names:
-            ignore = ','.join(format_values([v]) for v in [*masks.ignore, value])
-            lost.append(f'Or, if they are a mistake: --ignore-value {ignore}')
-    if lost:
-        raise UserError('\n'.join(lost))
-    return [f'note: {text}' for text in notes]
-
-
-def _scale_that_keeps(
-    scan: 'DatasetScan', masks: MaskEncoding, scale: float, training: Sequence[int], label: int
-) -> float:
-    """Return the smallest larger scale at which a class keeps half of its share."""
-    value = masks.values[label]
-    entries = sorted(
-        (scan.metadata[k] for k in training), key=lambda entry: -entry.mask.counts.get(value, 0)
-    )[:MASKS_TRIED]
-    wanted = sum(entry.mask.counts.get(value, 0) / sum(entry.mask.counts.values())
-                 for entry in entries) / 2  # fmt: skip
-    for larger in SCALES:
-        if scale < larger < 1:
-            sizes = [scaled_size(entry.image.size, larger) for entry in entries]
-            resized = (load_mask(entry.pair.mask, masks, 1, size, scan.decode)
-                       for entry, size in zip(entries, sizes, strict=True))  # fmt: skip
-            if sum((mask == label).float().mean().item() for mask in resized) >= wanted:
-                return larger
-    return 1.0
 
 
 def channels_of(scan: 'DatasetScan', asked: int | None, decode: str = DECODE_PATH) -> int:

@@ -6,7 +6,7 @@ user's cache folder by path, size and modification time, for the next start.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,9 +67,10 @@ class DatasetScan:
         total = sum(self.counts.values())
         return {value: pixels / total for value, pixels in self.counts.items()}
 
-    def pixels_at_scale(self, positions: Sequence[int]) -> dict[MaskValue, int]:
-        """Return the pixels of each value in the masks at these positions, at training scale."""
-        counts = merge_counts([self.metadata[k].mask.at_scale for k in positions])
+    def pixels(self, positions: Iterable[int], at_scale: bool = False) -> dict[MaskValue, int]:
+        """Return the pixels of each value in the masks at these positions, as in `counts`."""
+        masks = [self.metadata[k].mask for k in positions]
+        counts = merge_counts([mask.at_scale if at_scale else mask.counts for mask in masks])
         colours = any(isinstance(value, tuple) for value in self.counts)
         return {(v, v, v) if colours and isinstance(v, int) else v: n for v, n in counts.items()}
 
@@ -198,8 +199,12 @@ def _read_pair(
     """Return a pair's metadata, from the cache or its files, or None and its problems."""
     problems: list[Problem] = []
     known = attempt(lambda: cache.get(pair), problems, pair)
-    if known or problems:
-        return known and PairMetadata(pair, *known), problems
+    if known:
+        (size, *others), mask_fields = known
+        read = ImageMetadata(tuple(size), *others), MaskMetadata.from_json(mask_fields)
+        return PairMetadata(pair, *read), []
+    if problems:
+        return None, problems
     decode = cache.decode
     image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
     size = scaled_size(image.size, cache.scale) if image else None
@@ -209,7 +214,7 @@ def _read_pair(
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
-    cache.put(*metadata)
+    cache.put(pair, [image, mask.to_json()])
     return metadata, []
 
 

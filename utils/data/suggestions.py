@@ -1,27 +1,32 @@
 """What mask values may mean besides a class each, with the options that say so.
 
-They may number objects, mean 'not labelled', or be strays. Rules and their errors on drawn sets are
-in dev/LOG.md (2026-11-26). They look at a few masks, and at what the scan knows of all.
+They may number objects, mean 'not labelled', be strays, or be lost at the scale of training. Rules
+look at a few masks, and at what the scan knows of all; their errors on drawn sets are in dev/LOG.md
+(2026-11-26).
 """
 
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from utils.masks.classes import MaskOptions, format_values
-from utils.masks.encoding import MaskEncoding
+from utils.images.decoding import scaled_size
+from utils.masks.encoding import MaskEncoding, load_mask
 from utils.masks.joined import mask_files
-from utils.masks.values import MaskValue
-from utils.runtime.errors import first_few
+from utils.masks.values import MaskValue, format_values
+from utils.runtime.errors import UserError, first_few
 
 from .objects import Look, find_divisor, look_at, number_objects
 
 if TYPE_CHECKING:
+    from utils.masks.classes import MaskOptions
+
     from .scan import DatasetScan
 
 CLASS_NUMBERS = 32  # values up to this one are taken for class numbers
 GAP = 4  # classes without pixels; a value that is farther from the others is apart
 STRAY_PIXELS, STRAY_SHARE = 100, 0.001  # at most, of a single mask
+SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)  # that are proposed, besides 1
+MASKS_TRIED = 16  # with a class, to find a scale that keeps it
 
 RIM = "a thin rim along outlines often means 'not labelled', here {}"
 HIGHEST = "a value apart from class numbers often means 'not labelled', here {}"
@@ -39,7 +44,7 @@ class Suggestion(NamedTuple):
         return f'{self.text}: {self.options}'
 
 
-def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: MaskOptions) -> list[Suggestion]:
+def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: 'MaskOptions') -> list[Suggestion]:
     """Return what the classes of `masks` may mean instead; nothing if options name the values.
 
     Options are to be added to those given: each --ignore-value has the values of earlier ones.
@@ -57,8 +62,7 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: MaskOptions) -> l
     left = [value for value in left if value not in highest]
     objects = masks.divisor is None and (options.classes or 2) <= 2
     if objects and (found := suggest_objects(scan, left, look)):
-        options = MaskOptions()  # objects are not counted as classes
-        found = _ignoring(found, [*masks.ignore, *rims, *highest], len(left), options)
+        found = _ignoring(found, [*masks.ignore, *rims, *highest])
         return [*_classes_beside(scan), found]
     left = [value for value in left if value not in stray]
     lowest = [] if masks.ignore or rims or highest else _lowest(left)
@@ -67,7 +71,7 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: MaskOptions) -> l
         if kind:
             ignored, count = ignored + kind, count - len(kind)
             suggestion = Suggestion(text.format(_described(scan, kind)), '')
-            suggestions.append(_ignoring(suggestion, ignored, count, options))
+            suggestions.append(_ignoring(suggestion, ignored, options.classes, count))
     return suggestions
 
 
@@ -97,18 +101,21 @@ def _classes_beside(scan: 'DatasetScan') -> list[Suggestion]:
 
 
 def _ignoring(
-    suggestion: Suggestion, ignored: Sequence[MaskValue], left: int, options: MaskOptions
+    suggestion: Suggestion,
+    ignored: Sequence[MaskValue],
+    classes: int | None = None,
+    left: int = 0,
 ) -> Suggestion:
-    """Return the suggestion with --ignore-value, and with --classes if the given one is not `left`.
+    """Return the suggestion with --ignore-value, and with --classes if it is given and not `left`.
 
-    left: number of classes that are left.
+    classes: as given. left: number of classes that are left.
     """
     words = [suggestion.options] if suggestion.options else []
     if ignored:
         text = ','.join(format_values([value]) for value in ignored)
         # A minus sign would be taken for an option's.
         words.append(f'--ignore-value={text}' if text[0] == '-' else f'--ignore-value {text}')
-    if options.classes and left != max(2, options.classes):
+    if classes and left != max(2, classes):
         words.append(f'--classes {left}')
     return suggestion._replace(options=' '.join(words))
 
@@ -158,3 +165,54 @@ def _described(scan: 'DatasetScan', values: Sequence[MaskValue]) -> str:
         where = f', in {first_few(files, 1)}' if shares[value] < STRAY_SHARE else ''
         described.append(f'value {value} ({100 * shares[value]:.2g} % of the pixels{where})')
     return first_few(described)
+
+
+def check_classes_at_scale(
+    scan: 'DatasetScan', masks: MaskEncoding, scale: float, training: Sequence[int]
+) -> list[str]:
+    """Return notes on the classes that lose over half of their share at the scale of training.
+
+    training: positions in the scan. Masks are resized by nearest neighbour, which can leave a thin
+    line out. Raises UserError if no pixel of a class is left in all training masks together.
+    """
+    before, after = scan.pixels(training), scan.pixels(training, at_scale=True)
+    lost: list[str] = []
+    notes: list[str] = []
+    for k, value in enumerate(masks.values):
+        pixels, left = before.get(value, 0), after.get(value, 0)
+        if not pixels:
+            continue
+        shares = [100 * n / sum(c.values()) for n, c in ((pixels, before), (left, after))]
+        if shares[1] >= shares[0] / 2:
+            continue
+        text = f'class {masks.titles[k]} has {pixels} pixels ({shares[0]:.2g} %) in the training '
+        text += f'masks and {left} ({shares[1]:.2g} %) at --scale {scale:g}, where masks are '
+        text += 'resized by nearest neighbour; to keep them'
+        larger = _scale_that_keeps(scan, masks, scale, training, k)
+        (notes if left else lost).append(f'{text}: --scale {larger:g}')
+        if not left and pixels <= STRAY_PIXELS and not masks.names:
+            ignore = ','.join(format_values([v]) for v in [*masks.ignore, value])
+            lost.append(f'Or, if they are a mistake: --ignore-value {ignore}')
+    if lost:
+        raise UserError('\n'.join(lost))
+    return [f'note: {text}' for text in notes]
+
+
+def _scale_that_keeps(
+    scan: 'DatasetScan', masks: MaskEncoding, scale: float, training: Sequence[int], label: int
+) -> float:
+    """Return the smallest larger scale at which a class keeps half of its share."""
+    value = masks.values[label]
+    entries = sorted(
+        (scan.metadata[k] for k in training), key=lambda entry: -entry.mask.counts.get(value, 0)
+    )[:MASKS_TRIED]
+    wanted = sum(entry.mask.counts.get(value, 0) / sum(entry.mask.counts.values())
+                 for entry in entries) / 2  # fmt: skip
+    for larger in SCALES:
+        if larger > scale:
+            sizes = [scaled_size(entry.image.size, larger) for entry in entries]
+            resized = (load_mask(entry.pair.mask, masks, 1, size, scan.decode)
+                       for entry, size in zip(entries, sizes, strict=True))  # fmt: skip
+            if sum((mask == label).float().mean().item() for mask in resized) >= wanted:
+                return larger
+    return 1.0

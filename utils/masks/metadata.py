@@ -12,7 +12,15 @@ from utils.runtime.errors import UserError
 
 from .encoding import IGNORE, MaskEncoding, class_values_of, resize_mask, to_indices
 from .joined import MaskSource, open_mask
-from .values import KINDS, MaskValue, mask_array, pack_colours, pack_value, unpack_colour
+from .values import (
+    KINDS,
+    MaskValue,
+    mask_array,
+    pack_colours,
+    pack_value,
+    unpack_colour,
+    value_from_json,
+)
 
 # The mode that stands for a kind of masks, see KINDS, by other modes of that kind.
 KIND_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
@@ -38,6 +46,17 @@ class MaskMetadata(NamedTuple):
     moved: int  # pixels to which --binarize or --snap-masks gave another value
     counts: dict[MaskValue, int]  # pixels of each value, or class value of --mask-divisor
     at_scale: dict[MaskValue, int]  # the same at the scale of training
+
+    def to_json(self) -> list:
+        """Return the fields as JSON can hold them."""
+        return [*self[:-2], [*self.counts.items()], [*self.at_scale.items()]]
+
+    @classmethod
+    def from_json(cls, fields: list) -> 'MaskMetadata':
+        """Return the metadata of to_json's list, or of what JSON has made of it."""
+        size, mode, palette, moved, *both = fields
+        counts, at_scale = ({value_from_json(v): n for v, n in pixels} for pixels in both)
+        return cls(tuple(size), mode, palette, moved, counts, at_scale)
 
     @property
     def colours(self) -> dict[int, tuple[int, ...]]:

@@ -13,8 +13,9 @@ from utils.data.cache.placement import cached
 from utils.data.consistency import describe_duplicates
 from utils.data.context import with_context
 from utils.data.dataset import SegmentationDataset
-from utils.data.network_limits import check_classes_at_scale, check_tile, check_variance
+from utils.data.network_limits import check_tile, check_variance
 from utils.data.splits import describe_groups, split_pairs
+from utils.data.suggestions import check_classes_at_scale
 from utils.data.training_tiles import in_tiles
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.inference.checkpoint import Checkpoint

@@ -4,21 +4,21 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.images.decoding import PILLOW_DECODE
-from utils.images.metadata import ImageMetadata
-from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
-from utils.masks.metadata import MaskMetadata
-from utils.masks.values import value_from_json
 from utils.runtime.files import user_cache, whole_file
 
-from ..pairing.matching import Pair
+if TYPE_CHECKING:
+    from utils.masks.encoding import MaskEncoding
+
+    from ..pairing.matching import Pair
 
 CACHE_VERSION = 4  # raise it when the same file would give other metadata
 
 
-def _files_and_folders(pair: Pair, folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+def _files_and_folders(pair: 'Pair', folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:
     """Return the pair's files, each with the folder in which it is expected."""
     return [(pair.image, folders[0]), *((path, folders[1]) for path in mask_files(pair.mask))]
 
@@ -26,7 +26,7 @@ def _files_and_folders(pair: Pair, folders: tuple[Path, Path]) -> list[tuple[Pat
 class ScanCache:
     """Metadata of the pairs of two folders, at a scale, in a JSON file; a broken one is empty."""
 
-    def __init__(self, pairs: list[Pair], masks: MaskEncoding, decode: str, scale: float):
+    def __init__(self, pairs: list['Pair'], masks: 'MaskEncoding', decode: str, scale: float):
         self.decode, self.scale = decode, scale
         self.folders = (pairs[0].image.parent, mask_files(pairs[0].mask)[0].parent)
         rule = repr(masks) if masks.snap or masks.merges_objects else ''  # of counting
@@ -40,7 +40,7 @@ class ScanCache:
             content = json.loads(self.path.read_text(encoding='utf-8'))
             self.entries = content['pairs'] if content['version'] == CACHE_VERSION else {}
 
-    def _key(self, pair: Pair) -> str:
+    def _key(self, pair: 'Pair') -> str:
         stats = [
             # Files of other folders, such as a validation set's, may have the same names.
             (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
@@ -50,22 +50,17 @@ class ScanCache:
         values = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
         return json.dumps([*stats, *values])
 
-    def get(self, pair: Pair) -> tuple[ImageMetadata, MaskMetadata] | None:
-        """Return the metadata of a pair whose files have not changed, None if unknown."""
+    def get(self, pair: 'Pair') -> list | None:
+        """Return what was kept of a pair whose files have not changed, None if nothing."""
         key = self._key(pair)
         entry = self.entries.get(key)
-        if entry is None:
-            return None
-        self.seen[key] = entry
-        (size, *image), (mask_size, mode, palette, moved, *both) = entry
-        counts, at_scale = ({value_from_json(v): n for v, n in pixels} for pixels in both)
-        mask = MaskMetadata(tuple(mask_size), mode, palette, moved, counts, at_scale)
-        return ImageMetadata(tuple(size), *image), mask
+        if entry is not None:
+            self.seen[key] = entry
+        return entry
 
-    def put(self, pair: Pair, image: ImageMetadata, mask: MaskMetadata) -> None:
-        """Keep a pair's metadata for write()."""
-        both = (list(mask.counts.items()), list(mask.at_scale.items()))
-        self.seen[self._key(pair)] = [image, [*mask[:-2], *both]]
+    def put(self, pair: 'Pair', entry: list) -> None:
+        """Keep values of a pair, as JSON has them, for write()."""
+        self.seen[self._key(pair)] = entry
 
     def write(self) -> None:
         """Replace the cache file; if that fails, only the next start takes longer."""

@@ -18,12 +18,12 @@ from utils.runtime.files import check_output_file, whole_file
 
 from ..class_values import choose_encoding, named_by_files
 from ..consistency import describe_duplicates
-from ..network_limits import channels_of, check_classes_at_scale, check_sizes
+from ..network_limits import channels_of, check_sizes
 from ..pairing.patterns import literal_folder
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
 from ..splits import describe_groups, split_pairs
-from ..suggestions import suggest
+from ..suggestions import check_classes_at_scale, suggest
 
 
 def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
@@ -130,7 +130,7 @@ def _contents(
 
 def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
     """Return a row for each class; share: of all pixels, masks: their number."""
-    shares, at_scale = scan.shares(), scan.pixels_at_scale(range(len(scan.metadata)))
+    shares, at_scale = scan.shares(), scan.pixels(range(len(scan.metadata)), at_scale=True)
     rows: list[dict] = []
     for k, (value, name) in enumerate(zip(masks.values, masks.titles, strict=True)):
         # Beside colours, a grey mask counts as one of the colours with R = G = B.
