@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from utils.images.decoding import open_picture
-from utils.masks.classes import format_values, match_ignored
+from utils.masks.background import choose_background
+from utils.masks.classes import MaskOptions, format_values, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
 from utils.masks.metadata import SMOOTHED
 from utils.masks.values import MaskValue
@@ -22,14 +23,17 @@ LOSSY = ('.jpg', '.jpeg')
 
 
 def choose_encoding(
-    scan: 'DatasetScan', requested: MaskEncoding, classes: int | None = None
+    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions
 ) -> MaskEncoding:
-    """Return the encoding of the masks; raise UserError if they look lossy or not as requested."""
+    """Return the encoding of the masks; raise UserError if they look lossy or not as requested.
+
+    requested: of classes.requested_encoding, from the same options.
+    """
     requested, found = use_palette_indices(scan, requested), scan.values()
     values, modes = requested.values, Counter(mask.mode for _, _, mask in scan.metadata)
     if not values:
         requested = replace(requested, ignore=match_ignored(requested.ignore, found))
-        values = check_classes(scan, classes, requested.ignore)
+        values = check_classes(scan, options.classes, requested.ignore)
     else:
         other = [v for v in found if v not in values and v not in requested.ignore]
         if other:
@@ -51,7 +55,8 @@ def choose_encoding(
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
     mode = 'L' if requested.threshold is not None else modes.most_common(1)[0][0]
     palette = requested.palette or max(palettes, key=len, default=None)
-    return replace(requested, values=values, mode=mode, palette=palette)
+    masks = replace(requested, values=values, mode=mode, palette=palette)
+    return replace(masks, background=choose_background(masks, options))
 
 
 def check_classes(

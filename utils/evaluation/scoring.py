@@ -197,4 +197,4 @@ def pooled_dice(
         logits = network(to_unit_range(item['image'])[None])
         predicted = class_indices(class_probabilities(logits))
         counts.append(count_pixels(predicted, item['mask'][None], len(dataset.mask_values)))
-    return summarize(torch.cat(counts), dataset.mask_values)['dice_dataset'] or 0.0
+    return summarize(torch.cat(counts), dataset.masks)['dice_dataset'] or 0.0

@@ -67,7 +67,7 @@ def format_mask(
         table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
         result = Image.fromarray(table[indices])
     elif image is not None:
-        result = overlay(image, indices)
+        result = overlay(image, indices, masks.background)
     elif as_array:
         values = np.array(masks.values)
         smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))

@@ -48,6 +48,7 @@ class MaskEncoding:
     ignore: list[MaskValue] = field(default_factory=list)  # values that become IGNORE
     threshold: int | None = None  # values above it are class 1, others class 0
     snap: bool = False  # take any other value as the nearest of `values`
+    background: int | None = 0  # class that mean scores leave out; None: they count all
 
     def __post_init__(self) -> None:
         self.values = [value_from_json(value) for value in self.values]
@@ -57,6 +58,11 @@ class MaskEncoding:
     def titles(self) -> list[str]:
         """What tables call the classes: their names, or else their values."""
         return self.names or [str(value_to_json(value)) for value in self.values]
+
+    @property
+    def scored(self) -> list[int]:
+        """Indices of the classes over which mean scores are taken: all but the background."""
+        return [k for k in range(len(self.values)) if k != self.background]
 
     @property
     def in_colour(self) -> bool:

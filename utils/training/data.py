@@ -17,6 +17,7 @@ from utils.data.network_limits import check_tile, check_variance
 from utils.data.splits import describe_groups, split_pairs
 from utils.data.training_tiles import in_tiles
 from utils.inference.checkpoint import Checkpoint
+from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import local_main_process_first, rank, shard, world_size
@@ -45,6 +46,7 @@ class TrainingData:
         source: Checkpoint | None,
     ):
         recipe = RECIPES[args.recipe]
+        self.mask_options = MaskOptions.from_args(args)
         self.device, self.padding = device, padding
         batch_size = args.batch_size or recipe.batch_size
         tile = args.tile or recipe.tile
@@ -61,7 +63,7 @@ class TrainingData:
             self.dataset = SegmentationDataset(
                 args.images, args.masks, args.scale, args.mask_suffix, channels=asked or channels,
                 mask_values=source.masks if source and source.training else None,
-                wanted=MaskOptions.from_args(args),
+                wanted=self.mask_options,
                 resize_masks=args.resize_masks, skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
@@ -117,6 +119,7 @@ class TrainingData:
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
             f'{sizes} at scale {self.dataset.scale:g}',
             f'mask values, with their share of the pixels: {", ".join(shares)}',
+            describe_background(masks, self.mask_options),
             *self.groups,
             *scan.notes(masks, self.dataset.channels),
             *describe_duplicates(

@@ -48,7 +48,7 @@ class Validator:
     def _score(self, loader: DataLoader, loss: float) -> dict:
         state, masks = self.state, self.data.dataset.masks
         counts = count_at_scale(state.model, loader, state.precision)
-        scores = summarize(counts, masks.values, self.data.sampler.batch_size, masks.names)
+        scores = summarize(counts, masks, self.data.sampler.batch_size)
         state.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
             f'Epoch {state.epoch + 1}, step {state.step}: validation Dice '

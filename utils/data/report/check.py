@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 
 from utils.images.decoding import scaled_size
+from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, value_to_json
@@ -65,7 +66,8 @@ def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
 ) -> dict:
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
-    encoding = partial(choose_encoding, scan, requested, args.classes)
+    options = MaskOptions.from_args(args)
+    encoding = partial(choose_encoding, scan, requested, options)
     masks = attempt(encoding, problems, kind='mask values') or MaskEncoding(scan.values())
     asked = None if args.channels == 'auto' else args.channels
     channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
@@ -74,7 +76,7 @@ def _contents(
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
     split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
     training, validation = split or ([], [])
-    notes = scan.notes(masks, channels or 3)
+    notes = [describe_background(masks, options), *scan.notes(masks, channels or 3)]
     notes += describe_groups(scan.pairs, training, args) if training else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
@@ -85,6 +87,7 @@ def _contents(
         'sizes': dict(Counter('{} x {}'.format(*image.size) for image in images).most_common()),
         'mask_kinds': dict(Counter(KINDS.get(m.mode, '16 bits') for _, _, m in scan.metadata)),
         'classes': _classes(scan, masks),
+        'background': masks.background,
         'notes': notes,
     }
 
