@@ -78,9 +78,7 @@ def image_dice(counts: Tensor, scored: list[int]) -> Tensor:
     return ratios(counts)['dice'][:, scored].nanmean(dim=1)
 
 
-def summarize(
-    counts: Tensor, masks: MaskEncoding | list[MaskValue], batch_size: int = 1
-) -> dict:
+def summarize(counts: Tensor, masks: MaskEncoding | list[MaskValue], batch_size: int = 1) -> dict:
     """Return all scores of a data set as plain numbers, None where there is nothing to score.
 
     counts: (N, K, 3). masks: encoding of the K classes, or only their values, class 0 being the

@@ -62,9 +62,7 @@ def overlay(
     return Image.fromarray(blend.round().astype(np.uint8))
 
 
-def error_map(
-    truth: np.ndarray, predicted: np.ndarray, background: int | None = 0
-) -> Image.Image:
+def error_map(truth: np.ndarray, predicted: np.ndarray, background: int | None = 0) -> Image.Image:
     """Return a picture in ERROR_COLOURS of where class indices (H, W) are right or wrong."""
     colours = np.zeros((*truth.shape, 3), dtype=np.uint8)
     found, there = predicted != _index(background), truth != _index(background)
