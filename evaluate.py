@@ -14,12 +14,17 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.runtime import cli
 from utils.runtime.cli import number_in
 from utils.runtime.errors import UserError
 from utils.runtime.files import append_csv, check_output_file, check_output_folder, whole_file
+
+if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
+    import torch
 
 
 # fmt: off
@@ -115,6 +120,18 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
             append_csv(part, csv_rows(counts, dataset.masks.names))
     if args.report:
         write_report(args, scores, predictor, dataset)
+
+
+def evaluate(
+    net: 'torch.nn.Module',
+    dataloader: Iterable[dict[str, 'torch.Tensor']],
+    device: 'torch.device',
+    amp: bool,
+) -> 'torch.Tensor':
+    """Return the score that scripts for the original call; see dice.mean_batch_dice."""
+    from utils.evaluation.dice import mean_batch_dice
+
+    return mean_batch_dice(net, dataloader, device, amp)
 
 
 def main(argv: list[str] | None = None) -> int:

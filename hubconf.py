@@ -18,6 +18,10 @@ RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0'
 WEIGHTS = {scale: f'{RELEASED}/unet_carvana_scale{scale}_epoch2.pth' for scale in (0.5, 1.0)}
 
 
+class ScaleError(ValueError, RuntimeError):
+    """A scale for which no weights were released; the original raises RuntimeError."""
+
+
 def unet_carvana(
     pretrained: bool = False,
     scale: float = 0.5,
@@ -30,7 +34,7 @@ def unet_carvana(
     or URL of other weights, in any format that utils.checkpoint reads; loaded even if `pretrained`
     is False. map_location: device of the result.
 
-    Raises ValueError for another scale, UserError for a file that is missing or no checkpoint.
+    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
@@ -38,7 +42,7 @@ def unet_carvana(
     from utils.inference.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:
-        raise ValueError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
+        raise ScaleError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
     source = str(weights or WEIGHTS[scale])
     path = Path(source)
     if '://' in source:

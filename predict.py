@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.inference import options
@@ -21,6 +22,10 @@ from utils.runtime.cli import add_debug_option, run_program
 from utils.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
+    import numpy as np
+    import torch
+    from PIL import Image
+
     from utils.inference.predictor import Predictor
 
 
@@ -108,6 +113,56 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         )  # fmt: skip
         dataset.check_sizes()
         print(quantize(predictor, dataset, pooled_dice))
+
+
+def predict_img(
+    net: 'torch.nn.Module',
+    full_img: 'Image.Image',
+    device: 'torch.device',
+    scale_factor: float = 1,
+    out_threshold: float = 0.5,
+) -> 'np.ndarray':
+    """Return class indices (H, W) int64 of a picture, as the original predicts them.
+
+    net: on `device`; it is left in evaluation mode. The picture is not turned by EXIF, and has to
+    have the network's channels. Of one class, the foreground is where the probability is over
+    `out_threshold`. For the fast path, see docs/python.md.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from utils.images.original import image_array
+    from utils.inference.logits import logits_of
+
+    net.eval()
+    images = torch.from_numpy(image_array(full_img, scale_factor))[None]
+    with torch.inference_mode():
+        logits = logits_of(net, images.to(device, torch.float32)).cpu()
+        logits = F.interpolate(logits, full_img.size[::-1], mode='bilinear')
+        one = logits.shape[1] == 1
+        classes = logits[:, 0].sigmoid() > out_threshold if one else logits.argmax(dim=1)
+    return classes[0].long().numpy()
+
+
+def mask_to_image(mask: 'np.ndarray', mask_values: list) -> 'Image.Image':
+    """Return class indices (H, W), or scores (K, H, W), as a picture of the mask values.
+
+    One bit for values [0, 1], 8-bit grey for others, RGB for [R, G, B]. Indices without a value
+    become 0. masks.encoding.to_image gives palettes, too, in the form of the training masks.
+    """
+    import numpy as np
+    from PIL import Image
+
+    classes = mask.argmax(axis=0) if mask.ndim == 3 else mask.astype(np.int64)
+    values = np.array(mask_values, dtype=bool if list(mask_values) == [0, 1] else np.uint8)
+    table = np.zeros((max(int(classes.max()) + 1, len(values)), *values.shape[1:]), values.dtype)
+    table[: len(values)] = values
+    return Image.fromarray(table[classes])
+
+
+def get_output_filenames(args: argparse.Namespace) -> list[str]:
+    """Return --output, or NAME_OUT.png for each of --input."""
+    return args.output or [f'{name.removesuffix(Path(name).suffix)}_OUT.png' for name in args.input]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,11 +12,20 @@ samples.png.
 
 import argparse
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from utils.runtime import cli
 from utils.training import options
+
+if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
+    import torch
+
+    from unet import UNet
+    from utils.runtime.signals import StopRequest
+    from utils.training.builder import TrainingRun
 
 
 # fmt: off
@@ -75,7 +84,6 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     """Train, or check the data, as the command line says; return the exit code."""
     from utils.data.report.check import check_data
     from utils.runtime.devices import make_deterministic
-    from utils.runtime.signals import StopRequest
     from utils.training.builder import build_run
 
     if args.check:
@@ -84,6 +92,19 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         make_deterministic()
     # A resumed run parses the command line again, with the run's settings as defaults.
     run = build_run(args, lambda defaults: get_args(argv, defaults))
+    stop = train_run(run)
+    if stop.received:
+        stopped = f'stopped by {stop.received} at step {run.state.step}'
+        print(f'{stopped}; continue with {run.recorder.how_to_resume()}')
+        return stop.exit_code
+    print(run.recorder.summary())
+    return 0
+
+
+def train_run(run: 'TrainingRun') -> 'StopRequest':
+    """Train until the last epoch or a signal, which the result has received."""
+    from utils.runtime.signals import StopRequest
+
     data, state, recorder = run.data, run.state, run.recorder
     print(run.describe())
     with closing(run), StopRequest() as stop:
@@ -103,12 +124,46 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
                 state.end_epoch()
                 recorder.end_epoch()
             stop.sync()
+    return stop
+
+
+def train_model(
+    model: 'UNet',
+    device: 'torch.device',
+    epochs: int = 5,
+    batch_size: int = 1,
+    learning_rate: float = 1e-5,
+    val_percent: float = 0.1,
+    save_checkpoint: bool = True,
+    img_scale: float = 0.5,
+    amp: bool = False,
+    weight_decay: float = 1e-8,
+    momentum: float = 0.999,
+    gradient_clipping: float = 1.0,
+) -> None:
+    """Train a network by the classic recipe, for scripts written for the original.
+
+    The data are data/imgs and data/masks. `val_percent`, 0 to 1, of the images make the validation
+    set, by random_split of the sorted names with seed 0. Files are written into checkpoints/, or
+    nowhere without `save_checkpoint`. `model` has the trained weights afterwards, on `device`.
+    Raises UserError for what could not work, and KeyboardInterrupt when stopped by a signal.
+    """
+    from utils.training.builder import build_run
+    from utils.training.optimization.recipes import classic_with
+
+    args = get_args(['--recipe', 'classic', '--split', 'random'])
+    vars(args).update(
+        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, scale=img_scale,
+        validation=100 * val_percent, amp=amp, device=str(device), channels=model.n_channels,
+        classes=model.n_classes, padding=model.padding, bilinear=model.bilinear,
+        base_channels=model.base_channels, norm=model.norm, dropout=model.dropout,
+    )  # fmt: skip
+    recipe = classic_with(weight_decay, momentum, gradient_clipping)
+    with nullcontext() if save_checkpoint else TemporaryDirectory() as nowhere:
+        args.output = Path(nowhere or args.output)
+        stop = train_run(build_run(args, lambda _: args, model, recipe))
     if stop.received:
-        stopped = f'stopped by {stop.received} at step {state.step}'
-        print(f'{stopped}; continue with {recorder.how_to_resume()}')
-        return stop.exit_code
-    print(recorder.summary())
-    return 0
+        raise KeyboardInterrupt(f'training was stopped by {stop.received}')
 
 
 def main(argv: list[str] | None = None) -> int:

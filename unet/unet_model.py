@@ -16,6 +16,10 @@ from .unet_parts import DoubleConv, Down, OutConv, Up
 MIN_SIZE = 16  # pixels: four halvings leave one
 
 
+class InputError(ValueError, RuntimeError):
+    """Images that a network cannot take. Such errors of torch's layers are RuntimeErrors."""
+
+
 class UNet(nn.Module):
     """A network that gives class scores for each pixel of images from 16 x 16 pixels.
 
@@ -73,13 +77,14 @@ class UNet(nn.Module):
         """Return logits (B, K, H, W) of images (B, C, H, W), float in [0, 1].
 
         With padding 'valid', logits are (B, K, H - 184, W - 184), without 92 pixels on each side.
-        Raises ValueError for images of other channels, or of sizes that are not possible.
+        Raises InputError for images of other channels or under 16 x 16 pixels, and ValueError for
+        other sizes that are not possible.
         """
         _, channels, height, width = x.shape
         if channels != self.n_channels:
-            raise ValueError(f'the network takes {self.n_channels} channels, got {channels}')
+            raise InputError(f'the network takes {self.n_channels} channels, got {channels}')
         if height < MIN_SIZE or width < MIN_SIZE:
-            raise ValueError(
+            raise InputError(
                 f'the network takes images from {MIN_SIZE} x {MIN_SIZE} pixels, '
                 f'got {width} x {height} (width x height)'
             )

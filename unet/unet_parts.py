@@ -64,7 +64,7 @@ class Up(nn.Module):
     options: padding and norm of DoubleConv.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bilinear: bool = False, **options: str):
+    def __init__(self, in_channels: int, out_channels: int, bilinear: bool = True, **options: str):
         super().__init__()
         self.crops = options.get('padding') == 'valid'
         if bilinear:
@@ -74,21 +74,21 @@ class Up(nn.Module):
             self.up = nn.ConvTranspose2d(in_channels, in_channels // 2, kernel_size=2, stride=2)
             self.conv = DoubleConv(in_channels, out_channels, None, **options)
 
-    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """Return (B, out_channels, H, W) of deep (B, C, h, w) and skip (B, C', H, W).
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Return (B, out_channels, H, W) of the deeper map x1 (B, C, h, w) and the skip connection.
 
-        2h <= H <= 2h + 1, and so for W. With padding 'valid', H may be any even number from 2h: the
-        skip connection is cropped to its middle.
+        x2: the skip connection, (B, C', H, W), 2h <= H <= 2h + 1, and so for W. With padding
+            'valid', H may be any even number from 2h: the skip connection is cropped to its middle.
         """
-        deep = self.up(deep)  # (B, C'', 2h, 2w)
-        rows, columns = skip.shape[-2] - deep.shape[-2], skip.shape[-1] - deep.shape[-1]
+        x1 = self.up(x1)  # (B, C'', 2h, 2w)
+        rows, columns = x2.shape[-2] - x1.shape[-2], x2.shape[-1] - x1.shape[-1]
         left, top = columns // 2, rows // 2
         if self.crops:
-            skip = skip[..., top : top + deep.shape[-2], left : left + deep.shape[-1]]
+            x2 = x2[..., top : top + x1.shape[-2], left : left + x1.shape[-1]]
         else:
             # Pooling has dropped the last row or column of a map of odd size: pad it back.
-            deep = F.pad(deep, [left, columns - left, top, rows - top])
-        return self.conv(torch.cat([skip, deep], dim=1))
+            x1 = F.pad(x1, [left, columns - left, top, rows - top])
+        return self.conv(torch.cat([x2, x1], dim=1))
 
 
 class OutConv(nn.Module):

@@ -18,7 +18,6 @@ from utils.data.dataloader import (
     to_device,
 )
 from utils.data.dataset import SegmentationDataset
-from utils.data_loading import CarvanaDataset
 from utils.images.decoding import open_picture, to_channels
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.encoding import IGNORE, MaskEncoding, load_mask
@@ -59,17 +58,6 @@ def test_scale_must_be_over_zero_and_at_most_one(tmp_path):
     for scale in (0, 1.5):
         with pytest.raises(UserError, match=rf'scale {scale}: '):
             SegmentationDataset(*folders, scale=scale)
-
-
-def test_carvana_masks_have_their_suffix_and_two_classes(tmp_path):
-    images, masks = data_set(tmp_path, 2, suffix='_mask', image_suffix='.jpg')
-    for path in list(masks.iterdir()):
-        Image.open(path).convert('1').save(path.with_suffix('.gif'))
-        path.unlink()
-    dataset = CarvanaDataset(images, masks, scale=0.5)
-    assert dataset.ids == ['disc00', 'disc01']
-    assert len(dataset.mask_values) == 2
-    assert dataset[0]['mask'].unique().tolist() == [0, 1]
 
 
 def test_channels_are_those_of_the_images_or_those_asked_for(tmp_path):

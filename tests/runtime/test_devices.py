@@ -40,6 +40,14 @@ def test_auto_is_cuda_then_mps_then_the_cpu(machine):
         choose_device('cuda')
 
 
+def test_a_script_may_name_one_of_several_cards(machine):
+    machine('cuda')
+    assert choose_device('cuda:1') == torch.device('cuda', 1)
+    machine()
+    with pytest.raises(UserError, match=r'--device cuda:1: .* only cpu'):
+        choose_device('cuda:1')
+
+
 @pytest.mark.parametrize(
     ('device', 'bf16', 'expected'),
     [

@@ -2,12 +2,18 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.runtime.errors import Problem, UserError, first_few
+from utils.runtime.errors import (
+    EmptyFolderError,
+    MissingFolderError,
+    Problem,
+    UserError,
+    first_few,
+)
 
 
 @dataclass(frozen=True)
@@ -93,24 +99,43 @@ def is_own_output(stem: str, stems: Container[str]) -> bool:
     return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that are not hidden, in the file system's order."""
+    return [p for p in folder.iterdir() if p.is_file() and not p.name.startswith('.')]
+
+
+def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the files of each stem, in their order."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        groups[plain_stem(path)].append(path)
+    return dict(groups)
+
+
+def plain_stem(path: Path) -> str:
+    """Return a file's name without extension, accented letters as one code point each.
+
+    Some systems store such a letter as two.
+    """
+    return unicodedata.normalize('NFC', path.stem)
+
+
 def _files_by_stem(folder: Path, remedy: str) -> dict[str, list[Path]]:
     if not folder.is_dir():
         what = 'is not a folder' if folder.exists() else 'does not exist'
-        raise UserError(f'{folder} {what}. {remedy}')
-    files = defaultdict(list)
-    others = []
+        raise MissingFolderError(f'{folder} {what}. {remedy}')
+    files, others = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith('.'):
             continue
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
-            # Some systems store an accented letter as two code points.
-            files[unicodedata.normalize('NFC', path.stem)].append(path)
+            files.append(path)
         else:
             others.append(f'{path.name}/' if path.is_dir() else path.name)
     if not files:
         there = f'; there are {first_few(others)}, which are ignored' if others else ''
-        raise UserError(f'{folder} holds no pictures{there}. {remedy}')
-    return files
+        raise EmptyFolderError(f'{folder} holds no pictures{there}. {remedy}')
+    return group_by_stem(files)
 
 
 def _find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> str:

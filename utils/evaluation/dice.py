@@ -5,11 +5,22 @@ metrics.py. Axis letters: B batch, N images, H and W pixels, K classes (2 for a 
 """
 # ruff: noqa: A002  `input` is the original's argument name
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from utils.images.resizing import to_unit_range
+from utils.inference.logits import logits_of
+from utils.runtime.errors import ClassIndexError
 
 EPSILON = 1e-6
+
+
+class ShapeError(ValueError, AssertionError):
+    """Masks of shapes that have no Dice coefficient; the original asserts."""
 
 
 def dice_coeff(
@@ -21,12 +32,12 @@ def dice_coeff(
     reduce_batch_first: one coefficient for all N masks together, not the mean of N coefficients.
     epsilon: added to numerator and denominator, so that two empty masks score 1.
 
-    Raises ValueError if the shapes differ or reduce_batch_first has no N to sum over.
+    Raises ShapeError if the shapes differ or reduce_batch_first has no N to sum over.
     """
     if input.shape != target.shape:
-        raise ValueError(f'Dice of masks of shape {tuple(input.shape)} and {tuple(target.shape)}')
+        raise ShapeError(f'Dice of masks of shape {tuple(input.shape)} and {tuple(target.shape)}')
     if reduce_batch_first and input.dim() != 3:
-        raise ValueError(f'reduce_batch_first takes (N, H, W) masks, got {tuple(input.shape)}')
+        raise ShapeError(f'reduce_batch_first takes (N, H, W) masks, got {tuple(input.shape)}')
     axes = (-3, -2, -1) if reduce_batch_first else (-2, -1)
     intersection = (input * target).sum(dim=axes)
     sizes = input.sum(dim=axes) + target.sum(dim=axes)
@@ -64,3 +75,44 @@ def dice_reference(
     coefficients = (2 * tp + EPSILON) / (2 * tp + fp + fn + EPSILON)
     whole = len(counts) // batch_size * batch_size
     return coefficients[:whole].mean().item() if whole else None
+
+
+@torch.inference_mode()
+def mean_batch_dice(
+    network: nn.Module, batches: Iterable[dict[str, Tensor]], device: torch.device, amp: bool
+) -> Tensor:
+    """Return the original's validation score, a scalar in [0, 1], and set the training mode.
+
+    It is dice_reference of the network's hard masks, but counts incomplete batches like others.
+    batches: 'image' (B, C, H, W), uint8 or float in [0, 1], and 'mask' (B, H, W) class indices.
+    amp: compute in the mixed precision that is torch's default for the device.
+    A binary network's foreground is where its probability is over 0.5. No batch scores 0.
+
+    Raises ClassIndexError, also an AssertionError, for other class indices than the network's.
+    """
+    scores = []
+    network.eval()
+    try:
+        for batch in tqdm(batches, desc='Evaluation', unit='batch', leave=False, disable=None):
+            images = batch['image'].to(device, memory_format=torch.channels_last)
+            masks = batch['mask'].to(device, torch.long)
+            with torch.autocast(device.type, enabled=amp):
+                logits = logits_of(network, to_unit_range(images), masks.shape[1:])
+            scores.append(_hard_dice(logits, masks))
+    finally:
+        network.train()
+    return torch.stack(scores).mean() if scores else torch.zeros((), device=device)
+
+
+def _hard_dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the mean Dice of each image and class but the background, from (B, K, H, W)."""
+    count = max(2, logits.shape[1])
+    low, high = int(masks.min()), int(masks.max())
+    if low < 0 or high >= count:
+        raise ClassIndexError(
+            f'masks have class indices {low} to {high}; expected 0 to {count - 1}, those of the '
+            'network'
+        )
+    classes = logits.argmax(dim=1) if logits.shape[1] > 1 else (logits[:, 0].sigmoid() > 0.5).long()
+    predicted, truth = (F.one_hot(of, count).movedim(-1, 1).float() for of in (classes, masks))
+    return multiclass_dice_coeff(predicted[:, 1:], truth[:, 1:])

@@ -184,7 +184,8 @@ def _summary(scores: dict) -> str:
          f'95 % interval {interval[0]:.4f} to {interval[1]:.4f}' if interval else ''],
         ['boundary F-score, mean over the images', scores['boundary_f_per_image'],
          f'within {scores["boundary_tolerance"]} pixels'],
-        ['mean Dice of all classes, all pixels together', scores['all_classes']['dice_dataset'], ''],
+        ['mean Dice of all classes, all pixels together', scores['all_classes']['dice_dataset'],
+         'background included'],
         ['mean IoU of all classes, all pixels together', scores['all_classes']['iou_dataset'],
          'mIoU'],
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from .errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of --device; 'auto' is CUDA, else MPS, else the CPU.
+    """Return the device of --device, or 'cuda:N'; 'auto' is CUDA, else MPS, else the CPU.
 
     Under torchrun, each rank gets its own card. Raises UserError for a device that this machine or
     this build of torch lacks.
@@ -17,7 +17,7 @@ def choose_device(name: str) -> torch.device:
     found = ['cuda'] if torch.cuda.is_available() else []
     found += ['mps', 'cpu'] if torch.backends.mps.is_available() else ['cpu']
     name = found[0] if name == 'auto' else name
-    if name not in found:
+    if name.partition(':')[0] not in found:
         raise UserError(
             f'--device {name}: torch {torch.__version__} finds only {", ".join(found)} here'
         )

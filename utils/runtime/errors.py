@@ -20,6 +20,38 @@ class UserError(Exception):
         self.kind = kind
 
 
+# Scripts written for milesial/Pytorch-UNet ("the original") catch what it raises, for instance to
+# try another data set. These are errors of its types, too.
+
+
+class MissingFolderError(UserError, FileNotFoundError):
+    """A folder that does not exist."""
+
+
+class EmptyFolderError(UserError, RuntimeError):
+    """A folder without pictures."""
+
+
+class MissingMaskError(UserError, IndexError):
+    """An image without a mask."""
+
+
+class PairError(UserError, AssertionError):
+    """An image or mask in several files, or an image and a mask of different sizes."""
+
+
+class ScaleError(UserError, AssertionError):
+    """A scale outside (0, 1], or one at which no pixel of an image is left."""
+
+
+class ClassIndexError(UserError, AssertionError):
+    """A class index that a network does not have."""
+
+
+class MaskKindError(UserError, ValueError):
+    """A mask that is no picture of grey values or colours, or of another kind than the others."""
+
+
 class Problem(NamedTuple):
     """An error in the data. `pairs` are the ids of the pairs to leave out to be rid of it."""
 
@@ -56,7 +88,8 @@ def explain(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, UserError):
         # The error of a dataloader worker arrives as a traceback that ends with the message.
-        return text.rpartition('UserError: ')[2].strip() if text.startswith('Caught ') else text
+        name = f'{type(error).__name__}: '
+        return text.rpartition(name)[2].strip() if text.startswith('Caught ') else text
     if isinstance(error, OSError):
         reason = error.strerror or text
         return f'{error.filename or "file"}: {reason}; files written so far are complete'

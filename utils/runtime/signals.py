@@ -19,6 +19,7 @@ NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)
 class StopRequest:
     """Context that catches signals. `received` is the signal's name, once `sync` was called.
 
+    In a thread, where Python allows no handlers, it catches none.
     With one process, a second signal takes effect at once. With several it does not, because
     torchrun repeats the signal (and sends SIGKILL after 30 seconds).
     """
@@ -29,7 +30,8 @@ class StopRequest:
         self._restore = ExitStack()  # sets the former handlers
 
     def __enter__(self) -> 'StopRequest':
-        for number in NUMBERS:
+        main = threading.current_thread() is threading.main_thread()
+        for number in NUMBERS if main else ():
             handler = signal.signal(number, self._catch)
             self._restore.callback(signal.signal, number, handler)
         return self

@@ -66,10 +66,17 @@ class TrainingRun:
         self.recorder.tracker.close()
 
 
-def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespace]) -> TrainingRun:
+def build_run(
+    args: argparse.Namespace,
+    parse: Callable[[dict], argparse.Namespace],
+    model: UNet | None = None,
+    recipe: Recipe | None = None,
+) -> TrainingRun:
     """Build a new run, or the one that --resume names.
 
     parse: parses the command line with the given defaults, those of the resumed run.
+    model: to train, unless the options name one; they have to describe it.
+    recipe: by default, that of the options.
     Raises UserError for everything that could not work, before a file is written.
     """
     source = None
@@ -78,7 +85,7 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     elif args.load:
         source = replace(load_checkpoint(args.load), training=None)
     saved = source.training if source else None
-    recipe = RECIPES[args.recipe]
+    recipe = recipe or RECIPES[args.recipe]
     device = choose_device(args.device)
     config = network_config(args, recipe, source)
     try:
@@ -87,7 +94,7 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
         raise add_data_problems(error, args) from error
     if saved:
         check_resumed(saved, data, args.images)
-    model = build_model(args, config, data, source)
+    model = model or build_model(args, config, data, source)
     broadcast_tensors(list(model.state_dict().values()))
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
@@ -105,7 +112,9 @@ def build_run(args: argparse.Namespace, parse: Callable[[dict], argparse.Namespa
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
     totals = partial(sum_totals, class_weights=weights)
-    step = TrainStep(network, optimizer, precision, guard, criterion, totals)
+    step = TrainStep(
+        network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
+    )
     if saved and source:
         state.load_state_dict(saved)
         recorder.load_state_dict(saved, source.metrics)

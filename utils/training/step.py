@@ -25,7 +25,6 @@ from utils.runtime.precision import MixedPrecision
 from .optimization.batchnorm import running_statistics
 from .optimization.guard import StepGuard
 from .optimization.loss import Totals, segmentation_loss, sum_totals
-from .optimization.recipes import MAX_GRADIENT_NORM
 from .state import TrainState
 
 SMALLEST_HALVED = 4 * MIN_SIZE  # pixels; smaller images have too little left when halved
@@ -40,6 +39,7 @@ class TrainStep:
     network: the model, or the compiled one.
     criterion: gives the loss from logits, masks and, with a weight map, border weights; and, given
         the totals of `sum_totals`, the share of a micro-batch in the loss of a step.
+    max_gradient_norm: longer gradients are clipped to this.
     """
 
     network: nn.Module
@@ -47,6 +47,7 @@ class TrainStep:
     precision: MixedPrecision
     guard: StepGuard
     criterion: Callable[..., Tensor] = segmentation_loss
+    max_gradient_norm: float = 1.0
     sum_totals: Callable[[Iterable[tuple[Tensor, ...]]], Totals] = sum_totals
 
     def __call__(
@@ -65,7 +66,8 @@ class TrainStep:
         A loss or gradient that is not finite becomes a gradient of zero (see StepGuard).
         """
         if isinstance(micro_batches, list):
-            totals = self.totals([(masks, *border) for _, masks, *border in micro_batches])
+            masks = [(labels, *border) for _, labels, *border in micro_batches]
+            totals = self.totals(len(masks), masks)
         self.guard.before_step()
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor | float = 0.0
@@ -83,19 +85,19 @@ class TrainStep:
                 loss, fraction = loss + part_loss.detach(), fraction + part
         loss = combine_ranks(self.network, loss, fraction)
         self.precision.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
         self.guard.check(loss, norm)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         return loss, norm
 
-    def totals(self, masks: list[tuple[Tensor, ...]]) -> Totals | None:
-        """Return the totals of micro-batches' masks and border weights, without synchronisation.
+    def totals(self, count: int, masks: Iterable[tuple[Tensor, ...]]) -> Totals | None:
+        """Return the totals of `count` micro-batches' masks and border weights, without waiting.
 
         None for one micro-batch, which needs none, and on several ranks: each would have to wait
         for the others' totals before its first micro-batch.
         """
-        return self.sum_totals(masks) if len(masks) > 1 and world_size() == 1 else None
+        return self.sum_totals(masks) if count > 1 and world_size() == 1 else None
 
     def undo(self) -> None:
         """Take back what an unfinished step has changed, so that it can be computed again."""
@@ -126,7 +128,7 @@ class StepRunner:
             rng = np.random.default_rng((self.seed, self.state.step, rank()))
             torch.manual_seed(int(rng.integers(2**63)))
         try:
-            totals = self.step.totals([self.masks(batch) for batch in micro_batches])
+            totals = self.step.totals(len(micro_batches), map(self.masks, micro_batches))
             on_device = (self.on_device(batch) for batch in micro_batches)
             loss, _ = self.step(on_device, images, totals)
         except torch.OutOfMemoryError as error:

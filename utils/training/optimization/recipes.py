@@ -5,15 +5,14 @@ Ronneberger, Fischer and Brox, https://arxiv.org/abs/1505.04597.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from torch import nn
 from torch.optim import SGD, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from .muon import Muon
-
-MAX_GRADIENT_NORM = 1.0  # all recipes clip to this
 
 
 class Schedule:
@@ -67,6 +66,7 @@ class Recipe:
     weight_map: bool = False  # see masks.weight_map
     tile: int | None = None  # side of the training crops in pixels; None: whole images
     network: dict = field(default_factory=dict)  # UNet's arguments that no option sets
+    max_gradient_norm: float = 1.0  # longer gradients are clipped to this
 
 
 def warmup_decay(step: int, total_steps: int) -> float:
@@ -77,6 +77,16 @@ def warmup_decay(step: int, total_steps: int) -> float:
 
 def _warmup_then_linear(optimizer: Optimizer, total_steps: int) -> Schedule:
     return Schedule(LambdaLR(optimizer, lambda step: warmup_decay(step, total_steps)))
+
+
+def rmsprop(
+    model: nn.Module, learning_rate: float, weight_decay: float = 1e-8, momentum: float = 0.999
+) -> Optimizer:
+    """Return the original's optimizer, by default with its settings."""
+    return RMSprop(
+        model.parameters(), learning_rate, weight_decay=weight_decay, momentum=momentum,
+        foreach=True,
+    )  # fmt: skip
 
 
 RECIPES = {
@@ -99,9 +109,7 @@ RECIPES = {
         validations_per_epoch=5,
         augment='none',
         dice_loss='joint',
-        optimizer=lambda model, learning_rate: RMSprop(
-            model.parameters(), learning_rate, weight_decay=1e-8, momentum=0.999, foreach=True
-        ),
+        optimizer=rmsprop,
         schedule=lambda optimizer, _: Schedule(
             ReduceLROnPlateau(optimizer, mode='max', patience=5)
         ),
@@ -123,3 +131,9 @@ RECIPES = {
         schedule=lambda optimizer, _: Schedule(LambdaLR(optimizer, lambda _: 1.0)),
     ),
 }
+
+
+def classic_with(weight_decay: float, momentum: float, max_gradient_norm: float) -> Recipe:
+    """Return the classic recipe with other settings of its optimizer."""
+    optimizer = partial(rmsprop, weight_decay=weight_decay, momentum=momentum)
+    return replace(RECIPES['classic'], optimizer=optimizer, max_gradient_norm=max_gradient_norm)

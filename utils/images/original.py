@@ -1,0 +1,37 @@
+"""The preprocessing of milesial/Pytorch-UNet: Pillow resizes the completely decoded picture.
+
+Its pixels are the original's to the last bit, which the fast path of `resizing` does not promise.
+Axis letters: C channels, h and w pixels at scale.
+"""
+
+import numpy as np
+from PIL import Image
+
+from utils.runtime.errors import ScaleError
+
+BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
+
+
+def resized(picture: Image.Image, scale: float, method: Image.Resampling) -> np.ndarray:
+    """Return a picture at `scale` as a new array (h, w) or (h, w, C) of its mode's dtype.
+
+    Sizes are rounded down. Pillow resizes palette and one-bit pictures by nearest neighbour,
+    whatever the method. Raises ScaleError, also an AssertionError, if no pixel is left.
+    """
+    width, height = int(scale * picture.width), int(scale * picture.height)
+    if width < 1 or height < 1:
+        raise ScaleError(
+            f'a picture of {picture.width} x {picture.height} at scale {scale:g} has no pixel '
+            'left. Use a larger scale.'
+        )
+    return np.array(picture.resize((width, height), method))
+
+
+def image_array(picture: Image.Image, scale: float) -> np.ndarray:
+    """Return a picture at `scale` as (C, h, w), C = 1 for grey.
+
+    If any value is over 1, float64 and divided by 255; else of its mode's dtype and as it is.
+    """
+    pixels = resized(picture, scale, BICUBIC)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return pixels / 255.0 if (pixels > 1).any() else pixels
