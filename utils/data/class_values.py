@@ -110,6 +110,28 @@ def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
     return ''
 
 
+def describe_foreground(
+    scan: 'DatasetScan', masks: MaskEncoding, training: list[int], validation: list[int]
+) -> list[str]:
+    """Return notes on the sides of a split, positions in the scan, whose masks have no foreground.
+
+    Where no class is the background, that is a side of a single class.
+    """
+    notes, least = [], 2 if masks.background is None else 1
+    for side, positions in (('training', training), ('validation', validation)):
+        held = {value for k in positions for value in scan.metadata[k].mask.counts}
+        if masks.in_colour:  # a grey mask beside colours
+            held = {(value,) * 3 if isinstance(value, int) else value for value in held}
+        if not positions or sum(masks.values[k] in held for k in masks.scored) >= least:
+            continue
+        only = format_values([value for value in masks.values if value in held]) or 'ignored pixels'
+        notes.append(
+            f'note: the {side} set has no foreground: its {len(positions)} masks hold only {only}. '
+            'Choose others with --seed, --validation (-v), --fold or --val-images.'
+        )
+    return notes
+
+
 def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
     """Return the encoding with which to read these masks for a network trained with `known`.
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from utils.data import dataloader
 from utils.data.augmentation import Augmented
 from utils.data.cache.placement import cached
+from utils.data.class_values import describe_foreground
 from utils.data.consistency import describe_duplicates
 from utils.data.context import with_context
 from utils.data.dataset import SegmentationDataset
 from utils.data.network_limits import check_tile, check_variance
-from utils.data.splits import describe_groups, split_pairs
+from utils.data.splits import describe_groups, describe_percent, split_pairs
 from utils.data.training_tiles import in_tiles
 from utils.inference.checkpoint import Checkpoint
 from utils.masks.background import describe_background
@@ -74,7 +75,13 @@ class TrainingData:
                 '--early-stop counts validations without a better Dice, and there is no validation '
                 'set. Leave --early-stop out, or ask for a set with --validation (-v).'
             )
-        self.groups = describe_groups(self.dataset.pairs, self.training, args)
+        self.split_notes = [
+            *describe_groups(self.dataset.pairs, self.training, args),
+            *describe_percent(args, len(self.validation), len(self.dataset)),
+            *describe_foreground(
+                self.dataset.scan, self.dataset.masks, self.training, self.validation
+            ),
+        ]
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
@@ -120,7 +127,7 @@ class TrainingData:
             f'{sizes} at scale {self.dataset.scale:g}',
             f'mask values, with their share of the pixels: {", ".join(shares)}',
             describe_background(masks, self.mask_options),
-            *self.groups,
+            *self.split_notes,
             *scan.notes(masks, self.dataset.channels),
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))

@@ -66,8 +66,8 @@ class TrainStep:
         A loss or gradient that is not finite becomes a gradient of zero (see StepGuard).
         """
         if isinstance(micro_batches, list):
-            masks = [(labels, *border) for _, labels, *border in micro_batches]
-            totals = self.totals(len(masks), masks)
+            all_masks = [(masks, *border) for _, masks, *border in micro_batches]
+            totals = self.totals(len(all_masks), all_masks)
         self.guard.before_step()
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor | float = 0.0

@@ -13,12 +13,12 @@ from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few
 from utils.runtime.files import check_output_file, whole_file
 
-from ..class_values import choose_encoding
+from ..class_values import choose_encoding, describe_foreground
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
 from ..pairing import match_sets
 from ..scan import DatasetScan, attempt, read_pairs
-from ..splits import describe_groups, split_pairs
+from ..splits import describe_groups, describe_percent, split_pairs
 
 
 def check_data(args: argparse.Namespace) -> int:
@@ -78,6 +78,8 @@ def _contents(
     training, validation = split or ([], [])
     notes = [describe_background(masks, options), *scan.notes(masks, channels or 3)]
     notes += describe_groups(scan.pairs, training, args) if training else []
+    notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
+    notes += describe_foreground(scan, masks, training, validation)
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
     return {
