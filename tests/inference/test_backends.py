@@ -86,11 +86,18 @@ def test_each_backend_computes_the_same_logits_for_any_batch_and_size(backend, n
 
 
 def test_compile_gives_torch_the_folded_network_to_compile(monkeypatch):
-    compiled = []
-    monkeypatch.setattr(torch, 'compile', lambda function: compiled.append(function) or function)
+    compiled, options = [], []
+
+    def record(function, **chosen):
+        compiled.append(function)
+        options.append(chosen)
+        return function
+
+    monkeypatch.setattr(torch, 'compile', record)
     model = trained_like()
     network = build_network(model, 'compile', FLOAT)
     assert network is compiled[-1]
+    assert options[-1] == {'dynamic': False}  # kernels for each size, see dev/GPU.md
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
 
 
