@@ -68,7 +68,8 @@ def _contents(
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
     options = MaskOptions.from_args(args)
     encoding = partial(choose_encoding, scan, requested, options)
-    masks = attempt(encoding, problems, kind='mask values') or MaskEncoding(scan.values())
+    chosen = attempt(encoding, problems, kind='mask values')
+    masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
     channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
@@ -76,10 +77,11 @@ def _contents(
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
     split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
     training, validation = split or ([], [])
-    notes = [describe_background(masks, options), *scan.notes(masks, channels or 3)]
+    notes = [describe_background(masks, options)] if chosen else []
+    notes += scan.notes(masks, channels or 3)
     notes += describe_groups(scan.pairs, training, args) if training else []
     notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
-    notes += describe_foreground(scan, masks, training, validation)
+    notes += describe_foreground(scan, masks, training, validation) if chosen else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
     return {
