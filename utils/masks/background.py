@@ -82,7 +82,7 @@ def class_of(masks: MaskEncoding, value: MaskValue) -> int | None:
 def describe_background(masks: MaskEncoding, options: MaskOptions) -> str:
     """Return the line of the terminal on what counts as background; a note where it is doubtful."""
     if options.classes == 1:
-        return _describe_binary(masks)
+        return _describe_binary(masks, options)
     sure = options.background is not None or any(v in (0, (0, 0, 0)) for v in masks.ignore)
     if masks.background is None and sure:
         return 'background: none, mean scores count all classes (--background VALUE leaves one out)'
@@ -100,12 +100,13 @@ def describe_background(masks: MaskEncoding, options: MaskOptions) -> str:
     )
 
 
-def _describe_binary(masks: MaskEncoding) -> str:
+def _describe_binary(masks: MaskEncoding, options: MaskOptions) -> str:
     """Return describe_background's line for --classes 1, whose foreground is class 1."""
     named = _named(masks)
     likely = class_of(masks, 0) if named is None else named
+    sure = likely == 0 or options.mask_values
     return (
-        f'{"" if likely == 0 else "note: "}background: {title_of(masks, 0)}, foreground: '
+        f'{"" if sure else "note: "}background: {title_of(masks, 0)}, foreground: '
         f'{title_of(masks, 1)}{_turned(masks)}'
     )
 

@@ -88,7 +88,8 @@ class Recorder:
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
         state = self.state
         row: dict = {'epoch': state.epoch + 1, 'step': state.step}
-        row |= {'learning_rate': state.learning_rate} | training | {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        row |= {'learning_rate': state.learning_rate} | training
+        row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
         for name in ('dice', 'iou'):  # the latter is the mIoU of the literature
             row[f'{name}_all_classes'] = scores and scores['all_classes'][f'{name}_dataset']
         sheet = None
