@@ -94,7 +94,7 @@ def test_scores_by_hand_are_of_the_other_class(folder, capsys, background, index
     assert found['dice_dataset'] == found['classes'][index]['dice_dataset']
     assert found['boundary_f_per_image'] == found['classes'][index]['boundary_f_per_image']
     assert found['classes'][background]['boundary_f_per_image'] is None
-    assert found['ranking'][0]['dice'] == pytest.approx([2 * 16 / 40, 2 * 8 / 24][1 - index])
+    assert found['ranking'][0]['dice'] == pytest.approx([2 * 16 / 40, 2 * 8 / 24][index])
     told = ['background: value 1 (cat)', 'background: value 2 (wall)'][background]
     assert told in capsys.readouterr().out
     assert told in (folder / 'r/index.html').read_text(encoding='utf-8')

@@ -117,9 +117,9 @@ def count_dataset(
     loader = make_dataloader(items, list(shard(batches)), workers, device, _collate)
     confusion, parts = torch.zeros(k, k, dtype=torch.int64, device=device), []
     try:
-        for batch, probabilities, masks in _predict_batches(predictor, loader):
-            images = zip(probabilities, masks, batch['full'], strict=True)
-            counts = [_count_image(*image, n_classes=k, conditions=conditions) for image in images]
+        for batch, outputs, masks in _predict_batches(predictor, loader):
+            images = zip(outputs, masks, batch['full'], strict=True)
+            counts = [_count_image(predictor, conditions, *image) for image in images]
             part = {name: torch.stack([found[name] for found in counts]) for name in counts[0]}
             confusion += part.pop('confusion').sum(dim=0)
             parts.append({name: values.cpu() for name, values in part.items()})
@@ -143,25 +143,30 @@ def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple
 
 
 def _count_image(
-    probabilities: Tensor, scaled: Tensor, truth: Tensor, n_classes: int, conditions: Conditions
+    predictor: Predictor, conditions: Conditions, outputs: Tensor, scaled: Tensor, truth: Tensor
 ) -> dict[str, Tensor]:
-    """Count one image (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
-    threshold, truth = conditions.threshold, truth.to(probabilities.device)
-    full = _resize(probabilities[None], truth.shape)
-    predicted = class_indices(full, threshold)  # (1, H, W)
+    """Count outputs (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
+    threshold, truth = conditions.threshold, truth.to(outputs.device)
+    n_classes, background = max(2, predictor.model.n_classes), predictor.masks.background
+    full = _resize(outputs[None], truth.shape)
+    predicted = predictor.class_indices(full, threshold)  # (1, H, W)
     confusion = confusion_matrix(predicted, truth[None], n_classes)[0]
-    at_scale = class_indices(probabilities[None], threshold)
+    at_scale = predictor.class_indices(outputs[None], threshold)
     counts = {
         'confusion': confusion,
         'pixels': class_counts(confusion),
         'scaled': count_pixels(at_scale, scaled[None], n_classes)[0],
-        'boundary': count_boundary(predicted[0], truth, n_classes, conditions.tolerance),
+        'boundary': count_boundary(
+            predicted[0], truth, n_classes, conditions.tolerance, background
+        ),
     }
     if not conditions.at_scale:
         best = rescaled_truth(scaled, truth, n_classes)
         counts['ceiling'] = count_pixels(best, truth[None], n_classes)[0]
     if conditions.sweep:
-        counts['sweep'] = count_thresholds(full[0, -1], truth)
+        foreground = torch.where(truth == IGNORE, IGNORE, (truth != (background or 0)).byte())
+        probability = predictor.to_probabilities(full[0])[-1]
+        counts['sweep'] = count_thresholds(probability, foreground)
     return counts
 
 

@@ -115,7 +115,7 @@ class PredictionPipeline:
             if self.output_format == 'probabilities':
                 if probabilities is None:
                     probabilities = torch.empty(len(strip), *indices.shape)
-                probabilities[:, rows] = strip
+                probabilities[:, rows] = self.predictor.to_probabilities(strip)
             row = rows.stop
         return _Predicted(image.job, indices, probabilities)
 

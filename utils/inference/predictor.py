@@ -105,7 +105,7 @@ class Predictor:
 
         Of one or two classes, the foreground is where its probability is over `threshold`.
         """
-        return self.classify(self.predict_probabilities(image), threshold)
+        return self.classify(self._image_outputs(image), threshold)
 
     def predict_probabilities(self, image: np.ndarray) -> Tensor:
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
@@ -114,6 +114,9 @@ class Predictor:
         K is 1, the foreground. Probabilities, not masks, are resized, so that outlines are smooth.
         Raises UserError if the image is too small at this scale or has other channels.
         """
+        return self.to_probabilities(self._image_outputs(image))
+
+    def _image_outputs(self, image: np.ndarray) -> Tensor:
         pixels = array_pixels(image, Path('the image'))
         height, width, channels = pixels.shape
         if channels != self.model.n_channels:
@@ -131,10 +134,25 @@ class Predictor:
         """
         return self.classify(self.resized_probabilities(*self.read_file(Path(path))), threshold)
 
-    @staticmethod
-    def classify(probabilities: Tensor, threshold: float = 0.5) -> np.ndarray:
-        """Return class indices (H, W) uint8 for probabilities (K, H, W)."""
-        return class_indices(probabilities[None], threshold)[0].to(torch.uint8).cpu().numpy()
+    def classify(self, outputs: Tensor, threshold: float = 0.5) -> np.ndarray:
+        """Return class indices (H, W) uint8 for outputs (K, H, W), K = 1 for two classes."""
+        return self.class_indices(outputs[None], threshold)[0].to(torch.uint8).cpu().numpy()
+
+    def class_indices(self, outputs: Tensor, threshold: float = 0.5) -> Tensor:
+        """Return class indices (B, H, W) int64 for outputs (B, K, H, W), K = 1 for two classes.
+
+        Of two classes, outputs are of class 1, and the threshold is the foreground's.
+        """
+        return class_indices(outputs, 1 - threshold if self.inverted else threshold)
+
+    def to_probabilities(self, outputs: Tensor) -> Tensor:
+        """Return probabilities (K, H, W) float32 for outputs (K, H, W), K = 1 for two classes."""
+        return 1 - outputs if self.inverted else outputs
+
+    @property
+    def inverted(self) -> bool:
+        """Whether class 1 is the background of two classes, and class 0 the foreground."""
+        return len(self.masks.values) == 2 and self.masks.background == 1
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""

@@ -66,7 +66,7 @@ def segmentation_loss(
             weights = weights + border * counts
         loss = (entropy * weights).sum() / whole.clamp(min=1e-6)
         if totals:
-            dice_term = dice_term * (counts.sum() / totals.pixels.clamp(min=1))
+            dice_term = dice_term * counts.sum() / totals.pixels.clamp(min=1)
         return loss + dice_term if dice else loss
 
 
