@@ -1,6 +1,9 @@
 # docker build -t unet .
 # docker run --rm --shm-size=8g --ulimit memlock=-1 --gpus all -it \
-#     -v "$PWD/data:/workspace/unet/data" -v "$PWD/checkpoints:/workspace/unet/checkpoints" unet
+#     -v "$PWD/data:/workspace/unet/data" -v "$PWD/checkpoints:/workspace/unet/checkpoints" \
+#     -v unet-cache:/root/.cache unet
+#
+# or, with the same options in compose.yaml:  docker compose run --rm unet
 
 # CUDA 13.0, as in pip's torch 2.14, needs an NVIDIA driver 580 or newer. For an older driver, or a
 # GPU older than Turing:
@@ -16,14 +19,26 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1 \
 
 WORKDIR /workspace/unet
 
-# The constraint keeps the image's torch: pip could replace it with another build of several
-# gigabytes. The folders are created because .dockerignore excludes their contents.
-RUN python -c "from importlib.metadata import version; print('torch==' + version('torch'))" > constraints.txt \
+# The constraints keep the image's torch and torchvision: pip could replace them with other builds of
+# several gigabytes. The folders are created because .dockerignore excludes their contents.
+RUN python -c "from importlib.metadata import version as v; \
+        print(*(f'{name}=={v(name)}' for name in ('torch', 'torchvision')), sep='\n')" \
+    > constraints.txt \
     && mkdir -p data/imgs data/masks checkpoints
 
 COPY requirements.txt ./
 RUN python -m pip install -r requirements.txt -c constraints.txt
 
 COPY . .
+
+# Last, because they differ from build to build.
+ARG PYTORCH_TAG
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="unet" \
+    org.opencontainers.image.description="U-Net in PyTorch: training, prediction, evaluation" \
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.documentation="docs/docker.md" \
+    org.opencontainers.image.base.name="docker.io/pytorch/pytorch:${PYTORCH_TAG}" \
+    org.opencontainers.image.revision="${REVISION}"
 
 CMD ["bash"]

@@ -4,6 +4,7 @@ model = torch.hub.load('FOLDER', 'unet_carvana', source='local')  # or 'OWNER/RE
 """
 
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +35,8 @@ def unet_carvana(
     or URL of other weights, in any format that utils.checkpoint reads; loaded even if `pretrained`
     is False. map_location: device of the result.
 
-    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint.
+    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint, and
+    without a network.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
@@ -52,5 +54,18 @@ def unet_carvana(
         path = Path(torch.hub.get_dir()) / 'checkpoints' / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            torch.hub.download_url_to_file(source, str(path))
+            _download(source, path)
     return load_checkpoint(path).build_model().to(map_location)
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file, completely or not at all; raise UserError where there is no network."""
+    from utils.runtime.errors import UserError
+
+    try:
+        torch.hub.download_url_to_file(url, str(path))
+    except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
+        raise UserError(
+            f'{url} cannot be downloaded ({error}). Check the network and the proxy, or download '
+            f'the file elsewhere and save it as {path}, or give its name as `weights`.'
+        ) from None

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.inference import options
-from utils.runtime.cli import add_debug_option, run_program
+from utils.runtime.cli import ProgramParser, add_debug_option, run_program
 from utils.runtime.errors import UserError
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Predict masks from input images')
+    parser = ProgramParser('Predict masks from input images', options.ORIGINAL)
     options.add_input_options(parser.add_argument_group('Data'))
     options.add_model_options(parser.add_argument_group('Model'))
     options.add_output_options(parser.add_argument_group('Output'))
@@ -63,6 +63,8 @@ def predict(args: argparse.Namespace) -> int:
     with pictures_of_any_size() if args.tile else nullcontext():
         metadata = read_all_metadata([job.source for job in jobs])
         predictor = load_predictor(args)
+        device, names = predictor.precision.device, ', '.join(args.model)
+        print(f'Using device {device}. Model loaded! {names} at scale {predictor.scale:g}')
         threshold = predictor.threshold(args.mask_threshold)
         targets = [job.target for job in jobs if job.target]
         check_output_format(args.format, targets, predictor.masks)

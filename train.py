@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 # fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Train the UNet on images and target masks')
+    parser = cli.ProgramParser('Train the UNet on images and target masks', options.ORIGINAL)
     group = parser.add_argument_group('Data')
     add = group.add_argument
     cli.add_data_options(group)

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Downloads the Carvana training set from Kaggle into data/imgs and data/masks.
+if [ -z "${BASH_VERSION:-}" ]; then echo 'error: not for sh; run  bash scripts/download_data.sh' >&2 && exit 2; fi
 set -euo pipefail
 
 usage="usage: bash scripts/download_data.sh [--zips FOLDER] [--keep-zips]
 
 Puts the 5088 images and 5088 masks of Kaggle's carvana-image-masking-challenge into
 data/imgs and data/masks. Existing files are kept. After an interruption, run it again: it
-continues where it stopped.
+continues where it stopped. The demo set of make_demo_data.py has to be moved away first.
 
   --zips FOLDER  take train_hq.zip and train_masks.zip from FOLDER; needs no Kaggle account
                  (zips in data/ are used without this option)
@@ -18,7 +19,7 @@ kaggle command reads (~/.kaggle/access_token, kaggle.json). Otherwise a terminal
 
 competition=carvana-image-masking-challenge
 page=https://www.kaggle.com/c/$competition
-by_hand="or: download train_hq.zip and train_masks.zip from $page/data, then run
+by_hand="by hand: download train_hq.zip and train_masks.zip from $page/data, then run
       bash scripts/download_data.sh --zips FOLDER_OF_THE_TWO"
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 data=$root/data
@@ -85,7 +86,11 @@ find_credentials() {
 fetch() {
   if kaggle competitions download "$competition" -f "$1" -p "$data" ${2:+"$2"} 2>&1 |
     tee "$log" >&2; then return; fi
-  local no_login='401 (Client|-)|Unauthorized|Authentication required|Invalid credentials'
+  local no_login='401 (Client|-)|Unauthorized|Unauthenticated|Authentication required'
+  no_login="$no_login|Invalid credentials|\"code\": *401"
+  local no_network='Max retries exceeded|NameResolution|[Nn]ame resolution|Failed to resolve'
+  no_network="$no_network|Name or service not known|getaddrinfo|ProxyError|[Uu]nreachable"
+  no_network="$no_network|Connection(Error|Timeout| refused| timed out)"
   if grep -Eq "$no_login|Could not find kaggle.json" "$log"; then
     fail 2 "Kaggle did not accept the credentials in $credentials (401)" \
       'remedy: create a new token at https://www.kaggle.com/settings/api and store it there' \
@@ -94,6 +99,11 @@ fetch() {
   if grep -Eq '403 (Client|-)|Forbidden|accept .*rules' "$log"; then
     fail 2 'Kaggle refused the download (403)' \
       "remedy: accept the rules at $page/rules, then run again" "$by_hand"
+  fi
+  if grep -Eq "$no_network" "$log"; then
+    fail 1 'Kaggle cannot be reached' \
+      'found: no connection to api.kaggle.com, or none through the proxy in HTTPS_PROXY' \
+      'remedy: run again on a machine with a network; it continues where it stopped' "$by_hand"
   fi
   fail 1 "downloading $1 failed" 'remedy: run again; it continues where it stopped'
 }
@@ -126,6 +136,13 @@ done
 case $expected in '' | *[!0-9]*) fail 2 "CARVANA_EXPECTED is not a number: $expected" ;; esac
 python=$(command -v python3 || command -v python) || fail 2 'python3 not found' 'remedy: install Python 3.10 or newer'
 
+demo=$(tool demo "$data/imgs")
+if [ -n "$demo" ]; then
+  fail 2 'data/imgs holds the demo set, and training would use both' \
+    "found: the cars of scripts/make_demo_data.py: $demo" 'remedy: move them away, then run again:' \
+    "    cd '$root' && mkdir -p data/demo/imgs data/demo/masks" \
+    "    for id in $demo; do for kind in imgs masks; do mv data/\$kind/\${id}_* data/demo/\$kind/; done; done"
+fi
 pairs=$(tool pairs "$data/imgs" "$data/masks")
 if [ "$pairs" -ge "$expected" ]; then
   echo "data/imgs and data/masks already hold all $expected pairs: nothing to do"

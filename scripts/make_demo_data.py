@@ -78,6 +78,11 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def car_id(seed: int, car: int) -> str:
+    """Return the name of a car: 12 hexadecimal digits, as Carvana's cars have."""
+    return hashlib.sha256(f'{seed} {car}'.encode()).hexdigest()[:12]
+
+
 def write_pair(args: argparse.Namespace, index: int) -> int:
     """Render and write image number `index` and its mask; return how many of them existed."""
     from demo_cells import render_cells
@@ -89,8 +94,7 @@ def write_pair(args: argparse.Namespace, index: int) -> int:
         paths = args.images / f'{name}.png', args.masks / f'{name}.png'
         draw = partial(render_cells, args.seed, index, args.size)
     else:
-        digits = hashlib.sha256(f'{args.seed} {car}'.encode()).hexdigest()[:12]
-        name = f'{digits}_{view + 1:02d}'
+        name = f'{car_id(args.seed, car)}_{view + 1:02d}'
         paths = args.images / f'{name}.jpg', args.masks / f'{name}_mask.gif'
         draw = partial(photograph, args.seed, car, view + 1, args.size, args.classes)
     kept = [path.exists() for path in paths]
@@ -132,6 +136,12 @@ def render(args: argparse.Namespace) -> None:
         fail(f'{error}; check that the disk has space and that the folders are writable')
     if kept:
         print(f'{kept} of {2 * args.count} files were there already and are kept')
+    others = sum(not path.name.startswith('.') for path in args.images.iterdir()) - args.count
+    if others > 0:
+        print(
+            f'note: {others} other files are in {args.images}, and training uses all. Folders of '
+            'their own: --images DIR --masks DIR'
+        )
     cars, seconds = -(-args.count // VIEWS), time.perf_counter() - start
     shown = 'cells' if args.kind == 'cells' else f'{cars} car{"s"[: cars > 1]}'
     done = f'{args.count} image{"s"[: args.count > 1]} of {shown} ({args.size[0]} x {args.size[1]})'

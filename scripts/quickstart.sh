@@ -6,6 +6,7 @@
 #
 # Trains on data/imgs and data/masks, or on cars rendered into them if they are empty. A second call
 # continues where the first stopped; remove checkpoints/quickstart to train again.
+if [ -z "${BASH_VERSION:-}" ]; then echo 'error: not for sh; run  bash scripts/quickstart.sh' >&2 && exit 2; fi
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh

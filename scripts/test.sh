@@ -5,6 +5,7 @@
 #     bash scripts/test.sh --slow             the slow tests too; more arguments go to pytest
 #     bash scripts/test.sh -n 0 --pdb         one process
 #     PYTHON=python3.13 bash scripts/test.sh  another version of Python
+if [ -z "${BASH_VERSION:-}" ]; then echo 'error: not for sh; run  bash scripts/test.sh' >&2 && exit 2; fi
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh

@@ -1,6 +1,6 @@
 """Check or unpack a zip for scripts/download_data.sh; uses the standard library only.
 
-unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS
+unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS | demo IMAGES
 """
 
 import shutil
@@ -8,6 +8,8 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
+
+from make_demo_data import car_id
 
 PICTURES = {'.gif', '.jpeg', '.jpg', '.png'}
 
@@ -55,9 +57,13 @@ def unpack(zip_path: Path, folder: Path) -> int:
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
+    others = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
+    others = [path for path in others if path.name not in members]
     note = f'{folder}: {len(members) - kept} unpacked, {kept} already there and kept'
     if differing:
         note += f' (warning: {differing} of these differ in size from the zip)'
+    if others:
+        note += f'; {len(others)} others are there, such as {min(others).name}: training uses all'
     print(note, file=sys.stderr)
     return len(members)
 
@@ -68,10 +74,21 @@ def pairs(imgs: Path, masks: Path) -> int:
     return sum(path.name.removesuffix('_mask.gif') in stems for path in masks.glob('*_mask.gif'))
 
 
+def demo(imgs: Path) -> str:
+    """Return the ids of the demo set that a folder holds: of cars of the first seeds, and cells."""
+    found = {path.stem.rpartition('_')[0] for path in imgs.glob('*_*.*')}
+    rendered = {car_id(seed, car) for seed in range(100) for car in range(100)} | {'cells'}
+    return ' '.join(sorted(found & rendered))
+
+
 if __name__ == '__main__':
     command, *paths = sys.argv[1:]
     try:
-        print({'check': check, 'unpack': unpack, 'pairs': pairs}[command](*map(Path, paths)))
+        print(
+            {'check': check, 'unpack': unpack, 'pairs': pairs, 'demo': demo}[command](
+                *map(Path, paths)
+            )
+        )
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:

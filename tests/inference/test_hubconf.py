@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from http.client import IncompleteRead
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from conftest import ROOT
 
 import hubconf
 from unet import UNet
+from utils.runtime.errors import UserError
 
 
 def load(**options):
@@ -74,6 +76,28 @@ def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
     assert [url.rsplit('_', 2)[1] for url in asked] == ['scale0.5', 'scale1.0']
     with pytest.raises(ValueError, match=r'weights exist for scale 0\.5 and 1\.0, not 0\.3'):
         hubconf.unet_carvana(pretrained=True, scale=0.3)
+
+
+@pytest.mark.parametrize(
+    'error', [OSError('[Errno 101] Network is unreachable'), IncompleteRead(b'')]
+)
+def test_without_a_network_one_message_names_the_address_and_the_way_by_hand(
+    tmp_path, monkeypatch, error
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
+    with pytest.raises(UserError) as caught:
+        hubconf.unet_carvana(pretrained=True)
+    text = str(caught.value)
+    assert text.startswith(f'{hubconf.WEIGHTS[0.5]} cannot be downloaded ({error})')
+    by_hand = tmp_path / 'hub/hub/checkpoints/unet_carvana_scale0.5_epoch2.pth'
+    assert f'save it as {by_hand}' in text
+    assert caught.value.__suppress_context__
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), by_hand)
+    assert hubconf.unet_carvana(pretrained=True).base_channels == 4
 
 
 def test_the_model_goes_where_map_location_says():

@@ -78,14 +78,16 @@ def test_the_default_name_is_beside_the_input(folder, capsys):
     assert half_white('in/a_OUT.png')
     assert half_white('in/b.c_OUT.png')
     out = capsys.readouterr().out
-    assert 'in/a.jpg -> in/a_OUT.png: 0 50.0 %, 1 50.0 %' in out
+    assert 'Predicting image in/a.jpg ... done: 0 50.0 %, 1 50.0 %. Mask saved to ' in out
+    assert 'Mask saved to in/a_OUT.png\n' in out
+    assert 'Using device cpu. Model loaded! MODEL.pth at scale 1\n' in out
 
 
 def test_no_save_writes_nothing(folder, capsys):
     before = sorted(folder.iterdir())
     assert predict.main(['-i', 'img.jpg', '--no-save']) == 0
     assert sorted(folder.iterdir()) == before
-    assert 'img.jpg: 0 50.0 %, 1 50.0 %' in capsys.readouterr().out
+    assert 'Predicting image img.jpg ... done: 0 50.0 %, 1 50.0 %\n' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('model', ['MODEL.pth', 'one.pth'])
@@ -103,11 +105,31 @@ def test_the_threshold_is_refused_for_more_classes(folder, capsys):
 
 def test_viz_without_a_display_writes_a_picture_and_says_so(folder, capsys, monkeypatch):
     monkeypatch.setenv('MPLBACKEND', 'agg')
-    assert predict.main(['-i', 'img.jpg', '--viz', '-n']) == 0
+    assert predict.main(['-i', 'img.jpg', '--viz']) == 0
     assert 'img_VIZ.png' in capsys.readouterr().err
     assert Image.open('img_VIZ.png').width > 1000
     assert predict.main(['-i', 'img.jpg', '--viz', '-o', 'out/']) == 0
     assert 'out/img_VIZ.png' in capsys.readouterr().err
+
+
+def test_no_save_writes_nothing_for_viz_without_a_display_either_and_says_so(
+    folder, capsys, monkeypatch
+):
+    monkeypatch.setenv('MPLBACKEND', 'agg')
+    Image.open('img.jpg').save('img_VIZ.png')  # an input, and in no danger
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert predict.main(['-i', 'img.jpg', 'img_VIZ.png', '--viz', '-n']) == 0
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    captured = capsys.readouterr()
+    assert captured.out.count('no display: --viz shows nothing, and because of --no-save') == 1
+    assert captured.err == ''
+
+
+def test_viz_with_rle_alone_writes_figures_as_nobody_said_no_save(folder, monkeypatch):
+    monkeypatch.setenv('MPLBACKEND', 'agg')
+    assert predict.main(['-i', 'img.jpg', '--viz', '--rle', 's.csv']) == 0
+    assert (folder / 'img_VIZ.png').exists()
+    assert not (folder / 'img_OUT.png').exists()
 
 
 def test_a_file_that_cannot_say_takes_scale_one_half_and_its_own_class_numbers(folder, capsys):
@@ -207,7 +229,7 @@ def test_viz_overwrites_no_input(folder, capsys):
     (folder / 'img.jpg').rename('x.jpg')
     Image.open('x.jpg').save('x_VIZ.png')
     before = (folder / 'x_VIZ.png').read_bytes()
-    assert predict.main(['-i', 'x.jpg', 'x_VIZ.png', '--viz', '-n']) == 2
+    assert predict.main(['-i', 'x.jpg', 'x_VIZ.png', '--viz']) == 2
     assert 'the output x_VIZ.png is an input and would be lost' in capsys.readouterr().err
     assert (folder / 'x_VIZ.png').read_bytes() == before
 

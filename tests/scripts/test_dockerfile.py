@@ -62,10 +62,11 @@ def test_hadolint_finds_nothing():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_constraints_hold_the_installed_torch_and_the_folders_exist(tmp_path):
+def test_the_constraints_hold_the_installed_torch_and_torchvision_and_the_folders_exist(tmp_path):
     result = run_step('> constraints.txt', tmp_path)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / 'constraints.txt').read_text() == f'torch=={version("torch")}\n'
+    kept = [f'{name}=={version(name)}\n' for name in ('torch', 'torchvision')]
+    assert (tmp_path / 'constraints.txt').read_text() == ''.join(kept)
     for folder in ('data/imgs', 'data/masks', 'checkpoints'):
         assert (tmp_path / folder).is_dir()
 
@@ -82,7 +83,10 @@ def all_installed():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('pins', 'accepted'), [(None, True), ('torch==2.6.0+other', False)])
+@pytest.mark.parametrize(
+    ('pins', 'accepted'),
+    [(None, True), ('torch==2.6.0+other', False), ('torchvision==0.21.0+other', False)],
+)
 def test_the_install_step_keeps_the_torch_of_the_constraints(tmp_path, pins, accepted):
     if not all_installed() or not shutil.which('pip', path=BESIDE_PYTHON):
         pytest.skip('needs pip and every requirement installed')
@@ -163,6 +167,11 @@ def test_the_image_contains_the_programs():
         if path.suffix in ('.py', '.sh')
     ]
     assert [path for path in wanted if docker_ignores(path)] == []
+
+
+def test_the_requirements_hold_the_list_of_the_original_programs():
+    listed = 'torch torchvision numpy pillow tqdm wandb kaggle'.split()
+    assert not set(listed) - {canonicalize_name(r.name) for r in requirements()}
 
 
 @pytest.mark.parametrize('name', ['requirements.txt', 'requirements-dev.txt'])

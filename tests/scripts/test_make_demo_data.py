@@ -212,6 +212,15 @@ def test_cells_touch_along_lines_that_are_little_darker_than_they_are():
     assert 5 < picture[mask > 0].mean() - picture[line].mean() < 40
 
 
+def test_other_pictures_in_the_folder_are_told_of(tmp_path, capsys):
+    write(tmp_path)
+    assert 'other files' not in capsys.readouterr().out
+    write(tmp_path, more='--seed 1')
+    assert (
+        f'note: 1 other files are in {tmp_path / "imgs"}, and training' in capsys.readouterr().out
+    )
+
+
 def test_existing_files_are_kept_and_counted(tmp_path, capsys):
     (image,), (mask,) = write(tmp_path)
     first = mask.read_bytes()

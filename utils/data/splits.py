@@ -47,9 +47,9 @@ def split_ids(
     regex: see group_ids, which raises UserError.
     """
     groups = group_ids(ids, regex)
-    if percent == 0 or len(ids) < 2:
+    wanted = _wanted(len(ids), percent)
+    if wanted == 0 or len(ids) < 2:
         return _parts(len(ids), [])
-    wanted = max(1, int(len(ids) * percent / 100))
     if method == 'random':
         order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
         return _parts(len(ids), order[len(ids) - wanted :])
@@ -122,17 +122,40 @@ def _group_of(name: str, regex: str | None) -> str | None:
 
 
 def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Namespace) -> list[str]:
-    """Return a line on the groups of --group-regex, by which the user can check the regex."""
-    if not args.group_regex:
+    """Return lines on the groups of a split: those of --group-regex, to check it; a wrong share.
+
+    training: positions in `pairs` to train on. The share is wrong where whole groups make the
+    validation set differ from its requested size by more than half of that.
+    """
+    if args.val_images or args.split == 'random':
         return []
     groups = group_ids([pair.id for pair in pairs], args.group_regex)
-    trained = set(training)
-    count = sum(positions[0] in trained for positions in groups.values())
-    sizes = list(map(len, groups.values()))
-    return [
-        f'{len(groups)} groups of {min(sizes)} to {max(sizes)} images ({first_few(groups)}), '
-        f'{count} to train on, {len(groups) - count} to validate on'
-    ]
+    sizes, lines = list(map(len, groups.values())), []
+    if args.group_regex:
+        trained = set(training)
+        count = sum(positions[0] in trained for positions in groups.values())
+        lines.append(
+            f'{len(groups)} groups of {min(sizes)} to {max(sizes)} images ({first_few(groups)}), '
+            f'{count} to train on, {len(groups) - count} to validate on'
+        )
+    total, found = len(pairs), len(pairs) - len(training)
+    percent = 100 / int(args.fold.partition('/')[2]) if args.fold else args.validation
+    wanted = _wanted(total, percent)
+    if max(sizes) > 1 and abs(found - wanted) > wanted / 2:
+        asked = f'--fold {args.fold}' if args.fold else f'--validation {percent:g}'
+        kind = 'groups' if args.group_regex else 'cars'
+        instead = ' instead of --group-regex' if args.group_regex else ''
+        lines.append(
+            f'note: {asked} asks for {percent:.3g} % of the images to validate on, but it is '
+            f'{100 * found / total:.3g} % ({found} of {total}), because whole {kind} are kept '
+            f'together, {len(groups)} in all. Use --split random{instead} to divide them'
+        )
+    return lines
+
+
+def _wanted(count: int, percent: float) -> int:
+    """Return how many of `count` images, of two or more, to validate on; at least one above 0 %."""
+    return max(1, int(count * percent / 100)) if percent else 0
 
 
 def describe_percent(args: argparse.Namespace, validation: int, total: int) -> list[str]:

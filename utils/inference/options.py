@@ -7,6 +7,9 @@ from utils.runtime.cli import add_device_options, number_in
 from utils.runtime.errors import UserError
 from utils.runtime.files import check_output_file
 
+# Options that predict.py of the original has.
+ORIGINAL = '--model --input --output --viz --no-save --mask-threshold --scale --bilinear --classes'
+
 
 # fmt: off
 def add_input_options(group: argparse._ArgumentGroup) -> None:
@@ -78,11 +81,10 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Raise UserError for contradictory options; set args.model, args.no_save and args.tiling."""
+    """Raise UserError for contradictory options; set args.model and args.tiling."""
     from .tiling import Tiling  # here, because it imports torch
 
     args.model = args.model or ['MODEL.pth']
-    args.no_save |= bool(args.rle and not args.output)
     args.tiling = Tiling.from_options(args.tile, args.overlap) if args.tile else None
     if args.overlap is not None and not args.tile:
         raise UserError('--overlap needs --tile N')

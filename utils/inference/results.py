@@ -61,8 +61,8 @@ def _report(
                 failures.append(str(outcome.error))
                 continue
             failures.append(None)
-            target = f' -> {job.target}' if job.target else ''
-            tqdm.write(f'{job.source}{target}: {outcome.class_fractions}')
+            saved = f'. Mask saved to {job.target}' if job.target else ''
+            tqdm.write(f'Predicting image {job.source} ... done: {outcome.class_fractions}{saved}')
             if job.figure:
                 image = load_displayable(job.source, channels)
                 show_or_save(image, outcome.indices, job.source.name, job.figure)

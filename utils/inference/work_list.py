@@ -17,6 +17,7 @@ from utils.data.network_limits import check_channels, network_size
 from utils.data.pairing import is_own_output
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
+from utils.masks.visualize import has_display
 from utils.runtime.distributed import broadcast_object, gather_shards, is_main_process, shard
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import check_output_file
@@ -62,16 +63,17 @@ def _plan(args: argparse.Namespace) -> list[Job]:
     sources, ignored = find_images(args.input, sys.stdin, args.recursive, args.output)
     suffix = ARRAY_SUFFIX if args.format == 'probabilities' else '.png'
     targets = place_masks(sources, args.output, suffix)
-    written = [] if args.no_save else targets
+    written = [] if args.no_save or (args.rle and not args.output) else targets
     if unknown := [path for path in written if path.suffix.lower() not in OUTPUT_SUFFIXES]:
         raise UserError(
             f'cannot write {first_few(unknown)}; expected a name that ends in '
             f'{", ".join(OUTPUT_SUFFIXES)}'
         )
     inputs = [source.path for source in sources]
-    shown = targets if args.viz else []
+    shown = targets if args.viz and (not args.no_save or _can_show()) else []
     figures = [path.with_name(f'{path.stem.removesuffix("_OUT")}_VIZ.png') for path in shown]
-    check_output_names(inputs, written + figures + ([args.rle] if args.rle else []))
+    saved = written + ([] if args.no_save else figures)
+    check_output_names(inputs, saved + ([args.rle] if args.rle else []))
     names = Counter(path.name for path in inputs if args.rle)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(
@@ -94,6 +96,17 @@ def _plan(args: argparse.Namespace) -> list[Job]:
     none = [None] * len(inputs)
     jobs = map(Job, inputs, written or none, figures or none)
     return [job for job in jobs if job.target not in kept]
+
+
+def _can_show() -> bool:
+    """Return whether --viz can open windows; say so if not, as --no-save leaves it no other way."""
+    found = has_display()
+    if not found:
+        print(
+            'note: no display: --viz shows nothing, and because of --no-save nothing is written. '
+            'Leave --no-save out to have the figures written as NAME_VIZ.png.'
+        )
+    return found
 
 
 def find_images(

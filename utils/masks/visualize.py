@@ -99,6 +99,14 @@ def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Im
     return ImageOps.expand(Image.fromarray(np.vstack(rows)), HALF_MARGIN, SHEET_COLOUR)
 
 
+def has_display() -> bool:
+    """Return whether matplotlib can open windows."""
+    import matplotlib as mpl  # late, as in show_or_save
+
+    # Without a display, matplotlib falls back to a backend that only writes files.
+    return mpl.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
+
+
 def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path) -> bool:
     """Show image, mask and overlay in a window; save them and return False without a display."""
     import matplotlib.pyplot as plt  # late: the import takes 1.3 s, and only --viz needs it
@@ -110,8 +118,7 @@ def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path
         axis.set_title(name)
         axis.set_axis_off()
     figure.suptitle(title)
-    # Without a display, matplotlib falls back to a backend that only writes files.
-    window = plt.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
+    window = has_display()
     if window:
         plt.show()
     else:

@@ -12,6 +12,26 @@ from pathlib import Path
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
 
+class ProgramParser(argparse.ArgumentParser):
+    """A parser in which the prefixes of the original's options stay unambiguous.
+
+    original: its options, such as '--epochs'. A prefix that fits one of them and others of ours
+    (--e: --epochs, --early-stop) means that one, as in scripts written for the original. A prefix
+    of several of them, or of ours alone, is argparse's affair.
+    """
+
+    def __init__(self, description: str, original: str = '') -> None:
+        super().__init__(description=description)
+        self.original = {'--help', *original.split()}
+
+    # Private to argparse, but the same from 3.10 to 3.14, with the option's name as second item.
+    # Hidden aliases instead would have to be kept out of -h and of error messages.
+    def _get_option_tuples(self, option_string: str) -> list:
+        found = super()._get_option_tuples(option_string)
+        known = [match for match in found if match[1] in self.original]
+        return known if len(known) == 1 else found
+
+
 def number_in(
     kind: type, low: float, high: float = float('inf'), above: bool = False
 ) -> Callable[[str], float]:

@@ -47,10 +47,11 @@ class TrainingRun:
         rate = args.learning_rate or RECIPES[args.recipe].learning_rate
         lines = [
             self.data.describe(),
-            f'UNet({config}) on {state.precision.device}, {state.precision.name}',
-            f'recipe {args.recipe}, epochs {args.epochs}, batch size '
+            f'Using device {state.precision.device}, {state.precision.name}: UNet({config})',
+            f'Starting training: recipe {args.recipe}, epochs {args.epochs}, batch size '
             f'{self.data.sampler.describe()}, learning rate {rate:g}',
         ]
+        lines += note_of_classic_defaults(args)
         if args.amp and state.precision.name == 'fp32':
             lines.append('note: this device is no faster in half precision: --amp changes nothing')
         if not self.data.validation:
@@ -64,6 +65,23 @@ class TrainingRun:
         """End worker processes and the W&B run."""
         self.data.close()
         self.recorder.tracker.close()
+
+
+def note_of_classic_defaults(args: argparse.Namespace) -> list[str]:
+    """Return a line where another recipe runs with the original's learning rate spelled out.
+
+    Its batch size of 1 alone is no sign of the original: it is also the way to save memory.
+    """
+    classic, recipe = RECIPES['classic'], RECIPES[args.recipe]
+    if args.recipe == 'classic' or args.learning_rate != classic.learning_rate:
+        return []
+    given, own = f'-l {args.learning_rate:g}', f'-l {recipe.learning_rate:g}'
+    if args.batch_size == classic.batch_size != recipe.batch_size:
+        given, own = f'{given} -b {args.batch_size}', f'{own} -b {recipe.batch_size}'
+    return [
+        f'note: {given} belongs to the training of the original: add --recipe classic for that, '
+        f'or leave it out for the defaults of recipe {args.recipe}, {own}'
+    ]
 
 
 def build_run(

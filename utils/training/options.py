@@ -12,6 +12,11 @@ from utils.runtime.cli import (
     value_list,
 )
 
+# Options that train.py of the original has.
+ORIGINAL = (
+    '--epochs --batch-size --learning-rate --load --scale --validation --amp --bilinear --classes'
+)
+
 
 # fmt: off
 def add_split_options(group: argparse._ArgumentGroup) -> None:

@@ -75,9 +75,9 @@ class Recorder:
         skipped, in_a_row = self.guard.bad_steps()
         if in_a_row >= min(MOST_IN_A_ROW, self.state.total_steps - self.state.first_step):
             raise self.diverged(f'loss or gradient was not finite in {in_a_row} steps in a row')
-        named = {f'train {name}': value for name, value in figures.items()}
-        named |= {'train skipped steps': skipped, 'learning rate': self.state.learning_rate}
-        self.tracker.log_step(self.state.step, named | {'epoch': self.state.epoch + 1})
+        # The names of metrics.csv, under which W&B gets the same figures with each validation.
+        figures |= {'skipped_steps': skipped, 'learning_rate': self.state.learning_rate}
+        self.tracker.log_step(self.state.step, figures | {'epoch': self.state.epoch + 1})
 
     def log_validation(self, training: dict, scores: dict | None) -> None:
         """Add a row to metrics.csv, draw samples.png, and save best.pth at the highest Dice.
@@ -104,6 +104,7 @@ class Recorder:
         """Write checkpoint_epoch{N}.pth, last.pth and curves.png; remove what --keep does not."""
         epoch = self.state.epoch
         self._save(f'checkpoint_epoch{epoch}.pth')
+        tqdm.write(f'Checkpoint {epoch} saved! {self.last_saved}')
         self.save_last()
         if is_main_process():
             draw_curves(self.args.output / 'metrics.csv', self.args.output / 'curves.png')

@@ -5,13 +5,18 @@ A failing logger never stops a training.
 
 import contextlib
 import csv
+import http.client
 import json
-import netrc
 import os
+import queue
+import ssl
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
 
 from PIL import Image
 from torch import nn
@@ -20,6 +25,10 @@ from utils.runtime.files import append_csv, whole_file
 
 if TYPE_CHECKING:
     import wandb
+
+# Together the longest that a run waits for W&B before it starts offline; wandb itself waits 90 s.
+PROBE_SECONDS = 4.0  # for the server's first answer
+INIT_SECONDS = 6.0  # for wandb.init after that; WANDB_INIT_TIMEOUT overrides it
 
 
 class Tracker:
@@ -42,12 +51,7 @@ class Tracker:
         if mode == 'disabled':
             return
         with self._guarded():
-            import wandb  # late: 0.9 s that only its users should pay
-
-            self.run = wandb.init(
-                project='U-Net', dir=str(output), config=args, id=run_id, resume='allow',
-                mode=mode,  # type: ignore[arg-type]  # one of --wandb's choices
-            )  # fmt: skip
+            self.run = _start_run(mode, output, args, run_id)
 
     @property
     def run_id(self) -> str | None:
@@ -108,23 +112,121 @@ class SilentTracker(Tracker):
 
 
 def wandb_mode(mode: str) -> str:
-    """Resolve 'auto': online (or WANDB_MODE) where an API key is set, else disabled."""
+    """Return the mode of --wandb; print what 'auto' stands for and why.
+
+    'auto' is what WANDB_MODE or wandb's settings files say, else online where wandb has credentials
+    for the server that it is set to, else disabled.
+    """
     if mode != 'auto':
         return mode
-    return os.environ.get('WANDB_MODE', 'online') if _has_api_key() else 'disabled'
+    chosen, reason = _resolve_auto()
+    print(f'W&B: {chosen}, {reason}')
+    return chosen
 
 
-def _has_api_key() -> bool:
-    """Return whether `wandb login` has been run, without importing wandb."""
-    if os.environ.get('WANDB_API_KEY'):
+def _resolve_auto() -> tuple[str, str]:
+    """Return the mode that 'auto' stands for, and why. wandb is asked: its default host changed."""
+    if not _may_be_set_up():
+        return 'disabled', 'as there are no credentials; `wandb login` turns it on'
+    try:
+        import wandb
+
+        settings = wandb.setup().settings
+        asked, server = settings.mode, settings.base_url
+        credentials = asked in ('online', 'run', 'shared') and _has_credentials(settings)
+        if wandb.run is None:
+            wandb.teardown()  # or its process would stay, though nothing is logged
+    # As in _guarded: whatever wandb raises, about a damaged file say, is no reason to stop.
+    except Exception as error:  # noqa: BLE001
+        return 'disabled', f'as wandb cannot be used ({type(error).__name__}: {error})'
+    if asked in ('offline', 'dryrun', 'disabled'):
+        told = 'WANDB_MODE' if os.environ.get('WANDB_MODE') else "wandb's settings file"
+        return 'disabled' if asked == 'disabled' else 'offline', f'by {told}'
+    if not credentials:
+        return 'disabled', f'as there are no credentials for {server}; `wandb login` turns it on'
+    return 'online', f'as you are logged in to {server}; --wandb disabled turns it off'
+
+
+def _may_be_set_up() -> bool:
+    """Return whether something is there that wandb reads, so that importing it (0.9 s) pays."""
+    variables = ('WANDB_API_KEY', 'WANDB_IDENTITY_TOKEN_FILE', 'WANDB_MODE')
+    if any(os.environ.get(name) for name in variables):
         return True
-    host = urlparse(os.environ.get('WANDB_BASE_URL', 'https://api.wandb.ai')).hostname
     named = os.environ.get('NETRC')
-    for file in [named] if named else [Path.home() / '.netrc', Path.home() / '_netrc']:
-        with contextlib.suppress(OSError, netrc.NetrcParseError):
-            if host and netrc.netrc(file).authenticators(host):
-                return True
-    return False
+    config = os.environ.get('WANDB_CONFIG_DIR') or '~/.config/wandb'
+    local = os.environ.get('WANDB_DIR') or '.'
+    files = [f'{config}/settings', f'{local}/wandb/settings', f'{local}/.wandb/settings']
+    files += [named] if named else ['~/.netrc', '~/_netrc']
+    return any(Path(file).expanduser().exists() for file in files)
+
+
+def _has_credentials(settings: 'wandb.Settings') -> bool:
+    """Return whether wandb would find a key or token for its server, without asking for one."""
+    if settings.api_key or settings.identity_token_file:
+        return True
+    try:
+        from wandb.sdk.lib.wbauth import read_netrc_auth  # 0.25 has it, 0.23 not
+    except ImportError:
+        import wandb
+
+        return bool(wandb.api.api_key)  # deprecated in 0.31
+    return bool(read_netrc_auth(host=settings.base_url))
+
+
+def _start_run(mode: str, output: Path, config: dict, run_id: str | None) -> 'wandb.Run':
+    """Start a W&B run; offline, with a note, where the server cannot be reached."""
+    import wandb  # late: 0.9 s that only its users should pay
+
+    start = partial(
+        wandb.init, project='U-Net', dir=str(output), config=config, id=run_id, resume='allow'
+    )
+    if mode != 'online':
+        return start(mode=mode)  # type: ignore[arg-type]  # one of --wandb's choices
+    settings = wandb.setup().settings
+    if not (reason := why_no_answer(settings)):
+        patience = float(os.environ.get('WANDB_INIT_TIMEOUT') or INIT_SECONDS)
+        try:
+            return start(mode='online', settings=wandb.Settings(init_timeout=patience))
+        except wandb.errors.Error as error:
+            reason = str(error).partition('\n')[0]
+    run = start(mode='offline')
+    print(
+        f'note: W&B: no run could be started on {settings.base_url} ({reason}). It is logged '
+        f'offline; upload it later by: wandb sync {Path(run.dir).parent}'
+    )
+    return run
+
+
+def why_no_answer(settings: 'wandb.Settings') -> str | None:
+    """Return why wandb's server does not answer within PROBE_SECONDS, None if it does."""
+    own = {'http': settings.http_proxy, 'https': settings.https_proxy}
+    proxies = urllib.request.getproxies() | {name: url for name, url in own.items() if url}
+    answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    work = threading.Thread(
+        target=lambda: answers.put(_ask_server(settings.base_url, proxies)), daemon=True
+    )
+    work.start()  # a thread, because the look-up of a name has no timeout
+    try:
+        return answers.get(timeout=PROBE_SECONDS)
+    except queue.Empty:
+        return f'no answer in {PROBE_SECONDS:g} s'
+
+
+def _ask_server(url: str, proxies: dict[str, str]) -> str | None:
+    """Send a W&B server a query that needs no login; return what went wrong, if anything."""
+    query = json.dumps({'query': '{ viewer { id } }'}).encode()
+    headers = {'Content-Type': 'application/json'}
+    request = urllib.request.Request(f'{url}/graphql', query, headers)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    try:
+        opener.open(request, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError as error:
+        return f'HTTP {error.code}' if error.code >= 500 else None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, 'reason', error)
+        # The server is there; wandb may know its certificate.
+        return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
+    return None
 
 
 def _keep_rows_until(path: Path, step: int) -> None:

@@ -51,7 +51,7 @@ class Validator:
         scores = summarize(counts, masks, self.data.sampler.batch_size)
         state.schedule.after_validation(scores['dice_reference'])
         tqdm.write(
-            f'Epoch {state.epoch + 1}, step {state.step}: validation Dice '
+            f'Epoch {state.epoch + 1}, step {state.step}: Validation Dice score: '
             f'{number(scores["dice_dataset"])}, per image {number(scores["dice_per_image"])}, '
             f'loss {loss:.3f}'
         )
