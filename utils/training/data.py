@@ -75,13 +75,7 @@ class TrainingData:
                 '--early-stop counts validations without a better Dice, and there is no validation '
                 'set. Leave --early-stop out, or ask for a set with --validation (-v).'
             )
-        self.split_notes = [
-            *describe_groups(self.dataset.pairs, self.training, args),
-            *describe_percent(args, len(self.validation), len(self.dataset)),
-            *describe_foreground(
-                self.dataset.scan, self.dataset.masks, self.training, self.validation
-            ),
-        ]
+        self.split_notes = self._describe_split(args)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
@@ -100,6 +94,14 @@ class TrainingData:
         scored = dataloader.same_size_batches(self.validation, self.dataset.sizes, batch_size)
         scorer = dataloader.make_dataloader(self.items, shard(scored), workers, loads_to)
         self.validation_loader = scorer if self.validation else None
+
+    def _describe_split(self, args: argparse.Namespace) -> list[str]:
+        scan, masks = self.dataset.scan, self.dataset.masks
+        return [
+            *describe_groups(scan.pairs, self.training, args),
+            *describe_percent(args, len(self.validation), len(scan.pairs)),
+            *describe_foreground(scan, masks, self.training, self.validation),
+        ]
 
     def steps(self, epoch: int, start: int) -> Iterator[list[dict[str, Tensor]]]:
         """Yield the micro-batches of each step of an epoch (from 0), beginning at step `start`."""
