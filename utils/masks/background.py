@@ -1,8 +1,9 @@
 """Which class counts as background: mean scores leave it out.
 
 With --background: as asked. Of a binary network (--classes 1) it is class 0. Else it is the class
-called background; or else that of value 0 (in colour: black), but class 0 of two classes that are
-listed in an order; or else, as where value 0 is ignored, none, and mean scores count all classes.
+called background; or else none, if value 0 (in colour: black) is ignored; or else class 0 of two
+classes that are listed in descending order; or else the class of value 0; or else, if there is no
+such class, none. With none, mean scores count all classes.
 """
 
 import re
@@ -39,7 +40,7 @@ def choose_background(masks: MaskEncoding, options: MaskOptions) -> int | None:
         raise UserError(
             f'--background {options.background} with --classes 1, whose one output is the '
             f'foreground, {format_values(masks.values[1:])}: leave --background out, or use '
-            f'--classes 2{_turned(masks)}'
+            f'--classes 2{_how_to_turn(masks)}'
         )
     return asked
 
@@ -48,12 +49,22 @@ def _by_rule(masks: MaskEncoding, options: MaskOptions) -> int | None:
     """Return what choose_background does without --background."""
     if options.classes == 1:
         return 0
-    named, zero = _named(masks), class_of(masks, 0)
-    if named is not None or zero is None:
+    named = _named(masks)
+    if named is not None or _ignores_zero(masks):
         return named
-    # Of two classes, 1 is the foreground of --mask-threshold.
-    listed = masks.threshold is None and bool(options.mask_values or masks.names)
-    return 0 if listed and len(masks.values) == 2 else zero
+    return 0 if _is_turned(masks) else class_of(masks, 0)
+
+
+def _ignores_zero(masks: MaskEncoding) -> bool:
+    return any(value in (0, (0, 0, 0)) for value in masks.ignore)
+
+
+def _is_turned(masks: MaskEncoding) -> bool:
+    """Return whether two classes are in another order than that in which values are found.
+
+    Somebody asked for it, and class 1 is the foreground of a binary network.
+    """
+    return len(masks.values) == 2 and masks.values != sorted(masks.values)  # type: ignore[type-var]
 
 
 def _named(masks: MaskEncoding) -> int | None:
@@ -82,9 +93,9 @@ def class_of(masks: MaskEncoding, value: MaskValue) -> int | None:
 def describe_background(masks: MaskEncoding, options: MaskOptions) -> str:
     """Return the line of the terminal on what counts as background; a note where it is doubtful."""
     if options.classes == 1:
-        return _describe_binary(masks, options)
-    sure = options.background is not None or any(v in (0, (0, 0, 0)) for v in masks.ignore)
-    if masks.background is None and sure:
+        return _describe_binary(masks)
+    asked = options.background is not None
+    if masks.background is None and (asked or _ignores_zero(masks)):
         return 'background: none, mean scores count all classes (--background VALUE leaves one out)'
     if masks.background is None:
         ways = [f'--background {format_values([value])}' for value in masks.values[:SHOWN]]
@@ -92,7 +103,8 @@ def describe_background(masks: MaskEncoding, options: MaskOptions) -> str:
             'note: background: none, as no class has value 0 or that name: mean scores count all '
             f'classes. {" or ".join(ways)} leaves that one out.'
         )
-    sure = sure or masks.background in (_named(masks), class_of(masks, 0))
+    zero = class_of(masks, 0)
+    sure = asked or zero is None or masks.background in (zero, _named(masks))
     title = title_of(masks, masks.background)
     return (
         f'{"" if sure else "note: "}background: {title}, which mean scores leave out '
@@ -100,14 +112,14 @@ def describe_background(masks: MaskEncoding, options: MaskOptions) -> str:
     )
 
 
-def _describe_binary(masks: MaskEncoding, options: MaskOptions) -> str:
+def _describe_binary(masks: MaskEncoding) -> str:
     """Return describe_background's line for --classes 1, whose foreground is class 1."""
     named = _named(masks)
     likely = class_of(masks, 0) if named is None else named
-    sure = likely == 0 or options.mask_values
+    sure = likely == 0 or _is_turned(masks)
     return (
         f'{"" if sure else "note: "}background: {title_of(masks, 0)}, foreground: '
-        f'{title_of(masks, 1)}{_turned(masks)}'
+        f'{title_of(masks, 1)}{_how_to_turn(masks)}'
     )
 
 
@@ -117,7 +129,7 @@ def title_of(masks: MaskEncoding, index: int) -> str:
     return f'value {format_values([masks.values[index]])}{name}'
 
 
-def _turned(masks: MaskEncoding) -> str:
+def _how_to_turn(masks: MaskEncoding) -> str:
     """Return how the two classes are exchanged; --binarize has them fixed."""
     if masks.threshold is not None:
         return ''
