@@ -100,7 +100,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         dataset = SegmentationDataset(
             args.images, args.masks, predictor.scale, args.mask_suffix,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
-            resize_masks=args.resize_masks,
+            resize_masks=args.resize_masks, decode=predictor.decode,
         )  # fmt: skip
     dataset.check_sizes()
     counts = count_dataset(predictor, dataset, conditions, args.workers)

@@ -84,19 +84,27 @@ def predict(args: argparse.Namespace) -> int:
 
 def load_predictor(args: argparse.Namespace) -> 'Predictor':
     """Load the networks of --model as one predictor."""
+    from utils.images.decoding import PILLOW_NOTE
     from utils.inference.predictor import Predictor, average_predictors
 
     settings = (args.scale, args.device, args.amp, args.classes, args.bilinear)
     predictor = average_predictors([Predictor.load(m, *settings) for m in args.model], args.model)
     predictor.tiling, predictor.mirrored = args.tiling, args.tta == 'flip'
+    if predictor.as_original:
+        print(PILLOW_NOTE)
     return predictor
 
 
 def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -> None:
-    """Use the backend of --backend or --quantize, or the best one for so many pixels."""
+    """Use the backend of --backend or --quantize, or the best one for so many pixels.
+
+    For a network of the original that is torch, so that masks are the original's.
+    """
     from utils.inference.backends.selection import choose_backend
 
     asked = args.backend if args.quantize == 'none' else args.quantize
+    if asked == 'auto' and predictor.as_original:
+        return  # the networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels
     backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
     if backend not in ('int8', 'torch'):
         print(f'note: using the {backend} backend')
@@ -112,6 +120,7 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         dataset = SegmentationDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
+            decode=predictor.decode,
         )  # fmt: skip
         dataset.check_sizes()
         print(quantize(predictor, dataset, pooled_dice))

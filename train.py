@@ -85,9 +85,10 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     from utils.data.report.check import check_data
     from utils.runtime.devices import make_deterministic
     from utils.training.builder import build_run
+    from utils.training.optimization.recipes import RECIPES
 
     if args.check:
-        return check_data(args)
+        return check_data(args, RECIPES[args.recipe].decode)
     if args.deterministic:
         make_deterministic()
     # A resumed run parses the command line again, with the run's settings as defaults.

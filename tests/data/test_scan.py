@@ -32,7 +32,7 @@ def test_the_second_scan_reads_no_picture_and_a_changed_one_again(tmp_path, monk
     first = scan_all(pairs)
     read = []
     real = scanning.read_metadata
-    monkeypatch.setattr(scanning, 'read_metadata', lambda p: read.append(p.stem) or real(p))
+    monkeypatch.setattr(scanning, 'read_metadata', lambda p, *a: read.append(p.stem) or real(p, *a))
     assert scan_all(pairs) == first
     assert read == []
     Image.new('L', (48, 32), 9).save(masks / 'disc01.png')

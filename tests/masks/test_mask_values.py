@@ -98,7 +98,7 @@ def test_indices_of_a_whole_mask_equal_the_drawing():
 
 def test_colours_are_tuples_inside_and_lists_in_checkpoints():
     colours = [[0, 0, 0], [0, 0, 255]]
-    masks = MaskEncoding(colours, ignore=[[9, 9, 9]], names=['ground', 'sky'], mode='RGB')
+    masks = MaskEncoding(colours, ignore=[[9, 9, 9]], names=['ground', 'sky'])
     assert masks.values == [(0, 0, 0), (0, 0, 255)]
     assert masks.ignore == [(9, 9, 9)]
     entries = masks.to_checkpoint()

@@ -109,9 +109,9 @@ def test_the_context_of_an_image_is_its_mirror_image(network):
 def test_prediction_by_tiles_equals_prediction_of_the_whole(network, size, tile):
     image = (torch.rand(1, *size) * 255).byte()
     predictor = Predictor(network, 1.0, [0, 255])
-    whole = predictor.resized_probabilities(image, size[::-1])
+    whole = predictor.resized_outputs(image, size[::-1])
     predictor.tiling = Tiling(tile, 224)
-    tiled = predictor.resized_probabilities(image, size[::-1])
+    tiled = predictor.resized_outputs(image, size[::-1])
     assert (tiled - whole).abs().max() < 1e-5
     assert whole.std() > 0.01  # the comparison is not of constants
 

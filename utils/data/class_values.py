@@ -1,6 +1,5 @@
 """The mask values of a data set's classes: as found, as requested, or as a network learned them."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ def choose_encoding(
     requested: of classes.requested_encoding, from the same options.
     """
     requested, found = use_palette_indices(scan, requested), scan.values()
-    values, modes = requested.values, Counter(mask.mode for _, _, mask in scan.metadata)
+    values = requested.values
     if not values:
         requested = replace(requested, ignore=match_ignored(requested.ignore, found))
         values = check_classes(scan, options.classes, requested.ignore)
@@ -41,7 +40,7 @@ def choose_encoding(
                 f'Add them, leave their pixels out with --ignore-value {format_values(other)}, or '
                 'take the nearest value with --snap-masks.'
             )
-            if 'P' in modes:
+            if any(mask.mode == 'P' for _, _, mask in scan.metadata):
                 remedy += ' The values of palette files are their indices.'
             raise UserError(
                 f'masks hold {len(other)} values that are none of {values} '
@@ -53,9 +52,8 @@ def choose_encoding(
                 'more. Look at the masks.'
             )
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
-    mode = 'L' if requested.threshold is not None else modes.most_common(1)[0][0]
     palette = requested.palette or max(palettes, key=len, default=None)
-    masks = replace(requested, values=values, mode=mode, palette=palette)
+    masks = replace(requested, values=values, palette=palette)
     return replace(masks, background=choose_background(masks, options))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from utils.images.decoding import open_picture, scaled_size
+from utils.images.decoding import DECODE_PATH, open_picture, scaled_size
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
@@ -41,10 +41,12 @@ class SegmentationDataset(Dataset):
     weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes, and make the mask's
         pixels between touching cells background.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
+    decode: DECODE_PATH or PILLOW_DECODE.
 
     Item i is {'image': (C, H, W) uint8, or float32 in [0, 1] if any image has more than 8 bits a
-    channel (`float_images`), 'mask': uint8 (H, W) of class indices and IGNORE}. `ids[i]` is its
-    name, `sizes[i]` its (width, height), `masks` the encoding of the masks.
+    channel (`float_images`; up to 257 with PILLOW_DECODE), 'mask': uint8 (H, W) of class indices
+    and IGNORE}. `ids[i]` is its name, `sizes[i]` its (width, height), `masks` the encoding of the
+    masks.
 
     Raises UserError with all problems of the files.
     """
@@ -63,6 +65,7 @@ class SegmentationDataset(Dataset):
         skip_bad: bool = False,
         weight_map: bool = False,
         validation_dirs: tuple[Path, Path] | None = None,
+        decode: str = DECODE_PATH,
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
@@ -71,10 +74,10 @@ class SegmentationDataset(Dataset):
         asked = trained or requested_encoding(wanted, Path(mask_dir))
         folders = (Path(images_dir), Path(mask_dir))
         pairs, problems = match_sets(folders, mask_suffix, validation_dirs)
-        self.scan = scan_pairs(pairs, problems, asked, resize_masks, skip_bad)
+        self.scan = scan_pairs(pairs, problems, asked, resize_masks, skip_bad, decode)
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
-        self.scale, self.weight_map = scale, weight_map
+        self.scale, self.weight_map, self.decode = scale, weight_map, decode
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
@@ -84,7 +87,7 @@ class SegmentationDataset(Dataset):
                 'the weight map needs a background between cells, and no class counts as such. '
                 'Name its value with --background, or leave the map out: --no-weight-map'
             )
-        self.channels = channels_of(self.scan, channels)
+        self.channels = channels_of(self.scan, channels, decode)
         self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
         self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]
 
@@ -101,7 +104,7 @@ class SegmentationDataset(Dataset):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        mask = load_mask(self.pairs[index].mask, self.masks, self.scale, self.sizes[index])
+        mask = self.mask(index, self.sizes[index])
         item = {'image': self.image(index), 'mask': mask}
         if not self.weight_map:
             return item
@@ -110,8 +113,10 @@ class SegmentationDataset(Dataset):
         values = np.where((classes == background) | (classes == IGNORE), 0, classes.astype(int) + 1)
         if self.masks.threshold is not None:  # --binarize has merged cells of different values
             path = self.pairs[index].mask
-            found = mask_array(resize_mask(open_picture(path), self.sizes[index]), path)
-            values = np.where(values, found.astype(int) + 1, 0)
+            found = mask_array(
+                resize_mask(open_picture(path, self.decode), self.sizes[index]), path
+            )
+            values = np.where(values, found.astype(np.int64) + 1, 0)
         cells = label_components(values)
         apart = np.where(touching(cells), np.uint8(background), classes)  # a line between them
         border = torch.from_numpy(to_bytes(border_weights(cells * (apart != background))))
@@ -119,5 +124,9 @@ class SegmentationDataset(Dataset):
 
     def image(self, index: int) -> Tensor:
         """Return the image (C, H, W) of an item."""
-        image = load_image(self.pairs[index].image, self.channels, self.scale)
+        image = load_image(self.pairs[index].image, self.channels, self.scale, self.decode)
         return to_unit_range(image) if self.float_images else image
+
+    def mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Return the class indices (H, W) of an item at (width, height) `size`, else the file's."""
+        return load_mask(self.pairs[index].mask, self.masks, 1.0, size, self.decode)

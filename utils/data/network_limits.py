@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from unet import MIN_SIZE, input_side, output_side
 from utils.images.arrays import can_convert, channels_error
-from utils.images.decoding import WITH_ALPHA, scaled_size
+from utils.images.decoding import DECODE_PATH, WITH_ALPHA, scaled_size
 from utils.images.metadata import ImageMetadata
 from utils.runtime.errors import UserError, first_few
 
@@ -53,12 +53,12 @@ def check_sizes(
         )
 
 
-def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
+def channels_of(scan: 'DatasetScan', asked: int | None, decode: str = DECODE_PATH) -> int:
     """Return `asked`, or else the images' channels; raise UserError if some cannot be converted."""
     channels = asked or max(image.channels for _, image, _ in scan.metadata)
     files: dict[int, list[str]] = {}
     for pair, image, _ in scan.metadata:
-        files.setdefault(image.channels_as(channels), []).append(pair.image.name)
+        files.setdefault(image.channels_as(channels, decode), []).append(pair.image.name)
     if not all(can_convert(found, channels) for found in files):
         found = ', '.join(f'{len(names)} of {n} ({first_few(names)})' for n, names in files.items())
         raise UserError(
@@ -69,11 +69,13 @@ def channels_of(scan: 'DatasetScan', asked: int | None) -> int:
     return channels
 
 
-def check_channels(inputs: list[tuple[Path, ImageMetadata]], channels: int) -> None:
+def check_channels(
+    inputs: list[tuple[Path, ImageMetadata]], channels: int, decode: str = DECODE_PATH
+) -> None:
     """Raise UserError for an image whose channels the network cannot take; print conversions."""
     converted = []
     for path, metadata in inputs:
-        found = metadata.channels_as(channels)
+        found = metadata.channels_as(channels, decode)
         if not can_convert(found, channels):
             raise channels_error(path, found, channels)
         if found != channels or (metadata.mode in WITH_ALPHA and channels in (1, 3)):

@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from utils.images.decoding import WITH_ALPHA
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, WITH_ALPHA
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
@@ -47,6 +47,7 @@ class DatasetScan:
 
     metadata: list[PairMetadata]
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
+    decode: str = DECODE_PATH
 
     @property
     def pairs(self) -> list[Pair]:
@@ -95,6 +96,8 @@ class DatasetScan:
             lines.append(f'note: images of {len(modes)} modes ({kinds}) are all taken as {into}')
         elif channels < 4 and set(modes) <= set(WITH_ALPHA):
             lines.append(f'note: the images are {next(iter(modes))}; alpha is dropped')
+        if self.decode == PILLOW_DECODE:
+            lines.append(PILLOW_NOTE)
         turned = [pair.image.name for pair, image, _ in self.metadata if image.turned]
         if turned:
             lines.append(
@@ -117,6 +120,7 @@ def scan_pairs(
     masks: MaskEncoding,
     resize_masks: bool,
     skip_bad: bool,
+    decode: str = DECODE_PATH,
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
@@ -125,7 +129,7 @@ def scan_pairs(
     """
     if not pairs:
         raise data_error(others)
-    metadata, problems = read_pairs(pairs, masks, resize_masks)
+    metadata, problems = read_pairs(pairs, masks, resize_masks, decode)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
@@ -138,14 +142,14 @@ def scan_pairs(
         problems += others
     if problems:
         raise data_error(problems)
-    return DatasetScan(metadata, left_out)
+    return DatasetScan(metadata, left_out, decode)
 
 
 def read_pairs(
-    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False
+    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False, decode: str = DECODE_PATH
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs."""
-    cache = ScanCache(pairs, masks)
+    cache = ScanCache(pairs, masks, decode)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
@@ -169,8 +173,9 @@ def _read_pair(
     known = attempt(lambda: cache.get(pair), problems, pair)
     if known or problems:
         return known, problems
-    image = attempt(lambda: read_metadata(_checked(pair.image)), problems, pair)
-    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks), problems, pair)
+    decode = cache.decode
+    image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
+    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks, decode), problems, pair)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
@@ -207,9 +212,11 @@ CACHE_VERSION = 3  # raise it when the same file would give other metadata
 class ScanCache:
     """Metadata of the pairs of two folders in a JSON file; an unusable file counts as empty."""
 
-    def __init__(self, pairs: list[Pair], masks: MaskEncoding):
+    def __init__(self, pairs: list[Pair], masks: MaskEncoding, decode: str = DECODE_PATH):
+        self.decode = decode
         self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
         rule = repr(masks) if masks.threshold is not None or masks.snap else ''  # of counting
+        rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
         name = hashlib.sha256(places.encode()).hexdigest()[:16]
         self.path = user_cache('scans') / f'{name}.json'

@@ -57,8 +57,8 @@ def write_report(
         """Return the pictures of an image, predicted again."""
         item = items[dataset.ids.index(row['image'])]
         image, truth = item['image'], item['full'].numpy()
-        probabilities = predictor.resized_probabilities(image, truth.shape[::-1])
-        predicted = predictor.classify(probabilities, scores['threshold'])
+        outputs = predictor.resized_outputs(image, truth.shape[::-1])
+        predicted = predictor.classify(outputs, scores['threshold'])
         title = f'{row["image"]}: Dice {row["dice"]:.4f}'
         pixels = image.permute(1, 2, 0).numpy()
         return _pictures(title, pixels, truth, predicted, scores['background'])

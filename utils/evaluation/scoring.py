@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from unet import UNet
 from utils.data.dataloader import make_dataloader, pad_batch, same_size_batches, shut_down_workers
+from utils.images.decoding import DECODE_PATH
 from utils.images.resizing import to_unit_range
 from utils.inference.logits import LogitsFunction, class_indices, class_probabilities
 from utils.inference.predictor import Predictor
-from utils.masks.encoding import IGNORE, load_mask, resize_mask
+from utils.masks.encoding import IGNORE, resize_mask
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
 from utils.runtime.precision import MixedPrecision
@@ -70,7 +71,7 @@ class ScoredItems(Dataset):
         if self.at_scale:
             item = dataset[index]
             return item | {'full': item['mask']}
-        full = load_mask(dataset.pairs[index].mask, dataset.masks, 1.0)
+        full = dataset.mask(index)
         mask = torch.from_numpy(resize_mask(full.numpy(), dataset.sizes[index]))
         return {'image': dataset.image(index), 'mask': mask, 'full': full}
 
@@ -81,18 +82,20 @@ def _collate(items: list[dict[str, Tensor]]) -> dict:
 
 
 @torch.inference_mode()
-def count_at_scale(model: UNet, loader: DataLoader, precision: MixedPrecision) -> Tensor:
+def count_at_scale(
+    model: UNet, loader: DataLoader, precision: MixedPrecision, decode: str = DECODE_PATH
+) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
-    On several ranks, each has a loader of its shard of the batches, and all get the counts of all.
-    The model keeps its mode.
+    decode: how its images were decoded. On several ranks, each has a loader of its shard of the
+    batches, and all get the counts of all. The model keeps its mode.
     """
     training, n_classes = model.training, max(2, model.n_classes)
-    predictor = Predictor(model, 1.0, list(range(n_classes)), precision)
+    predictor = Predictor(model, 1.0, list(range(n_classes)), precision, decode)
     try:
         counts = [
-            count_pixels(class_indices(probabilities), masks, n_classes)
-            for _, probabilities, masks in _predict_batches(predictor, loader)
+            count_pixels(predictor.class_indices(outputs), masks, n_classes)
+            for _, outputs, masks in _predict_batches(predictor, loader)
         ]
     finally:
         model.train(training)
@@ -134,7 +137,7 @@ def count_dataset(
 
 
 def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
-    """Yield each batch, its probabilities (B, K, h, w) and its masks (B, h, w) on the device."""
+    """Yield each batch, its outputs (B, K, h, w) and its masks (B, h, w) on the device."""
     device = predictor.precision.device
     for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
         images = batch['image'].to(device, non_blocking=True, memory_format=torch.channels_last)
@@ -148,7 +151,7 @@ def _count_image(
     """Count outputs (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
     threshold, truth = conditions.threshold, truth.to(outputs.device)
     n_classes, background = max(2, predictor.model.n_classes), predictor.masks.background
-    full = _resize(outputs[None], truth.shape)
+    full = F.interpolate(outputs[None], truth.shape, mode='bilinear')  # as predict.py does
     predicted = predictor.class_indices(full, threshold)  # (1, H, W)
     confusion = confusion_matrix(predicted, truth[None], n_classes)[0]
     at_scale = predictor.class_indices(outputs[None], threshold)
@@ -170,13 +173,6 @@ def _count_image(
     return counts
 
 
-def _resize(probabilities: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Resize probabilities (1, K, h, w) to (H, W), as predict.py does."""
-    if probabilities.shape[1] == 2:
-        probabilities = probabilities[:, 1:]  # the foreground alone takes half the time
-    return F.interpolate(probabilities, size, mode='bilinear')
-
-
 def rescaled_truth(mask: Tensor, truth: Tensor, n_classes: int) -> Tensor:
     """Scale a mask (h, w) up to `truth` (H, W) as a prediction of certain classes, (1, H, W).
 
@@ -185,12 +181,11 @@ def rescaled_truth(mask: Tensor, truth: Tensor, n_classes: int) -> Tensor:
     `truth` there that count, and none beside them.
     """
     ignored = mask == IGNORE
-    if not ignored.any():
-        certain = F.one_hot(mask.long(), n_classes).permute(2, 0, 1)[None].float()
-        return class_indices(_resize(certain, truth.shape))
-    votes = _count_cells(truth, mask.shape, n_classes)  # (h, w, K)
-    labels = torch.where(ignored, votes.argmax(dim=2), mask.long())
-    known = ~ignored | (votes.sum(dim=2) > 0)
+    labels, known = torch.where(ignored, 0, mask).long(), ~ignored
+    if ignored.any():
+        votes = _count_cells(truth, mask.shape, n_classes)  # (h, w, K)
+        labels = torch.where(ignored, votes.argmax(dim=2), labels)
+        known = known | (votes.sum(dim=2) > 0)
     certain = (F.one_hot(labels, n_classes) * known[..., None]).permute(2, 0, 1)[None].float()
     return F.interpolate(certain, truth.shape, mode='bilinear').argmax(dim=1)
 

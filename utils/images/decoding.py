@@ -1,4 +1,7 @@
-"""Image files to pixels: the one way in which all programs decode them.
+"""Image files to pixels, decoded in one of two ways, the same in all programs.
+
+DECODE_PATH is the fast way. PILLOW_DECODE is that of milesial/Pytorch-UNet: the whole picture as it
+is stored, whatever its EXIF orientation. `decode` parameters take one of the two.
 
 Pixels are uint8, or float32 in [0, 1] for files of more than 8 bits a channel: 16-bit values are
 divided by 65535, whatever the image's values. Axis letters: H and W pixels, C channels.
@@ -19,12 +22,16 @@ from utils.runtime.errors import UserError
 from . import arrays
 from .arrays import ARRAY_SUFFIXES
 
-# Recorded in checkpoints.
+# Recorded in checkpoints. Those of earlier versions may name the fast way in other words.
 DECODE_PATH = (
     'pillow, upright, JPEG reduced as it is decoded, bicubic with antialias, uint8 or float32 in '
     '[0, 1]'
 )
-PILLOW_DECODE = 'pillow'  # the original's: decoded completely, resized by Pillow's bicubic
+PILLOW_DECODE = 'pillow'  # resizing.pixels_by_pillow follows; also of files without a record
+PILLOW_NOTE = (
+    'note: images are read as in milesial/Pytorch-UNet: decoded and resized whole by Pillow, their '
+    'EXIF orientation not applied'
+)
 
 # Files with other suffixes are ignored in folders.
 IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
@@ -34,6 +41,7 @@ IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')
 DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')  # grey of more than 8 bits
 GREY_MODES = ('1', 'L', 'LA', *DEEP_MODES)
+BANDS = {mode: Image.getmodebands(mode) for mode in (*EIGHT_BIT_MODES, *DEEP_MODES)}
 WITH_ALPHA = ('LA', 'PA', 'RGBA')
 ALPHA_COUNTS = {2: 'LA', 4: 'RGBA'}  # the mode in which alpha is one of so many channels
 
@@ -68,9 +76,16 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise _unreadable_error(path, error) from error
 
 
-def open_picture(path: Path) -> Picture:
-    """Return an image file's decoded picture, turned upright, or an array; raise as `opened`."""
-    return open_reduced(path, 1.0)[0]
+def open_picture(path: Path, decode: str = DECODE_PATH) -> Picture:
+    """Return an image file's decoded picture, or an array; raise as `opened`.
+
+    The picture is upright, or with PILLOW_DECODE as it is stored.
+    """
+    if decode != PILLOW_DECODE or path.suffix.lower() in ARRAY_SUFFIXES:
+        return open_reduced(path, 1.0)[0]
+    with opened(path) as picture:
+        picture.load()
+        return picture
 
 
 def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], int]:

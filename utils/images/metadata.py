@@ -7,7 +7,7 @@ from PIL import Image
 
 from . import decoding
 from .arrays import ARRAY_SUFFIXES, array_pixels, read_array
-from .decoding import DEEP_MODES, ORIENTATION, opened
+from .decoding import DECODE_PATH, DEEP_MODES, ORIENTATION, PILLOW_DECODE, opened
 
 DEEP_TYPES = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)
 
@@ -15,22 +15,27 @@ DEEP_TYPES = ('uint16', 'float16', 'float32', 'float64', *DEEP_MODES)
 class ImageMetadata(NamedTuple):
     """Metadata of an image."""
 
-    size: tuple[int, int]  # (width, height) in pixels, upright
+    size: tuple[int, int]  # (width, height) in pixels, as decoded: upright but for PILLOW_DECODE
     mode: str  # Pillow's, or the dtype of an array
     channels: int  # without alpha
-    turned: bool  # by its EXIF orientation
+    turned: bool  # as it is decoded, by its EXIF orientation
 
     @property
     def deep(self) -> bool:
         """Whether a channel has more than 8 bits, so that pixels are float32."""
         return self.mode in DEEP_TYPES
 
-    def channels_as(self, channels: int) -> int:
-        """Return the channels that a network of `channels` gets: alpha counts if it takes alpha."""
+    def channels_as(self, channels: int, decode: str = DECODE_PATH) -> int:
+        """Return the channels that a network of `channels` gets: alpha counts if it takes alpha.
+
+        With PILLOW_DECODE any picture of as many bands fits, such as a palette for one channel.
+        """
+        if decode == PILLOW_DECODE and decoding.BANDS.get(self.mode) == channels:
+            return channels
         return channels if self.mode == decoding.ALPHA_COUNTS.get(channels) else self.channels
 
 
-def read_metadata(path: Path) -> ImageMetadata:
+def read_metadata(path: Path, decode: str = DECODE_PATH) -> ImageMetadata:
     """Return the metadata of an image; raise UserError if to_channels does not take it.
 
     The whole file is read, to detect truncation; a JPEG at 1/8 size, which is three times as fast.
@@ -44,7 +49,7 @@ def read_metadata(path: Path) -> ImageMetadata:
         reduced = picture.draft('L', (1, 1))
         picture.load()
         size = size if reduced else picture.size  # Pillow turns a TIFF when it loads it
-        turn = picture.getexif().get(ORIENTATION, 1)
+        turn = picture.getexif().get(ORIENTATION, 1) if decode != PILLOW_DECODE else 1
     if mode in DEEP_MODES:
         decoding.deep_pixels(picture, path)
     return _metadata(path, size, mode, turn)

@@ -24,7 +24,13 @@ def resized(picture: Image.Image, scale: float, method: Image.Resampling) -> np.
             f'a picture of {picture.width} x {picture.height} at scale {scale:g} has no pixel '
             'left. Use a larger scale.'
         )
-    return np.array(picture.resize((width, height), method))
+    try:
+        return np.array(picture.resize((width, height), method))
+    except ValueError:
+        if not picture.mode.startswith('I;16'):
+            raise
+        # Before 10.3, Pillow resized no 16 bits, and the original stopped at them.
+        return np.array(picture.convert('I').resize((width, height), method)).clip(0, 65535)
 
 
 def image_array(picture: Image.Image, scale: float) -> np.ndarray:

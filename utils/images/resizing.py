@@ -1,33 +1,88 @@
 """Images at training scale, as tensors.
 
 Axis letters: B batch, C channels, H and W pixels. Images stay uint8, a quarter of the bytes of
-float32, until they are on the device. Those of more than 8 bits a channel are float32 in [0, 1].
+float32, until they are on the device. Those of more than 8 bits a channel are float32 in [0, 1], or
+with PILLOW_DECODE in the original's range, see pixels_by_pillow.
 """
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from .decoding import open_reduced, scaled_size, to_channels
+from .decoding import (
+    DECODE_PATH,
+    PILLOW_DECODE,
+    Picture,
+    check_mode,
+    open_picture,
+    open_reduced,
+    picture_size,
+    scaled_size,
+    to_channels,
+)
+from .original import BICUBIC, resized
 
 
-def load_image(path: Path, channels: int, scale: float) -> Tensor:
-    """Return an image file as (C, H, W) uint8, or float32 in [0, 1] if over 8 bits, at `scale`.
+def load_image(path: Path, channels: int, scale: float, decode: str = DECODE_PATH) -> Tensor:
+    """Return an image file as (C, H, W) uint8, or float32 if over 8 bits, at `scale`.
 
     Raises UserError, naming the file, if it cannot be read or has other channels.
     """
-    return read_image(path, channels, scale)[0]
+    return read_image(path, channels, scale, decode)[0]
 
 
-def read_image(path: Path, channels: int, scale: float) -> tuple[Tensor, tuple[int, int]]:
+def read_image(
+    path: Path, channels: int, scale: float, decode: str = DECODE_PATH
+) -> tuple[Tensor, tuple[int, int]]:
     """Return load_image's tensor and the file's own (width, height)."""
+    if decode == PILLOW_DECODE:
+        stored = open_picture(path, decode)
+        pixels = pixels_by_pillow(stored, channels, scale, path)
+        return torch.from_numpy(pixels).permute(2, 0, 1), picture_size(stored)
     picture, size, times = open_reduced(path, scale)
     # A view, not a copy: what follows is fastest with channels last in memory.
     image = torch.from_numpy(to_channels(picture, channels, path)).permute(2, 0, 1)
     extent = (size[0] / times, size[1] / times)
     return resize_image(image, scaled_size(size, scale), extent), size
+
+
+def pixels_by_pillow(picture: Picture, channels: int, scale: float, path: Path) -> np.ndarray:
+    """Return a picture or array as (H, W, C) uint8 or float32 at `scale`, by original.resized.
+
+    A picture of `channels` bands is taken in its own mode, a palette picture for one channel as its
+    indices. The original had no other pictures; they are converted first, as by to_channels. As
+    there, pixels are divided by 255 if any exceeds 1: uint8 pixels later by to_unit_range, which
+    is why all others are multiplied by 255 here; 16 bits give up to 257. Raises UserError, naming
+    `path`, for a picture that cannot be converted.
+    """
+    if isinstance(picture, np.ndarray):
+        picture = _as_picture(picture)
+    if isinstance(picture, Image.Image) and len(picture.getbands()) == channels:
+        check_mode(picture.mode, path)
+        pixels = resized(picture, scale, BICUBIC)
+    else:
+        whole = to_channels(picture, channels, path)
+        bands = [Image.fromarray(whole[..., k]) for k in range(channels)]
+        pixels = np.stack([resized(band, scale, BICUBIC) for band in bands], axis=2)
+        if pixels.dtype == np.float32:
+            pixels = pixels.clip(0, 1)  # bicubic overshoots
+    pixels = pixels.reshape(*pixels.shape[:2], channels)
+    bright = bool(pixels.max() > 1)
+    if pixels.dtype in (np.uint8, bool):
+        return pixels.copy() if bright else pixels.astype(np.uint8) * 255
+    return (pixels / 255 if bright else pixels).astype(np.float32)
+
+
+def _as_picture(array: np.ndarray) -> Picture:
+    """Return an array as Pillow's picture, as the original reads it, or as it is."""
+    try:
+        return Image.fromarray(array)
+    except (TypeError, ValueError):  # other channels, or a type that no picture has
+        return array
 
 
 def resize_image(

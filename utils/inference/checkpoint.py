@@ -63,7 +63,9 @@ class Checkpoint:
     @property
     def masks(self) -> MaskEncoding | None:
         """The encoding of the training masks, None if unknown."""
-        return MaskEncoding(self.mask_values, **self.mask_encoding) if self.mask_values else None
+        # Until masks' modes followed from their values, files had the training masks' mode.
+        others = {name: value for name, value in self.mask_encoding.items() if name != 'mode'}
+        return MaskEncoding(self.mask_values, **others) if self.mask_values else None
 
     def settings(self) -> dict[str, str]:
         """Return the known metadata as text, by name, for a report."""

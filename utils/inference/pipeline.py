@@ -143,17 +143,17 @@ class PredictionPipeline:
         as_array, predictor = target.suffix.lower() == ARRAY_SUFFIX, self.predictor
         if probabilities is None:
             overlay = self.output_format == 'overlay'
-            image = load_displayable(source, predictor.model.n_channels) if overlay else None
+            image = load_displayable(source, predictor) if overlay else None
             result = format_mask(self.output_format, predictor.masks, indices, as_array, image)
         else:
             result = format_probabilities(probabilities, as_array)
         save_result(result, target)
 
 
-def load_displayable(path: Path, channels: int) -> Image.Image:
-    """Return a file, an input of `channels` channels, as RGB image of its full size."""
-    picture = open_picture(path)
-    return displayable(picture, to_channels(picture, channels, path))
+def load_displayable(path: Path, predictor: Predictor) -> Image.Image:
+    """Return a file, an input of the predictor, as RGB image of its full size."""
+    picture = open_picture(path, predictor.decode)
+    return displayable(picture, to_channels(picture, predictor.model.n_channels, path))
 
 
 def map_in_threads(

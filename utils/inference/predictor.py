@@ -15,7 +15,8 @@ from torch import Tensor
 from unet import UNet
 from utils.data.network_limits import network_size
 from utils.images.arrays import array_pixels, channels_error
-from utils.images.resizing import read_image, resize_image, to_unit_range
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
+from utils.images.resizing import pixels_by_pillow, read_image, resize_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
@@ -26,7 +27,13 @@ from utils.runtime.precision import MixedPrecision
 from . import tiling
 from .backends.selection import build_network
 from .checkpoint import load_checkpoint, plain_values
-from .logits import LogitsFunction, class_indices, class_probabilities, logits_of
+from .logits import (
+    LogitsFunction,
+    class_indices,
+    class_indices_of_logits,
+    class_probabilities,
+    logits_of,
+)
 
 
 class Predictor:
@@ -34,9 +41,14 @@ class Predictor:
 
     model: the first one, moved to the device. scale: factor of image width and height. masks:
     encoding of the training masks, or only the mask value of each class. precision: by default
-    float32 on the CPU. models: all networks. networks: what computes their logits, see use_backend.
-    tiling: tiles to predict by; None predicts whole images, or by tiles if memory does not hold
-    them. mirrored: whether to average with the prediction for the mirror image.
+    float32 on the CPU. decode: how images were decoded in training. models: all networks. networks:
+    what computes their logits, see use_backend. tiling: tiles to predict by; None predicts whole
+    images, or by tiles if memory does not hold them. mirrored: whether to average with the
+    prediction for the mirror image.
+
+    With PILLOW_DECODE prediction goes as in the original: what is averaged, blended and resized are
+    the logits, and classes are of the resized ones. Else it is the probabilities. `outputs` stands
+    for either.
     """
 
     def __init__(
@@ -45,7 +57,9 @@ class Predictor:
         scale: float,
         masks: MaskEncoding | list[MaskValue],
         precision: MixedPrecision | None = None,
+        decode: str = DECODE_PATH,
     ):
+        self.decode = decode
         self.scale, self.masks = scale, encoding_of(masks)
         self.precision = precision or MixedPrecision(torch.device('cpu'), amp=False)
         model = model.to(self.precision.device)
@@ -85,11 +99,17 @@ class Predictor:
             )
         masks = checkpoint.masks or MaskEncoding([*plain_values(model['n_classes'])])
         precision = MixedPrecision(choose_device(device), amp)
-        return cls(checkpoint.build_model(), scale or trained or 0.5, masks, precision)
+        scale = scale or trained or 0.5
+        return cls(checkpoint.build_model(), scale, masks, precision, checkpoint.decode)
 
     def use_backend(self, backend: str) -> None:
         """Compute all models with a backend other than 'auto'; 'torch' folds BatchNorm."""
         self.networks = [build_network(model, backend, self.precision) for model in self.models]
+
+    @property
+    def as_original(self) -> bool:
+        """Whether images are decoded, and logits turned into classes, as in the original."""
+        return self.decode == PILLOW_DECODE
 
     def threshold(self, asked: float | None) -> float:
         """Return `asked`, by default 0.5; raise UserError if asked for more than two classes."""
@@ -111,7 +131,7 @@ class Predictor:
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
         image: (H, W, C) or (H, W), uint8, uint16, or float in [0, 1], of any size. For two classes
-        K is 1, the foreground. Probabilities, not masks, are resized, so that outlines are smooth.
+        K is 1, the foreground. Outputs, not masks, are resized, so that outlines are smooth.
         Raises UserError if the image is too small at this scale or has other channels.
         """
         return self.to_probabilities(self._image_outputs(image))
@@ -121,10 +141,12 @@ class Predictor:
         height, width, channels = pixels.shape
         if channels != self.model.n_channels:
             raise channels_error(Path('the image'), channels, self.model.n_channels)
+        seen = network_size((width, height), self.scale, 'an image')
+        if self.as_original:
+            pixels = pixels_by_pillow(image, channels, self.scale, Path('the image'))
         # torch warns about read-only arrays, such as those of Pillow's images.
         tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
-        seen = network_size((width, height), self.scale, 'an image')
-        return self.resized_probabilities(resize_image(tensor, seen), (width, height))
+        return self.resized_outputs(resize_image(tensor, seen), (width, height))
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.
@@ -132,7 +154,7 @@ class Predictor:
         Where a JPEG is decoded at reduced size, the network's input differs from predict_image's by
         half a grey level on average. Raises UserError if the file cannot be read.
         """
-        return self.classify(self.resized_probabilities(*self.read_file(Path(path))), threshold)
+        return self.classify(self.resized_outputs(*self.read_file(Path(path))), threshold)
 
     def classify(self, outputs: Tensor, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for outputs (K, H, W), K = 1 for two classes."""
@@ -143,11 +165,15 @@ class Predictor:
 
         Of two classes, outputs are of class 1, and the threshold is the foreground's.
         """
-        return class_indices(outputs, 1 - threshold if self.inverted else threshold)
+        threshold = 1 - threshold if self.inverted else threshold
+        if self.as_original:
+            return class_indices_of_logits(outputs, self.model.n_classes, threshold)
+        return class_indices(outputs, threshold)
 
     def to_probabilities(self, outputs: Tensor) -> Tensor:
         """Return probabilities (K, H, W) float32 for outputs (K, H, W), K = 1 for two classes."""
-        return 1 - outputs if self.inverted else outputs
+        probabilities = class_probabilities(outputs[None])[0] if self.as_original else outputs
+        return 1 - probabilities if self.inverted else probabilities
 
     @property
     def inverted(self) -> bool:
@@ -156,13 +182,13 @@ class Predictor:
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""
-        image, size = read_image(path, self.model.n_channels, self.scale)
+        image, size = read_image(path, self.model.n_channels, self.scale, self.decode)
         network_size(size, self.scale, str(path))
         return image, size
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Return probabilities (B, K, H, W) float32 for images (B, C, H, W), uint8 or in [0, 1]."""
+        """Return outputs (B, K, H, W) float32 for images (B, C, H, W), uint8 or in [0, 1]."""
         images = to_unit_range(images.to(self.precision.device, memory_format=torch.channels_last))
         passes = list(product(self.networks, (False, True)[: 1 + self.mirrored]))
         total = self._forward(images, *passes[0])
@@ -173,24 +199,24 @@ class Predictor:
     def _forward(self, images: Tensor, network: LogitsFunction, mirror: bool) -> Tensor:
         with self.precision.autocast():
             logits = logits_of(network, images.flip(3) if mirror else images)
-        probabilities = class_probabilities(logits)
-        return probabilities.flip(3) if mirror else probabilities
+        outputs = logits.float() if self.as_original else class_probabilities(logits)
+        return outputs.flip(3) if mirror else outputs
 
     def predict_fitting(self, images: Tensor) -> Tensor:
-        """Return predict_batch(images), or by parts if memory is small: K is 1 for two classes."""
+        """Return outputs of images, K = 1 for two classes, by parts if memory is small."""
         height, width = images.shape[2:]
         if self.tiling_for((height, width), len(images)) is None:
-            return self.predict_batch(images)
-        return torch.stack([self.resized_probabilities(image, (width, height)) for image in images])
+            return self._foreground(images)
+        return torch.stack([self.resized_outputs(image, (width, height)) for image in images])
 
-    def resized_probabilities(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return probabilities (K, H, W) at (width, height) `size` for one image; see `strips`."""
+    def resized_outputs(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return outputs (K, H, W) at (width, height) `size` for one image; see `strips`."""
         return torch.cat(list(self._strips(image, size)), dim=1)
 
     def strips(
         self, inputs: Iterable[tuple[Tensor, tuple[int, int]]]
     ) -> Iterator[Iterator[Tensor]]:
-        """Yield, for each image, its probabilities as strips (K, rows, W) from top to bottom.
+        """Yield, for each image, its outputs as strips (K, rows, W) from top to bottom.
 
         inputs: images (C, h, w) at network resolution, consecutive ones of one shape make a batch,
         and (width, height) of their results. For two classes K is 1, the foreground. Images too
@@ -216,9 +242,14 @@ class Predictor:
         return tiling.fitting_tiling(size, self.model.base_channels, room, fp32) if room else None
 
     def _foreground(self, images: Tensor) -> Tensor:
-        """Return predict_batch(images), for two classes only the foreground: half the work."""
-        probabilities = self.predict_batch(images)
-        return probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+        """Return predict_batch(images), for two classes only the foreground: half the work.
+
+        Its probability, or its logit less that of the background.
+        """
+        outputs = self.predict_batch(images)
+        if outputs.shape[1] != 2:
+            return outputs
+        return outputs[:, 1:] - outputs[:, :1] if self.as_original else outputs[:, 1:]
 
     @torch.inference_mode()
     def _strips(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
@@ -262,6 +293,7 @@ def average_predictors(predictors: list[Predictor], names: list[str]) -> Predict
             'mask values': (first.masks.values, other.masks.values),
             'class names': (first.masks.names, other.masks.names),
             'scale': (first.scale, other.scale),
+            'images decoded as by the original:': (first.as_original, other.as_original),
         }
         wrong = [f'{what} {one} and {two}' for what, (one, two) in compared.items() if one != two]
         if wrong:

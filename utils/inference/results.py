@@ -15,6 +15,7 @@ from utils.runtime.distributed import gather_shards, is_main_process, rank, shar
 from utils.runtime.errors import UserError
 
 from .pipeline import Failure, PredictionPipeline, Result, load_displayable
+from .predictor import Predictor
 from .work_list import Job
 
 FEW = 3  # images that need neither a progress bar nor a summary
@@ -34,7 +35,7 @@ def predict_jobs(
     pixels = {job: math.prod(found.size) for job, found in known if found}
     outcomes = pipeline.process(shard(jobs), lambda job: pixels.get(job, 0))
     failures: list[str | None] = []
-    results = _report(outcomes, len(shard(jobs)), failures, pipeline.predictor.model.n_channels)
+    results = _report(outcomes, len(shard(jobs)), failures, pipeline.predictor)
     if submission is None:
         deque(results, maxlen=0)
         return gather_shards(failures)
@@ -49,7 +50,10 @@ def predict_jobs(
 
 
 def _report(
-    outcomes: Iterator[Result | Failure], count: int, failures: list[str | None], channels: int
+    outcomes: Iterator[Result | Failure],
+    count: int,
+    failures: list[str | None],
+    predictor: Predictor,
 ) -> Iterator[Result]:
     """Yield the results after printing them; append each image's error or None to `failures`."""
     hidden = None if count > FEW else True  # None: unless the output is a terminal
@@ -64,7 +68,7 @@ def _report(
             saved = f'. Mask saved to {job.target}' if job.target else ''
             tqdm.write(f'Predicting image {job.source} ... done: {outcome.class_fractions}{saved}')
             if job.figure:
-                image = load_displayable(job.source, channels)
+                image = load_displayable(job.source, predictor)
                 show_or_save(image, outcome.indices, job.source.name, job.figure)
             yield outcome
 

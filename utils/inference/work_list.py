@@ -246,7 +246,7 @@ def check_inputs(
 ) -> int:
     """Return how many pixels the network will see; raise UserError for images it cannot take."""
     known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
-    check_channels(known, predictor.model.n_channels)
+    check_channels(known, predictor.model.n_channels, predictor.decode)
     sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in known]
     width, height = max(sizes, key=math.prod, default=(1, 1))
     tiles = predictor.tiling_for((height, width))

@@ -1,6 +1,8 @@
-"""Write predict.py's results: masks in the encoding of the training masks, or in other formats.
+"""Write predict.py's results: masks with the values of the training masks, or in other formats.
 
-Axis letters: H and W pixels, K classes.
+The mode of a file depends on its format and on the values of the classes alone, see
+masks.encoding.to_image. JPEG has neither palettes nor one bit, GIF not one bit: class numbers are
+grey in JPEG, and 0 and 1 become grey 0 and 255 in both. Axis letters: H and W pixels, K classes.
 """
 
 from pathlib import Path
@@ -9,13 +11,14 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from utils.masks.encoding import MaskEncoding, indexed_image, to_image
+from utils.masks.encoding import MaskEncoding, indexed_image, palette_colours, to_image
 from utils.masks.visualize import colour_mask, overlay
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
 
 ARRAY_SUFFIX = '.npy'
 OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
+JPEG_SUFFIXES = ('.jpg', '.jpeg')
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
@@ -27,14 +30,20 @@ def check_output_format(output_format: str, outputs: list[Path], masks: MaskEnco
             f'{first_few(images)}: an image cannot hold probabilities of {len(masks.values)} '
             f'classes; expected names that end in {ARRAY_SUFFIX}'
         )
-    deep = output_format == 'probabilities'
+    mode = {'probabilities': 'I;16', 'index': 'P'}.get(output_format, '')
     if images and output_format == 'values':
-        deep = to_image(np.zeros((1, 1), dtype=np.uint8), masks).mode == 'I;16'
+        mode = to_image(np.zeros((1, 1), dtype=np.uint8), masks).mode
     shallow = [path for path in images if path.suffix.lower() not in DEEP_SUFFIXES]
-    if deep and shallow:
+    if mode == 'I;16' and shallow:
         raise UserError(
             f'cannot write 16 bits into {first_few(shallow)}; expected a name that ends in '
             f'{", ".join(DEEP_SUFFIXES)}'
+        )
+    lossy = [path for path in images if path.suffix.lower() in JPEG_SUFFIXES]
+    if mode == 'P' and lossy:
+        print(
+            f'note: class numbers are nearly black in {first_few(lossy)}, and JPEG changes some of '
+            'them. Use .png, or --format color.'
         )
 
 
@@ -61,11 +70,8 @@ def format_mask(
     """
     if output_format == 'index':
         return indices if as_array else indexed_image(indices)
-    if output_format == 'color' and (masks.in_colour or masks.mode == 'P'):
-        result = to_image(indices, masks).convert('RGB')
-    elif output_format == 'color':
-        table = colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
-        result = Image.fromarray(table[indices])
+    if output_format == 'color':
+        result = Image.fromarray(class_colours(masks)[indices])
     elif image is not None:
         result = overlay(image, indices, masks.background)
     elif as_array:
@@ -77,13 +83,23 @@ def format_mask(
     return np.asarray(result) if as_array else result
 
 
+def class_colours(masks: MaskEncoding) -> np.ndarray:
+    """Return the classes' colours (K, 3) uint8: of the training masks, or those of colour_mask."""
+    if masks.in_colour:
+        return np.array(masks.values, dtype=np.uint8)
+    colours = palette_colours(masks)
+    if colours is not None:
+        return colours
+    return colour_mask(np.arange(max(2, len(masks.values)), dtype=np.uint8)[None])[0]
+
+
 def save_result(result: Image.Image | np.ndarray, path: Path) -> None:
-    """Write an image or array in the format of the file name; JPEG as grey or RGB."""
+    """Write an image or array in the format of the file name."""
     with whole_file(path) as part:
         if isinstance(result, np.ndarray):
             np.save(part, result)
             return
-        if path.suffix.lower() in ('.jpg', '.jpeg'):
-            result = result.convert('RGB' if result.mode in ('P', 'RGB') else 'L')
+        if result.mode == 'P' and path.suffix.lower() in JPEG_SUFFIXES:
+            result = Image.fromarray(np.asarray(result))
         # By default Pillow renumbers a GIF's palette, and the indices are classes.
         result.save(part, optimize=False)

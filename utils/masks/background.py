@@ -82,7 +82,7 @@ def class_of(masks: MaskEncoding, value: MaskValue) -> int | None:
     if masks.in_colour and isinstance(value, int):
         value = (value, value, value)
     elif isinstance(value, tuple) and not masks.in_colour:
-        palette = (masks.palette or []) if masks.mode == 'P' else []
+        palette = masks.palette or []
         starts = range(0, len(palette), 3)
         indices = [k // 3 for k in starts if tuple(palette[k : k + 3]) == value]
         indices += [value[0]] if len(set(value)) == 1 else []

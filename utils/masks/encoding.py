@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from utils.images.decoding import Picture, open_picture, picture_size, scaled_size
+from utils.images.decoding import DECODE_PATH, Picture, open_picture, picture_size, scaled_size
 from utils.runtime.errors import UserError
 
 from .values import (
@@ -27,6 +27,7 @@ from .values import (
 IGNORE = 255  # class index of padding and unlabelled pixels; neither loss nor scores count them
 UNKNOWN = 254  # class index of values without a class, within this module
 MAX_CLASSES = 254  # class indices are uint8, without the two above
+LARGEST_NUMBER = 32  # values up to this one are taken for class numbers, written with a palette
 
 TAB10 = [  # of matplotlib
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189), (140, 86, 75),
@@ -43,7 +44,6 @@ class MaskEncoding:
 
     values: list[MaskValue]  # of the classes
     names: list[str] | None = None  # of the classes, if known
-    mode: str | None = None  # Pillow's, if known
     palette: list[int] | None = None  # flat R, G, B, … of palette files
     ignore: list[MaskValue] = field(default_factory=list)  # values that become IGNORE
     threshold: int | None = None  # values above it are class 1, others class 0
@@ -82,13 +82,17 @@ def encoding_of(masks: MaskEncoding | list[MaskValue]) -> MaskEncoding:
 
 
 def load_mask(
-    path: Path, masks: MaskEncoding, scale: float, size: tuple[int, int] | None = None
+    path: Path,
+    masks: MaskEncoding,
+    scale: float,
+    size: tuple[int, int] | None = None,
+    decode: str = DECODE_PATH,
 ) -> Tensor:
     """Load a mask file as class indices uint8 (H, W) at `scale`, by nearest neighbour.
 
     size: (width, height) of the result, if it is not the file's size times `scale`.
     """
-    mask = open_picture(path)
+    mask = open_picture(path, decode)
     mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
     return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
 
@@ -171,10 +175,11 @@ def _nearest(found: np.ndarray, masks: MaskEncoding) -> np.ndarray:
 
 
 def to_image(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
-    """Return class indices (H, W) as a picture in the mode and with the values of `masks`.
+    """Return class indices (H, W) as a picture with the values of `masks`.
 
-    Grey values 0 and 1 give a one-bit picture. If no value is over 32, a grey picture would look
-    black, and a palette picture is returned. Raises UserError for values that no picture can hold.
+    Its mode depends on these values alone, not on the form of the training masks: RGB for colours,
+    one bit for 0 and 1, a palette for values up to 32, which would look black as grey, grey (L) up
+    to 255, I;16 up to 65535. Raises UserError for other values.
     """
     if masks.in_colour:
         return Image.fromarray(np.array(masks.values, dtype=np.uint8)[indices])
@@ -184,20 +189,30 @@ def to_image(indices: np.ndarray, masks: MaskEncoding) -> Image.Image:
             f'mask values from {min(values)} to {max(values)} do not fit into a picture; expected '
             '0 to 65535. Name outputs that end in .npy (-o NAME.npy), or use --format index.'
         )
-    if masks.mode == 'I;16' or max(values) > 255:
+    if max(values) > 255:
         return Image.fromarray(np.array(values, dtype=np.uint16)[indices])
+    if set(values) <= {0, 1}:
+        return Image.fromarray(np.array(values, dtype=bool)[indices])
     table = values + [0] * (256 - len(values))
     picture = Image.fromarray(indices.astype(np.uint8)).point(table)  # a sixth of numpy's time
-    if masks.mode == 'RGB':
-        return picture.convert('RGB')
-    palette = masks.palette or []
-    colours = {tuple(palette[3 * value : 3 * value + 3]) for value in values} - {()}
-    if masks.mode == 'P' and len(colours) == len(values):  # it tells all classes apart
-        picture.putpalette(palette)
+    if max(values) > LARGEST_NUMBER:
         return picture
-    if masks.mode != 'P' and set(values) <= {0, 1}:
-        return Image.fromarray(np.array(values, dtype=bool)[indices])
-    return indexed_image(np.asarray(picture)) if max(values) <= 32 else picture
+    if masks.palette is None or palette_colours(masks) is None:
+        return indexed_image(np.asarray(picture))
+    picture.putpalette(masks.palette)
+    return picture
+
+
+def palette_colours(masks: MaskEncoding) -> np.ndarray | None:
+    """Return the classes' colours (K, 3) uint8 in the training masks' palette.
+
+    None if these had no palette, or one that does not tell all classes apart.
+    """
+    palette, values = masks.palette or [], [v for v in masks.values if isinstance(v, int)]
+    colours = [palette[3 * value : 3 * value + 3] for value in values]
+    if len({tuple(colour) for colour in colours if colour}) < len(masks.values):
+        return None
+    return np.array(colours, dtype=np.uint8)
 
 
 def indexed_image(indices: np.ndarray) -> Image.Image:

@@ -8,15 +8,22 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from utils.images.decoding import DEEP_MODES, WITH_ALPHA, Picture, open_picture, picture_size
+from utils.images.decoding import (
+    DECODE_PATH,
+    DEEP_MODES,
+    WITH_ALPHA,
+    Picture,
+    open_picture,
+    picture_size,
+)
 from utils.runtime.errors import UserError
 
 from .encoding import IGNORE, MaskEncoding, to_indices
 from .values import KINDS, MaskValue, mask_array, pack_colours, pack_value, unpack_colour
 
-# The mode in which a mask is written, by the mode in which it was read.
-WRITTEN_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
-WRITTEN_MODES |= dict.fromkeys(DEEP_MODES, 'I;16')
+# The mode that stands for a kind of masks, see KINDS, by other modes of that kind.
+KIND_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
+KIND_MODES |= dict.fromkeys(DEEP_MODES, 'I;16')
 
 SMOOTHED = (
     'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
@@ -31,7 +38,7 @@ class MaskMetadata(NamedTuple):
     """What a mask file holds, read with a given encoding."""
 
     size: tuple[int, int]  # width, height
-    mode: str  # in which masks like this are written: '1', 'L', 'P', 'I;16' or 'RGB'
+    mode: str  # its kind: '1', 'L', 'P', 'I;16' or 'RGB'
     palette: list[int]  # flat R, G, B, … up to the highest index; empty without a palette
     moved: int  # pixels to which --binarize or --snap-masks gave another value
     counts: dict[MaskValue, int]  # pixels of each value
@@ -43,12 +50,12 @@ class MaskMetadata(NamedTuple):
         return {index: tuple(self.palette[3 * index : 3 * index + 3]) for index in indices}
 
 
-def read_mask_metadata(path: Path, masks: MaskEncoding) -> MaskMetadata:
+def read_mask_metadata(path: Path, masks: MaskEncoding, decode: str = DECODE_PATH) -> MaskMetadata:
     """Read a mask completely, so that truncation is detected.
 
     Raises UserError, naming `path`, for a broken file or one that cannot be read with `masks`.
     """
-    mask = open_picture(path)
+    mask = open_picture(path, decode)
     try:
         counts: dict[MaskValue, int]
         # 0.8 ms for 1918 x 1280 pixels, where numpy.asarray alone takes 3.8.
@@ -63,7 +70,7 @@ def read_mask_metadata(path: Path, masks: MaskEncoding) -> MaskMetadata:
         ) from error
     if len(counts) == 1:
         _check_alpha(mask, path)
-    mode = written_mode(mask)
+    mode = kind_mode(mask)
     if mode in ('P', '1') and (masks.threshold is not None or masks.snap):
         raise UserError(
             f'{path}: mask {KINDS[mode]}; its values are not ordered, and --binarize and '
@@ -76,13 +83,13 @@ def read_mask_metadata(path: Path, masks: MaskEncoding) -> MaskMetadata:
     return MaskMetadata(picture_size(mask), mode, palette, moved, counts)
 
 
-def written_mode(mask: Picture) -> str:
-    """Return the Pillow mode in which masks like this are written."""
+def kind_mode(mask: Picture) -> str:
+    """Return the Pillow mode that stands for masks of this kind."""
     if isinstance(mask, np.ndarray):
         if mask.dtype == np.uint8:
             return 'RGB' if mask.ndim == 3 and mask.shape[2] > 1 else 'L'
         return '1' if mask.dtype == bool else 'I;16'
-    return WRITTEN_MODES.get(mask.mode, mask.mode)
+    return KIND_MODES.get(mask.mode, mask.mode)
 
 
 def _check_alpha(mask: Picture, path: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MaskValue = int | tuple[int, int, int]
 
-# Kinds of masks by the Pillow mode in which they are written, in words for messages.
+# Kinds of masks by the Pillow mode that stands for them, in words for messages.
 KINDS = {'RGB': 'in colour', 'L': 'grey', 'P': 'with a palette', '1': 'of one bit'}
 
 

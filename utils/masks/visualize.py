@@ -35,13 +35,14 @@ def colour_mask(indices: np.ndarray) -> np.ndarray:
 def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
     """Return an RGB picture: `picture` if it has 8 bits per channel, else made from `pixels`.
 
-    pixels: (H, W, C) uint8, or float in [0, 1]. Unless C is 3, the first channel is shown as grey.
+    pixels: (H, W, C) uint8, or float in [0, 1]; higher values are scaled to 1. Unless C is 3,
+    the first channel is shown as grey.
     """
     if isinstance(picture, Image.Image) and picture.mode not in DEEP_MODES:
         mode = 'RGBA' if picture.mode in ('P', 'PA') else 'RGB'  # Pillow warns of some palettes
         return picture.convert(mode).convert('RGB')
     if pixels.dtype != np.uint8:
-        pixels = (pixels * 255).round().astype(np.uint8)
+        pixels = (pixels * (255 / max(1, pixels.max()))).round().astype(np.uint8)
     return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2))
 
 

@@ -17,7 +17,7 @@ from utils.runtime.distributed import broadcast_tensors
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
-from .data import TrainingData
+from .data import TrainingData, decode_path
 from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.recipes import RECIPES, Recipe
@@ -109,7 +109,7 @@ def build_run(
     try:
         data = TrainingData(args, config['padding'], device, source)
     except UserError as error:
-        raise add_data_problems(error, args) from error
+        raise add_data_problems(error, args, decode_path(args, source)) from error
     if saved:
         check_resumed(saved, data, args.images)
     model = model or build_model(args, config, data, source)

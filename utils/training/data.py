@@ -17,6 +17,7 @@ from utils.data.dataset import SegmentationDataset
 from utils.data.network_limits import check_tile, check_variance
 from utils.data.splits import describe_groups, describe_percent, split_pairs
 from utils.data.training_tiles import in_tiles
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.inference.checkpoint import Checkpoint
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions
@@ -27,6 +28,13 @@ from utils.training.optimization.recipes import RECIPES
 
 STATISTICS_IMAGES = 16  # for BatchNorm's statistics; 12 were enough where it was measured
 SHEET_IMAGES = 4
+
+
+def decode_path(args: argparse.Namespace, source: Checkpoint | None) -> str:
+    """Return how images are decoded: as the recipe says, or as in the run to resume."""
+    if source and source.training:
+        return PILLOW_DECODE if source.decode == PILLOW_DECODE else DECODE_PATH
+    return RECIPES[args.recipe].decode
 
 
 class TrainingData:
@@ -68,6 +76,7 @@ class TrainingData:
                 resize_masks=args.resize_masks, skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
+                decode=decode_path(args, source),
             )  # fmt: skip
         self.training, self.validation = split_pairs(self.dataset.pairs, args)
         if args.early_stop and not self.validation:

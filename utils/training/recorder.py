@@ -155,6 +155,7 @@ class Recorder:
             weights=self.state.model.state_dict(),
             **self.data.dataset.masks.to_checkpoint(),
             scale=self.data.dataset.scale,
+            decode=self.data.dataset.decode,
             metrics=self.scores,
             training=training,
         )

@@ -13,7 +13,7 @@ import PIL
 import torch
 from torch.utils.data import Dataset
 
-from utils.images.decoding import DECODE_PATH
+from utils.images.decoding import PILLOW_DECODE
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
 from utils.runtime.memory import available_device_memory, available_memory
@@ -92,16 +92,18 @@ def choose_kind(
 def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     """Return the cache file for these files (name, size, mtime), settings and library versions.
 
-    The first hash is of folders, scale and channels: evict recognises earlier states by it.
+    The first hash is of folders, scale, channels and decode path: evict recognises earlier states
+    by it.
     """
     first = dataset.pairs[0]
     folders = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
     settings = [dataset.scale, dataset.channels, dataset.float_images, dataset.sizes]
     settings += [repr(dataset.masks)] + ['border'] * dataset.weight_map
-    versions = [CACHE_VERSION, DECODE_PATH, PIL.__version__, torch.__version__]
+    versions = [CACHE_VERSION, dataset.decode, PIL.__version__, torch.__version__]
     paths = (path for pair in dataset.pairs for path in (pair.image, pair.mask))
     files = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]
-    return folder / f'{_hash(folders + settings[:2])}-{_hash([settings, versions, files])}.items'
+    kind = folders + settings[:2] + [PILLOW_DECODE] * (dataset.decode == PILLOW_DECODE)
+    return folder / f'{_hash(kind)}-{_hash([settings, versions, files])}.items'
 
 
 def available_disk(path: Path) -> int:

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from functools import partial
 
-from utils.images.decoding import scaled_size
+from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
@@ -21,11 +21,14 @@ from ..scan import DatasetScan, attempt, read_pairs
 from ..splits import describe_groups, describe_percent, split_pairs
 
 
-def check_data(args: argparse.Namespace) -> int:
-    """Print the report on the data that train.py's options name; return 2 for problems, else 0."""
+def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
+    """Print the report on the data that train.py's options name; return 2 for problems, else 0.
+
+    decode: of the recipe.
+    """
     if args.json:
         check_output_file(args.json)
-    report = data_report(args)
+    report = data_report(args, decode)
     print(format_report(report))
     if args.json:
         with whole_file(args.json) as part:
@@ -33,12 +36,12 @@ def check_data(args: argparse.Namespace) -> int:
     return 2 if report['problems'] else 0
 
 
-def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
+def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -> UserError:
     """Return an error that stopped a run, with all problems of its data if they are errors."""
     if args.skip_bad:
         return error
     try:
-        problems = [Problem(**problem) for problem in data_report(args)['problems']]
+        problems = [Problem(**problem) for problem in data_report(args, decode)['problems']]
     except UserError:
         return error
     all_problems = data_error(problems)
@@ -47,17 +50,17 @@ def add_data_problems(error: UserError, args: argparse.Namespace) -> UserError:
     return UserError(f'{error}\n{all_problems}') if problems else error
 
 
-def data_report(args: argparse.Namespace) -> dict:
+def data_report(args: argparse.Namespace, decode: str) -> dict:
     """Return the report as --json writes it; raise UserError for folders and contradictions."""
     requested = requested_encoding(MaskOptions.from_args(args), args.masks)
     validation = (args.val_images, args.val_masks) if args.val_images else None
     pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(pairs)}
     if pairs:
-        readable, wrong = read_pairs(pairs, requested, args.resize_masks)
+        readable, wrong = read_pairs(pairs, requested, args.resize_masks, decode)
         problems += wrong
         if readable:
-            report |= _contents(DatasetScan(readable), requested, args, problems)
+            report |= _contents(DatasetScan(readable, decode=decode), requested, args, problems)
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
     return report
 
@@ -71,7 +74,7 @@ def _contents(
     chosen = attempt(encoding, problems, kind='mask values')
     masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
-    channels = attempt(lambda: channels_of(scan, asked), problems, kind='channels')
+    channels = attempt(lambda: channels_of(scan, asked, scan.decode), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
     sizes = [scaled_size(image.size, args.scale) for image in images]
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')

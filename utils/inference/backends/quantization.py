@@ -68,7 +68,7 @@ def quantize(predictor: Predictor, dataset: SegmentationDataset, dice: DiceFunct
 
 def _cache_path(predictor: Predictor, dataset: SegmentationDataset, chosen: list[int]) -> Path:
     """Return the cached file of this network, quantized and scored on these images."""
-    settings = (CACHE_VERSION, predictor.scale, predictor.precision.name)
+    settings = (CACHE_VERSION, predictor.scale, predictor.decode, predictor.precision.name)
     digest = hashlib.sha256(str(settings).encode())
     for name, tensor in predictor.model.state_dict().items():
         digest.update(name.encode())

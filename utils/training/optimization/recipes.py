@@ -12,6 +12,8 @@ from torch import nn
 from torch.optim import SGD, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
+
 from .muon import Muon
 
 
@@ -64,6 +66,7 @@ class Recipe:
     coarse: float = 0.0  # fraction of the run's steps, the first ones, at half the resolution
     precise_statistics: bool = False  # re-estimate BatchNorm before scoring and saving
     weight_map: bool = False  # see masks.weight_map
+    decode: str = DECODE_PATH  # how images are decoded and resized
     tile: int | None = None  # side of the training crops in pixels; None: whole images
     network: dict = field(default_factory=dict)  # UNet's arguments that no option sets
     max_gradient_norm: float = 1.0  # longer gradients are clipped to this
@@ -109,6 +112,7 @@ RECIPES = {
         validations_per_epoch=5,
         augment='none',
         dice_loss='joint',
+        decode=PILLOW_DECODE,
         optimizer=rmsprop,
         schedule=lambda optimizer, _: Schedule(
             ReduceLROnPlateau(optimizer, mode='max', patience=5)
