@@ -110,7 +110,9 @@ class SegmentationDataset(Dataset):
             return item
         classes = mask.numpy()
         background = self.masks.background or 0
-        values = np.where((classes == background) | (classes == IGNORE), 0, classes.astype(int) + 1)
+        values = np.where(
+            (classes == background) | (classes == IGNORE), 0, classes.astype(np.int16) + 1
+        )
         if self.masks.threshold is not None:  # --binarize has merged cells of different values
             path = self.pairs[index].mask
             found = mask_array(

@@ -108,12 +108,14 @@ def has_display() -> bool:
     return mpl.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
 
 
-def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path) -> bool:
+def show_or_save(
+    image: Image.Image, indices: np.ndarray, title: str, path: Path, background: int | None = 0
+) -> bool:
     """Show image, mask and overlay in a window; save them and return False without a display."""
     import matplotlib.pyplot as plt  # late: the import takes 1.3 s, and only --viz needs it
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout='constrained')
-    pictures = [image, colour_mask(indices), overlay(image, indices)]
+    pictures = [image, colour_mask(indices), overlay(image, indices, background)]
     for axis, picture, name in zip(axes, pictures, ('image', 'mask', 'overlay'), strict=True):
         axis.imshow(picture, cmap='gray')
         axis.set_title(name)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from running import rows, run_train
 from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import utils.training.optimization.loss as losses
 from unet import UNet
@@ -66,6 +67,23 @@ def test_two_accumulated_images_give_the_gradient_of_a_batch_of_two(n_classes, o
     assert (
         max((a - b).abs().max() for a, b in zip(found, expected, strict=True)) < tolerance * scale
     )
+
+
+def test_totals_and_losses_never_wait_for_the_device(monkeypatch):
+    read = []
+
+    class Readings(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            read.extend([function] * ('_local_scalar_dense' in str(function)))
+            return function(*args, **(kwargs or {}))
+
+    # On a CPU the guard reads whether all is finite, and one_hot (of 2 classes and more) the labels.
+    monkeypatch.setattr(StepGuard, 'check', lambda *_: None)
+    whole = batch(1)
+    parts = [tuple(tensor[k : k + 1] for tensor in whole) for k in range(2)]
+    with Readings():
+        step_on(parts, 1, {'class_weights': WEIGHTS[:2]})
+    assert read == []
 
 
 @pytest.mark.parametrize('options', [{}, {'per_class': True}])
