@@ -77,7 +77,7 @@ def test_totals_and_losses_never_wait_for_the_device(monkeypatch):
             read.extend([function] * ('_local_scalar_dense' in str(function)))
             return function(*args, **(kwargs or {}))
 
-    # On a CPU the guard reads whether all is finite, and one_hot (of 2 classes and more) the labels.
+    # On a CPU the guard reads whether all is finite, and one_hot, for 2 classes and more, labels.
     monkeypatch.setattr(StepGuard, 'check', lambda *_: None)
     whole = batch(1)
     parts = [tuple(tensor[k : k + 1] for tensor in whole) for k in range(2)]
