@@ -161,11 +161,9 @@ class Predictor:
         return self.class_indices(outputs[None], threshold)[0].to(torch.uint8).cpu().numpy()
 
     def class_indices(self, outputs: Tensor, threshold: float = 0.5) -> Tensor:
-        """Return class indices (B, H, W) int64 for outputs (B, K, H, W), K = 1 for two classes.
-
-        Of two classes, outputs are of class 1, and the threshold is the foreground's.
-        """
-        threshold = 1 - threshold if self.inverted else threshold
+        """Return class indices (B, H, W) int64 for outputs (B, K, H, W), K = 1 for two classes."""
+        # Of two classes, outputs are of class 1, and the threshold is the foreground's.
+        threshold = 1 - threshold if self.masks.inverted else threshold
         if self.as_original:
             return class_indices_of_logits(outputs, self.model.n_classes, threshold)
         return class_indices(outputs, threshold)
@@ -173,12 +171,7 @@ class Predictor:
     def to_probabilities(self, outputs: Tensor) -> Tensor:
         """Return probabilities (K, H, W) float32 for outputs (K, H, W), K = 1 for two classes."""
         probabilities = class_probabilities(outputs[None])[0] if self.as_original else outputs
-        return 1 - probabilities if self.inverted else probabilities
-
-    @property
-    def inverted(self) -> bool:
-        """Whether class 1 is the background of two classes, and class 0 the foreground."""
-        return len(self.masks.values) == 2 and self.masks.background == 1
+        return 1 - probabilities if self.masks.inverted else probabilities
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""

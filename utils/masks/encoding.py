@@ -65,6 +65,11 @@ class MaskEncoding:
         return [k for k in range(len(self.values)) if k != self.background]
 
     @property
+    def inverted(self) -> bool:
+        """Whether class 1 is the background of two classes, and class 0 the foreground."""
+        return len(self.values) == 2 and self.background == 1
+
+    @property
     def in_colour(self) -> bool:
         """Whether the values of the classes are colours."""
         return any(isinstance(value, tuple) for value in self.values)
