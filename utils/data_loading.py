@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from utils.data.pairing import group_by_stem, plain_stem, visible_files
+from utils.data.pairing.patterns import group_by_stem, plain_stem, visible_files
 from utils.images.arrays import ARRAY_SUFFIXES, read_array
 from utils.images.original import NEAREST, image_array, resized
 from utils.masks.metadata import count_values

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from utils.images.decoding import open_picture
 from utils.masks.background import choose_background
 from utils.masks.classes import MaskOptions, format_values, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
+from utils.masks.joined import LOSSY, mask_files, open_mask
 from utils.masks.metadata import SMOOTHED
 from utils.masks.values import MaskValue
 from utils.runtime.errors import UserError, first_few
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .scan import DatasetScan
 
 MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoothed mask
-LOSSY = ('.jpg', '.jpeg')
 
 
 def choose_encoding(
@@ -57,6 +56,16 @@ def choose_encoding(
     return replace(masks, background=choose_background(masks, options))
 
 
+def named_by_files(requested: MaskEncoding, names: list[str]) -> MaskEncoding:
+    """Return the encoding of masks whose class is in the file's name; without names, `requested`.
+
+    Their values are 1, 2, … in the order of the names, and 0 where no file has a class.
+    """
+    if not names or requested.values:
+        return requested
+    return replace(requested, values=[*range(len(names) + 1)], names=['background', *names])
+
+
 def check_classes(
     scan: 'DatasetScan', classes: int | None, ignore: Sequence[MaskValue] = ()
 ) -> list[MaskValue]:
@@ -92,7 +101,8 @@ def check_classes(
 
 def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
     """Return why the masks look lossy or smoothed, '' if they do not."""
-    lossy = [pair.mask.name for pair in scan.pairs if pair.mask.suffix.lower() in LOSSY]
+    files = [path for pair in scan.pairs for path in mask_files(pair.mask)]
+    lossy = [path.name for path in files if path.suffix.lower() in LOSSY]
     if lossy and len(values) > 2:
         return f', and {len(lossy)} are JPEG files ({first_few(lossy)})'
     if len(values) > MAX_GUESSED_CLASSES:
@@ -162,7 +172,7 @@ def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEnc
     """
     if not requested.in_colour or any(mask.mode != 'P' for _, _, mask in scan.metadata):
         return requested
-    first = open_picture(scan.pairs[0].mask)
+    first = open_mask(scan.pairs[0].mask)
     palette = (first.getpalette() if isinstance(first, Image.Image) else None) or []
     indices: dict[tuple[int, ...], int] = {}
     for _, _, mask in scan.metadata:

@@ -12,25 +12,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from utils.images.decoding import DECODE_PATH, open_picture, scaled_size
+from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
 from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, load_mask, resize_mask
+from utils.masks.joined import open_mask
 from utils.masks.values import MaskValue, mask_array
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
-from .class_values import choose_encoding, match_values
+from .class_values import choose_encoding, match_values, named_by_files
 from .network_limits import channels_of, check_sizes
-from .pairing import match_sets
+from .pairing.patterns import literal_folder
+from .pairing.sets import match_sets
 from .scan import scan_pairs
 
 
 class SegmentationDataset(Dataset):
     """Images and masks of two folders, as items at training scale.
 
-    images_dir, mask_dir: folders. The mask of image ID.* is ID<mask_suffix>.*.
+    images_dir, mask_dir: folders, or patterns (see pairing.patterns). In folders, the mask of image
+        ID.* is ID<mask_suffix>.*.
     scale: factor of width and height, in (0, 1].
     mask_suffix: None finds it from the names.
     channels: 1 (grey), 3 (RGB), or the N of arrays; None takes those of the images.
@@ -71,10 +74,11 @@ class SegmentationDataset(Dataset):
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or MaskOptions()
         trained = encoding_of(mask_values) if mask_values else None
-        asked = trained or requested_encoding(wanted, Path(mask_dir))
-        folders = (Path(images_dir), Path(mask_dir))
-        pairs, problems = match_sets(folders, mask_suffix, validation_dirs)
-        self.scan = scan_pairs(pairs, problems, asked, resize_masks, skip_bad, decode)
+        asked = trained or requested_encoding(wanted, literal_folder(Path(mask_dir)))
+        sources = (Path(images_dir), Path(mask_dir))
+        matching = match_sets(sources, mask_suffix, validation_dirs)
+        asked = named_by_files(asked, matching.class_names)
+        self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, decode)
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale, self.weight_map, self.decode = scale, weight_map, decode
@@ -115,9 +119,8 @@ class SegmentationDataset(Dataset):
         )
         if self.masks.threshold is not None:  # --binarize has merged cells of different values
             path = self.pairs[index].mask
-            found = mask_array(
-                resize_mask(open_picture(path, self.decode), self.sizes[index]), path
-            )
+            stored = open_mask(path, self.decode)
+            found = mask_array(resize_mask(stored, self.sizes[index]), path)
             values = np.where(values, found.astype(np.int64) + 1, 0)
         cells = label_components(values)
         apart = np.where(touching(cells), np.uint8(background), classes)  # a line between them

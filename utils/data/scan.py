@@ -21,13 +21,14 @@ from tqdm import tqdm
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, WITH_ALPHA
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
+from utils.masks.joined import JoinedMask, MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
 from utils.masks.values import MaskValue, value_from_json
 from utils.runtime.errors import Problem, UserError, data_error, first_few
 from utils.runtime.files import user_cache, whole_file
 
 from .consistency import mixed_kinds, mixed_palettes, wrong_sizes
-from .pairing import Pair
+from .pairing.matching import Matching, Pair
 
 T = TypeVar('T')
 RARE = 0.001  # fraction of all pixels; rarer classes are pointed out
@@ -47,6 +48,7 @@ class DatasetScan:
 
     metadata: list[PairMetadata]
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
+    file_notes: list[str] = field(default_factory=list)  # how files were paired, and which were not
     decode: str = DECODE_PATH
 
     @property
@@ -85,7 +87,7 @@ class DatasetScan:
 
     def notes(self, masks: MaskEncoding, channels: int) -> list[str]:
         """Return notes for the user: pairs left out, conversions, and rare classes."""
-        lines = []
+        lines = [*self.file_notes]
         if self.left_out:
             texts = first_few((problem.text for problem in self.left_out), 1)
             lines.append(f'note: pairs left out for {len(self.left_out)} problems: {texts}')
@@ -115,8 +117,7 @@ class DatasetScan:
 
 
 def scan_pairs(
-    pairs: list[Pair],
-    others: list[Problem],
+    matching: Matching,
     masks: MaskEncoding,
     resize_masks: bool,
     skip_bad: bool,
@@ -124,12 +125,13 @@ def scan_pairs(
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
-    others: problems of files that make no pair, which are raised or left out like the rest.
+    matching: its problems, of files that make no pair, are raised or left out like the rest.
     resize_masks: masks may differ from images in size. skip_bad: leave out pairs with problems.
     """
-    if not pairs:
-        raise data_error(others)
-    metadata, problems = read_pairs(pairs, masks, resize_masks, decode)
+    others = matching.problems
+    if not matching.pairs:
+        raise data_error(others, matching.proposals)
+    metadata, problems = read_pairs(matching.pairs, masks, resize_masks, decode)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
@@ -141,8 +143,8 @@ def scan_pairs(
     else:
         problems += others
     if problems:
-        raise data_error(problems)
-    return DatasetScan(metadata, left_out, decode)
+        raise data_error(problems, matching.proposals)
+    return DatasetScan(metadata, left_out, matching.lines(), decode)
 
 
 def read_pairs(
@@ -175,7 +177,7 @@ def _read_pair(
         return known, problems
     decode = cache.decode
     image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
-    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks, decode), problems, pair)
+    mask = attempt(lambda: read_mask_metadata(_checked_mask(pair), masks, decode), problems, pair)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
@@ -206,7 +208,18 @@ def _checked(path: Path) -> Path:
     return path
 
 
+def _checked_mask(pair: Pair) -> MaskSource:
+    for path in mask_files(pair.mask):
+        _checked(path)
+    return pair.mask
+
+
 CACHE_VERSION = 3  # raise it when the same file would give other metadata
+
+
+def _files_and_folders(pair: Pair, folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+    """Return the pair's files, each with the folder in which it is expected."""
+    return [(pair.image, folders[0]), *((path, folders[1]) for path in mask_files(pair.mask))]
 
 
 class ScanCache:
@@ -214,7 +227,7 @@ class ScanCache:
 
     def __init__(self, pairs: list[Pair], masks: MaskEncoding, decode: str = DECODE_PATH):
         self.decode = decode
-        self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
+        self.folders = (pairs[0].image.parent, mask_files(pairs[0].mask)[0].parent)
         rule = repr(masks) if masks.threshold is not None or masks.snap else ''  # of counting
         rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
@@ -230,10 +243,11 @@ class ScanCache:
         stats = [
             # Files of other folders, such as a validation set's, may have the same names.
             (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
-            for p, folder in zip((pair.image, pair.mask), self.folders, strict=True)
+            for p, folder in _files_and_folders(pair, self.folders)
             if (s := p.stat())
         ]
-        return json.dumps(stats)
+        values = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
+        return json.dumps([*stats, *values])
 
     def get(self, pair: Pair) -> PairMetadata | None:
         """Return the metadata of a pair whose files have not changed."""

@@ -8,7 +8,7 @@ import torch
 
 from utils.runtime.errors import UserError, first_few
 
-from .pairing import Pair
+from .pairing.matching import Pair
 
 # Carvana's names: the id of a car and one of its 16 views, such as fff9b3a5373f_01.
 CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')

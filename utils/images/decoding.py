@@ -35,7 +35,7 @@ PILLOW_NOTE = (
 
 # Files with other suffixes are ignored in folders.
 IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
-    '.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
+    '.jpg', '.jpeg', '.jfif', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
 }  # fmt: skip
 
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')

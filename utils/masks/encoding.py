@@ -4,16 +4,16 @@ A value's position in `MaskEncoding.values` is its class index. Axis letters: H 
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from utils.images.decoding import DECODE_PATH, Picture, open_picture, picture_size, scaled_size
+from utils.images.decoding import DECODE_PATH, Picture, picture_size, scaled_size
 from utils.runtime.errors import UserError
 
+from .joined import MaskSource, open_mask
 from .values import (
     MaskValue,
     mask_array,
@@ -87,17 +87,17 @@ def encoding_of(masks: MaskEncoding | list[MaskValue]) -> MaskEncoding:
 
 
 def load_mask(
-    path: Path,
+    path: MaskSource,
     masks: MaskEncoding,
     scale: float,
     size: tuple[int, int] | None = None,
     decode: str = DECODE_PATH,
 ) -> Tensor:
-    """Load a mask file as class indices uint8 (H, W) at `scale`, by nearest neighbour.
+    """Load a mask as class indices uint8 (H, W) at `scale`, by nearest neighbour.
 
     size: (width, height) of the result, if it is not the file's size times `scale`.
     """
-    mask = open_picture(path, decode)
+    mask = open_mask(path, decode)
     mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
     return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
 
@@ -115,7 +115,7 @@ def resize_mask(mask: Picture, size: tuple[int, int]) -> Picture:
     return mask[rows[:, None], columns]
 
 
-def to_indices(mask: np.ndarray, masks: MaskEncoding, path: Path) -> np.ndarray:
+def to_indices(mask: np.ndarray, masks: MaskEncoding, path: MaskSource) -> np.ndarray:
     """Return class indices (H, W) uint8 of values.mask_array's result; IGNORE for ignored values.
 
     Raises UserError, naming `path`, for a value that is neither a class nor ignored nor snapped.

@@ -5,7 +5,6 @@ an (R, G, B) tuple of ints in [0, 255]. Axis letters: H and W pixels.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ def value_to_json(value: MaskValue) -> int | list[int]:
     return list(value) if isinstance(value, tuple) else value
 
 
-def mask_array(mask: 'Picture', path: Path) -> np.ndarray:
+def mask_array(mask: 'Picture', path: object) -> np.ndarray:
     """Return a mask's values: (H, W) integers, or (H, W, 3) uint8 for colours.
 
     Palette files give their indices. Alpha is dropped. If R = G = B in all pixels, the values are
@@ -59,7 +58,7 @@ def mask_array(mask: 'Picture', path: Path) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
-def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
+def _label_array(array: np.ndarray, path: object) -> np.ndarray:
     """Return (H, W) integers or (H, W, 3) uint8 from the content of an array file."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

@@ -109,9 +109,10 @@ def add_data_options(group: argparse._ArgumentGroup) -> None:
     """Add --images, --masks, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
-        help='folder of the images (default: %(default)s)')
+        help="folder of the images, or a quoted pattern such as 'train/*/*_img.png': what the "
+        'stars match is the id of an image (default: %(default)s)')
     add('--masks', type=Path, default='data/masks', metavar='DIR',
-        help='folder of their masks (default: %(default)s)')
+        help="folder of their masks, or a pattern: 'train/*/*_mask.png' (default: %(default)s)")
     add('--mask-suffix', metavar='S',
         help="suffix of a mask's name after that of its image, e.g. _mask for Carvana (default: "
         'found from the names)')

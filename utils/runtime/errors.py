@@ -1,6 +1,6 @@
 """Errors that users can correct. They end a program with one message and exit code 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -71,10 +71,15 @@ def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
     return lines
 
 
-def data_error(problems: list[Problem]) -> UserError:
-    """Return one UserError that lists all problems."""
+def data_error(problems: list[Problem], proposals: Sequence[str] = ()) -> UserError:
+    """Return one UserError that lists all problems, and options by which the files would pair."""
     heading = f'{len(problems)} problem{"s" * (len(problems) != 1)} with the data:'
-    return UserError('\n'.join([heading, *by_kind(problems)]))
+    return UserError('\n'.join([heading, *by_kind(problems), *proposed(proposals)]))
+
+
+def proposed(options: Sequence[str]) -> list[str]:
+    """Return the lines that propose options, none without."""
+    return ['These options pair the files:', *(f'  {text}' for text in options)] if options else []
 
 
 class DivergedError(UserError):

@@ -10,13 +10,14 @@ from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, value_to_json
-from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few
+from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
 from utils.runtime.files import check_output_file, whole_file
 
-from ..class_values import choose_encoding, describe_foreground
+from ..class_values import choose_encoding, describe_foreground, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
-from ..pairing import match_sets
+from ..pairing.patterns import literal_folder
+from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_pairs
 from ..splits import describe_groups, describe_percent, split_pairs
 
@@ -41,10 +42,11 @@ def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -
     if args.skip_bad:
         return error
     try:
-        problems = [Problem(**problem) for problem in data_report(args, decode)['problems']]
+        report = data_report(args, decode)
     except UserError:
         return error
-    all_problems = data_error(problems)
+    problems = [Problem(**problem) for problem in report['problems']]
+    all_problems = data_error(problems, report['proposals'])
     if any(problem.text in str(error) for problem in problems):
         return all_problems
     return UserError(f'{error}\n{all_problems}') if problems else error
@@ -52,15 +54,19 @@ def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -
 
 def data_report(args: argparse.Namespace, decode: str) -> dict:
     """Return the report as --json writes it; raise UserError for folders and contradictions."""
-    requested = requested_encoding(MaskOptions.from_args(args), args.masks)
+    requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    matching = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    requested = named_by_files(requested, matching.class_names)
+    pairs, problems = matching.pairs, matching.problems
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(pairs)}
     if pairs:
         readable, wrong = read_pairs(pairs, requested, args.resize_masks, decode)
         problems += wrong
         if readable:
-            report |= _contents(DatasetScan(readable, decode=decode), requested, args, problems)
+            scan = DatasetScan(readable, file_notes=matching.lines(), decode=decode)
+            report |= _contents(scan, requested, args, problems)
+    report['rule'], report['proposals'] = matching.rule, matching.proposals
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
     return report
 
@@ -128,6 +134,7 @@ def format_report(report: dict) -> str:
             )
         lines += report['notes']
     lines += by_kind(Problem(**problem) for problem in report['problems'])
+    lines += proposed(report['proposals'])
     count = len(report['problems'])
     lines.append(f'{count} problems' if count else 'nothing is wrong')
     return '\n'.join(lines)
