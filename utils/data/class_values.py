@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from utils.masks.background import choose_background
-from utils.masks.classes import MaskOptions, format_values, match_ignored
+from utils.masks.classes import MaskOptions, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
 from utils.masks.joined import LOSSY, mask_files, open_mask
 from utils.masks.metadata import SMOOTHED
-from utils.masks.values import MaskValue
+from utils.masks.values import MaskValue, format_values
 from utils.runtime.errors import UserError, first_few
 
 if TYPE_CHECKING:

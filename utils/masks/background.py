@@ -7,18 +7,21 @@ such class, none. With none, mean scores count all classes.
 """
 
 import re
+from typing import TYPE_CHECKING
 
 from utils.runtime.errors import UserError
 
-from .classes import MaskOptions, format_values
 from .encoding import MaskEncoding
-from .values import MaskValue
+from .values import MaskValue, format_values
+
+if TYPE_CHECKING:  # keeps the chain of imports short
+    from .classes import MaskOptions
 
 NAMES = {'background', 'bg', 'bkg'}  # in lower case, without digits and signs
 SHOWN = 4  # values in the note that there is none
 
 
-def choose_background(masks: MaskEncoding, options: MaskOptions) -> int | None:
+def choose_background(masks: MaskEncoding, options: 'MaskOptions') -> int | None:
     """Return the index of the class that counts as background, None for none, see the module.
 
     masks: with its values. Raises UserError for a value of --background that is no class, or not
@@ -45,7 +48,7 @@ def choose_background(masks: MaskEncoding, options: MaskOptions) -> int | None:
     return asked
 
 
-def _by_rule(masks: MaskEncoding, options: MaskOptions) -> int | None:
+def _by_rule(masks: MaskEncoding, options: 'MaskOptions') -> int | None:
     """Return what choose_background does without --background."""
     if options.classes == 1:
         return 0
@@ -90,7 +93,7 @@ def class_of(masks: MaskEncoding, value: MaskValue) -> int | None:
     return masks.values.index(value) if value in masks.values else None
 
 
-def describe_background(masks: MaskEncoding, options: MaskOptions) -> str:
+def describe_background(masks: MaskEncoding, options: 'MaskOptions') -> str:
     """Return the line of the terminal on what counts as background; a note where it is doubtful."""
     if options.classes == 1:
         return _describe_binary(masks)

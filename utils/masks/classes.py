@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.runtime.errors import UserError, first_few
 
 from .encoding import MAX_CLASSES, MaskEncoding
-from .values import MaskValue, value_from_json
+from .values import MaskValue, format_values, value_from_json
 
 FORM = (
     'expected one object of names and values, in class order: {"background": 0, "body": 128}, or '
@@ -134,9 +134,3 @@ def _is_value(value: object) -> bool:
     if isinstance(value, list):
         return len(value) == 3 and all(_is_value(v) and 0 <= v <= 255 for v in value)
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def format_values(values: list[MaskValue]) -> str:
-    """Return values in the syntax of the options: 1,2 or 0:0:255."""
-    shown = [':'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values[:8]]
-    return ','.join(shown) + (',…' if len(values) > 8 else '')

@@ -33,6 +33,12 @@ def value_to_json(value: MaskValue) -> int | list[int]:
     return list(value) if isinstance(value, tuple) else value
 
 
+def format_values(values: list[MaskValue]) -> str:
+    """Return values in the syntax of the options: 1,2 or 0:0:255."""
+    shown = [':'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values[:8]]
+    return ','.join(shown) + (',…' if len(values) > 8 else '')
+
+
 def mask_array(mask: 'Picture', path: object) -> np.ndarray:
     """Return a mask's values: (H, W) integers, or (H, W, 3) uint8 for colours.
 
