@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from utils.masks.background import choose_background
 from utils.masks.classes import MaskOptions, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
 from utils.masks.joined import LOSSY, mask_files, open_mask
@@ -22,14 +23,17 @@ MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoot
 
 
 def choose_encoding(
-    scan: 'DatasetScan', requested: MaskEncoding, classes: int | None = None
+    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions
 ) -> MaskEncoding:
-    """Return the encoding of the masks; raise UserError if they look lossy or not as requested."""
+    """Return the encoding of the masks; raise UserError if they look lossy or not as requested.
+
+    requested: of classes.requested_encoding, from the same options.
+    """
     requested, found = use_palette_indices(scan, requested), scan.values()
     values = requested.values
     if not values:
         requested = replace(requested, ignore=match_ignored(requested.ignore, found))
-        values = check_classes(scan, classes, requested.ignore)
+        values = check_classes(scan, options.classes, requested.ignore)
     else:
         other = [v for v in found if v not in values and v not in requested.ignore]
         if other:
@@ -50,7 +54,8 @@ def choose_encoding(
             )
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
     palette = requested.palette or max(palettes, key=len, default=None)
-    return replace(requested, values=values, palette=palette)
+    masks = replace(requested, values=values, palette=palette)
+    return replace(masks, background=choose_background(masks, options))
 
 
 def named_by_files(requested: MaskEncoding, names: list[str]) -> MaskEncoding:
@@ -138,6 +143,28 @@ def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
     if scattered and not palette and 2 * len(rare) >= len(values):
         return f', {len(rare)} of them under 1 % of the pixels each'
     return ''
+
+
+def describe_foreground(
+    scan: 'DatasetScan', masks: MaskEncoding, training: list[int], validation: list[int]
+) -> list[str]:
+    """Return notes on the sides of a split, positions in the scan, whose masks have no foreground.
+
+    Where no class is the background, that is a side of a single class.
+    """
+    notes, least = [], 2 if masks.background is None else 1
+    for side, positions in (('training', training), ('validation', validation)):
+        held = {value for k in positions for value in scan.metadata[k].mask.counts}
+        if masks.in_colour:  # a grey mask beside colours
+            held = {(value,) * 3 if isinstance(value, int) else value for value in held}
+        if not positions or sum(masks.values[k] in held for k in masks.scored) >= least:
+            continue
+        only = format_values([value for value in masks.values if value in held]) or 'ignored pixels'
+        notes.append(
+            f'note: the {side} set has no foreground: its {len(positions)} masks hold only {only}. '
+            'Choose others with --seed, --validation (-v), --fold or --val-images.'
+        )
+    return notes
 
 
 def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:

@@ -87,7 +87,12 @@ class SegmentationDataset(Dataset):
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
-            self.masks = choose_encoding(self.scan, asked, wanted.classes)
+            self.masks = choose_encoding(self.scan, asked, wanted)
+        if weight_map and self.masks.background is None:
+            raise UserError(
+                'the weight map needs a background between cells, and no class counts as such. '
+                'Name its value with --background, or leave the map out: --no-weight-map'
+            )
         self.channels = channels_of(self.scan, channels, decode)
         self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
         self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]
@@ -118,16 +123,19 @@ class SegmentationDataset(Dataset):
         if not self.weight_map:
             return item
         classes = mask.numpy()
-        values = np.where(classes == IGNORE, 0, classes)
+        background = self.masks.background or 0
+        values = np.where(
+            (classes == background) | (classes == IGNORE), 0, classes.astype(np.int16) + 1
+        )
         if self.masks.merges_objects:  # cells of different values
             path = self.pairs[index].mask
             stored = open_mask(path, self.decode)
             found = mask_array(resize_mask(stored, self.sizes[index]), path)
             found = pack_colours(found) if found.ndim == 3 else found
-            values = np.where(values, found, 0)
+            values = np.where(values, found.astype(np.int64) + 1, 0)
         cells = label_components(values)
-        apart = np.where(touching(cells), 0, classes)  # a line of background between them
-        border = torch.from_numpy(to_bytes(border_weights(cells * (apart > 0))))
+        apart = np.where(touching(cells), np.uint8(background), classes)  # a line between them
+        border = torch.from_numpy(to_bytes(border_weights(cells * (apart != background))))
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:

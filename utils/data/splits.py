@@ -158,6 +158,17 @@ def _wanted(count: int, percent: float) -> int:
     return max(1, int(count * percent / 100)) if percent else 0
 
 
+def describe_percent(args: argparse.Namespace, validation: int, total: int) -> list[str]:
+    """Return a note if --validation looks like a share; `validation` of `total` images are used."""
+    percent = args.validation
+    if not percent or percent >= 1:
+        return []
+    return [
+        f'note: --validation {percent:g} is {percent:g} percent, {validation} of {total} images; '
+        f'for a share of {percent:g} say --validation {100 * percent:g}'
+    ]
+
+
 def _parts(count: int, validation: list[int]) -> tuple[list[int], list[int]]:
     """Return the first `count` positions without those of `validation`, and these, each sorted."""
     return sorted({*range(count)}.difference(validation)), sorted(validation)

@@ -123,8 +123,10 @@ class PredictionPipeline:
         if isinstance(predicted, Failure):
             return predicted
         job, indices, probabilities = predicted
+        background = self.predictor.masks.background or 0
         try:
-            indices = largest_components(indices) if self.largest_component else indices
+            if self.largest_component:
+                indices = largest_components(indices, background)
             if job.target:
                 self._save(job.source, job.target, indices, probabilities)
         except UserError as error:  # the image of an overlay may have been removed
@@ -132,7 +134,7 @@ class PredictionPipeline:
         counts = Image.fromarray(indices).histogram()  # of 256 values
         named = zip(self.predictor.masks.titles, counts, strict=False)
         fractions = ', '.join(f'{name} {100 * (n / indices.size):.1f} %' for name, n in named)
-        return Result(job, indices, fractions, encode_rle(indices) if self.rle else '')
+        return Result(job, indices, fractions, encode_rle(indices, background) if self.rle else '')
 
     def _save(
         self, source: Path, target: Path, indices: np.ndarray, probabilities: Tensor | None

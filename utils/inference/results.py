@@ -69,7 +69,8 @@ def _report(
             tqdm.write(f'Predicting image {job.source} ... done: {outcome.class_fractions}{saved}')
             if job.figure:
                 image = load_displayable(job.source, predictor)
-                show_or_save(image, outcome.indices, job.source.name, job.figure)
+                background = predictor.masks.background
+                show_or_save(image, outcome.indices, job.source.name, job.figure, background)
             yield outcome
 
 

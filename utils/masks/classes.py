@@ -27,6 +27,7 @@ class MaskOptions:
     binarize: int | None = None
     ignore_value: list[MaskValue] | tuple[()] = ()
     mask_divisor: int | None = None
+    background: MaskValue | str | None = None  # 'none': no class is
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> 'MaskOptions':
@@ -34,6 +35,8 @@ class MaskOptions:
         options = {field.name: getattr(args, field.name) for field in fields(cls)}
         for name in ('mask_values', 'ignore_value'):
             options[name] = [value_from_json(value) for value in options[name]]
+        if isinstance(options['background'], list):
+            options['background'] = value_from_json(options['background'])
         return cls(**options)
 
 

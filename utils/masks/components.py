@@ -7,18 +7,18 @@ from runs, the stretches of one class within a row: a mask of millions of pixels
 import numpy as np
 
 
-def largest_components(indices: np.ndarray) -> np.ndarray:
+def largest_components(indices: np.ndarray, background: int = 0) -> np.ndarray:
     """Return class indices (H, W) uint8 with only the largest component of each class.
 
-    All other pixels become class 0. Of equally large components the topmost stays.
+    All other pixels become `background`. Of equally large components the topmost stays.
     """
-    starts, ends, classes, component = _components(indices)
+    starts, ends, classes, component = _components(np.where(indices == background, 0, indices + 1))
     sizes = np.bincount(component, weights=ends - starts, minlength=len(starts))
     kept = np.zeros(len(starts), dtype=bool)
     for k in np.unique(classes):
         largest = np.argmax(np.where(classes == k, sizes, 0))
         kept |= component == largest
-    return indices * _paint(starts, ends, kept, indices.shape)
+    return np.where(_paint(starts, ends, kept, indices.shape), indices, np.uint8(background))
 
 
 def label_components(values: np.ndarray) -> np.ndarray:

@@ -49,6 +49,7 @@ class MaskEncoding:
     threshold: int | None = None  # values above it are class 1, others class 0
     snap: bool = False  # take any other value as the nearest of `values`
     divisor: int | None = None  # of masks of class * divisor + object, see class_values_of
+    background: int | None = 0  # class that mean scores leave out; None: they count all
 
     def __post_init__(self) -> None:
         self.values = [value_from_json(value) for value in self.values]
@@ -63,6 +64,16 @@ class MaskEncoding:
     def merges_objects(self) -> bool:
         """Whether masks may number objects, of which those of a class become one class."""
         return self.threshold is not None or self.divisor is not None
+
+    @property
+    def scored(self) -> list[int]:
+        """Indices of the classes over which mean scores are taken: all but the background."""
+        return [k for k in range(len(self.values)) if k != self.background]
+
+    @property
+    def inverted(self) -> bool:
+        """Whether class 1 is the background of two classes, and class 0 the foreground."""
+        return len(self.values) == 2 and self.background == 1
 
     @property
     def in_colour(self) -> bool:

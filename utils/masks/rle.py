@@ -15,9 +15,9 @@ import numpy as np
 from utils.runtime.files import whole_file
 
 
-def encode_rle(mask: np.ndarray) -> str:
-    """Return the runs of a mask (H, W), bool or integer; the foreground is all that is not 0."""
-    pixels = np.pad(mask.ravel() != 0, 1)  # index k is now pixel number k
+def encode_rle(mask: np.ndarray, background: int = 0) -> str:
+    """Return the runs of a mask (H, W), bool or integer; the foreground is all but `background`."""
+    pixels = np.pad(mask.ravel() != background, 1)  # index k is now pixel number k
     runs = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1  # starts and ends in turns
     runs[1::2] -= runs[::2]
     return ' '.join(map(str, runs.tolist()))

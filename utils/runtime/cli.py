@@ -88,6 +88,16 @@ def value_list(text: str) -> list[int | list[int]]:
     return values
 
 
+def background_value(text: str) -> int | list[int] | str:
+    """Argparse type of --background: 'none', or a mask value as in value_list."""
+    if text == 'none':
+        return text
+    values = value_list(text)
+    if len(values) > 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected one value, as 0 or 0:0:0, or none')
+    return values[0]
+
+
 def fold_of(text: str) -> str:
     """Argparse type of --fold: 'K/N', the K-th of N parts."""
     number, slash, count = text.partition('/')

@@ -72,11 +72,17 @@ def read_torch_file(path: Path) -> object:
 
 
 def append_csv(path: Path, rows: list[dict]) -> None:
-    """Append rows, after a header if the file is new. None is written as an empty cell."""
+    """Append rows, after a header if the file is new. None is written as an empty cell.
+
+    A file that is there keeps its columns: an older version's, if an old run is resumed.
+    """
     if not rows:
         return
-    with path.open('a', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        if file.tell() == 0:
+    with path.open('a+', newline='', encoding='utf-8') as file:
+        file.seek(0)
+        header = next(csv.reader(file), None)
+        names = header or list(rows[0])
+        writer = csv.DictWriter(file, fieldnames=names, extrasaction='ignore')
+        if not header:
             writer.writeheader()
         writer.writerows(rows)

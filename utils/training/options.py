@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from utils.runtime.cli import add_device_options, fold_of, number_in, regular_expression, value_list
+from utils.runtime.cli import (
+    add_device_options,
+    background_value,
+    fold_of,
+    number_in,
+    regular_expression,
+    value_list,
+)
 
 # Options that train.py of the original has.
 ORIGINAL = (
@@ -65,6 +72,9 @@ def add_mask_options(group: argparse._ArgumentGroup) -> None:
         'is a class itself')
     add('--ignore-value', type=value_list, default=(), metavar='V,V',
         help='values of pixels that count neither in the loss nor in scores')
+    add('--background', type=background_value, metavar='VALUE|none',
+        help='value of the class that mean scores leave out, or none to count all classes '
+        '(default: the class named background, or else that of value 0; none if 0 is no class)')
 
 def add_model_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of the network and its initial weights."""

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import zip_longest
 
 from utils.images.decoding import DECODE_PATH, scaled_size
+from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
@@ -16,13 +17,13 @@ from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
 from utils.runtime.files import check_output_file, whole_file
 
-from ..class_values import choose_encoding, named_by_files
+from ..class_values import choose_encoding, describe_foreground, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
 from ..pairing.patterns import literal_folder
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
-from ..splits import describe_groups, split_pairs
+from ..splits import describe_groups, describe_percent, split_pairs
 from ..suggestions import check_classes_at_scale, suggest
 
 
@@ -95,9 +96,10 @@ def _contents(
     class_names: list[str],
 ) -> dict:  # fmt: skip
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
-    encoding = partial(choose_encoding, scan, requested, args.classes)
+    options = MaskOptions.from_args(args)
+    encoding = partial(choose_encoding, scan, requested, options)
     chosen = attempt(encoding, problems, kind='mask values')
-    masks = chosen or MaskEncoding(scan.values())
+    masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
     channels = attempt(lambda: channels_of(scan, asked, scan.decode), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
@@ -105,12 +107,15 @@ def _contents(
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
     split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
     training, validation = split or ([], [])
-    notes = scan.notes(masks, channels or 3)
+    notes = [describe_background(masks, options)] if chosen else []
+    notes += scan.notes(masks, channels or 3)
     if chosen:
-        notes += [f'note: {text}' for text in suggest(scan, masks, MaskOptions.from_args(args))]
+        notes += [f'note: {text}' for text in suggest(scan, masks, options)]
         at_scale = partial(check_classes_at_scale, scan, masks, args.scale, training)
         notes += attempt(at_scale, problems, kind='classes that vanish') or []
     notes += describe_groups(scan.pairs, training, args) if training else []
+    notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
+    notes += describe_foreground(scan, masks, training, validation) if chosen else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
     return {
@@ -123,6 +128,7 @@ def _contents(
         'ignore': [value_to_json(value) for value in masks.ignore],
         'binarize': masks.threshold,
         'mask_divisor': masks.divisor,
+        'background': masks.background,
         'notes': notes,
         'items': _items(scan, set(training), class_names) if split else [],
     }
