@@ -1,5 +1,7 @@
 """Starting from weights, and going on with a run."""
 
+import os
+
 import pytest
 import torch
 from drawing import data_set
@@ -166,7 +168,9 @@ def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys):
     assert run_train('-e', '1') == 0
     before = (folder / 'checkpoints/best.pth').read_bytes()
     (folder / 'checkpoints/pretrained.pth').write_bytes(b"the user's own")
-    (folder / 'checkpoints/.last.77.part.pth').write_bytes(b'left by a kill')
+    part = folder / 'checkpoints/.unet-0123abcd.part.pth'
+    part.write_bytes(b'left by a kill')
+    os.utime(part, (0, 0))
     assert run_train('-e', '1', '--seed', '5') == 0
     assert not list((folder / 'checkpoints').glob('.*'))
     assert (

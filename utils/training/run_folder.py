@@ -10,7 +10,7 @@ import torch
 
 from utils.runtime.distributed import is_main_process
 from utils.runtime.errors import Problem, UserError
-from utils.runtime.files import remove_parts, whole_file
+from utils.runtime.files import whole_file
 
 from .tracking import SilentTracker, Tracker
 
@@ -22,7 +22,6 @@ def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Pro
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
     args.output.mkdir(parents=True, exist_ok=True)
-    remove_parts(args.output)
     aside = None if state else set_aside_earlier_run(args.output)
     if aside:
         print(f'note: the files of an earlier run are now in {aside}')
