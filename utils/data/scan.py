@@ -7,7 +7,6 @@ user's cache folder by path, size and modification time, for the next start.
 import contextlib
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
 from utils.masks.values import MaskValue, value_from_json
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import Problem, UserError, data_error, first_few
 from utils.runtime.files import user_cache, whole_file
 
@@ -152,7 +152,7 @@ def read_pairs(
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs."""
     cache = ScanCache(pairs, masks, decode)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(8, available_cores())) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()

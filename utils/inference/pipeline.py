@@ -4,7 +4,6 @@ Threads decode the next images and encode the last masks while the network compu
 Axis letters: C channels, H and W pixels, K classes.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from utils.images.decoding import open_picture, to_channels
 from utils.masks.components import largest_components
 from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import UserError
 
 from .predictor import Predictor
@@ -166,7 +166,7 @@ def map_in_threads(
     MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
     Pillow releases the GIL. Work that has not started is cancelled if the iterator ends early.
     """
-    threads = threads or min(8, os.cpu_count() or 1)
+    threads = threads or min(8, available_cores())
     waiting: deque[tuple[Future[Output], int]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from utils.runtime.cgroups import available_cores
 from utils.runtime.files import whole_file
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class DeviceItems(Dataset):
     """All items of a dataset on a device, decoded at once by one thread per core."""
 
     def __init__(self, dataset: 'SegmentationDataset', device: torch.device):
-        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        with ThreadPoolExecutor(available_cores()) as threads:
             decoded = threads.map(dataset.__getitem__, range(len(dataset)))
             self.items = [
                 {name: tensor.to(device) for name, tensor in item.items()}
