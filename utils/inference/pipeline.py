@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An image that could not be read, and why."""
+    """An image that could not be read, or its mask written, and why."""
 
     job: Job
     error: UserError
@@ -79,7 +79,7 @@ class PredictionPipeline:
     rle: bool = False
 
     def process(self, jobs: list[Job], pixels: Callable[[Job], int]) -> Iterator[Result | Failure]:
-        """Predict and write each image, in order; an image that cannot be read is a Failure.
+        """Predict and write each image, in order; one that cannot be read or written is a Failure.
 
         pixels: number of pixels of a job's image, to bound the memory. Other errors are raised.
         """
@@ -129,6 +129,9 @@ class PredictionPipeline:
                 self._save(job.source, job.target, indices, probabilities)
         except UserError as error:  # the image of an overlay may have been removed
             return Failure(job, error)
+        except OSError as error:  # a full disk, a name that is too long
+            cause = error.strerror or str(error)
+            return Failure(job, UserError(f'{job.target} cannot be written: {cause}'))
         counts = Image.fromarray(indices).histogram()  # of 256 values
         named = zip(self.predictor.masks.titles, counts, strict=False)
         fractions = ', '.join(f'{name} {100 * (n / indices.size):.1f} %' for name, n in named)

@@ -110,7 +110,7 @@ def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path
         axis.imshow(picture, cmap='gray')
         axis.set_title(name)
         axis.set_axis_off()
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a name with two $ is no formula
     window = has_display()
     if window:
         plt.show()

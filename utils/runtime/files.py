@@ -149,7 +149,8 @@ def append_csv(path: Path, rows: list[dict]) -> None:
     """Append rows, after a header if the file is new. None is written as an empty cell."""
     if not rows:
         return
-    with path.open('a', newline='', encoding='utf-8') as file:
+    # Names that are no text, in no encoding, keep their bytes.
+    with path.open('a', newline='', encoding='utf-8', errors='surrogateescape') as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         if file.tell() == 0:
             writer.writeheader()

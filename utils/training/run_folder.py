@@ -27,7 +27,8 @@ def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Pro
         print(f'note: the files of an earlier run are now in {aside}')
     if left_out:
         with whole_file(args.output / 'left_out.txt') as part:
-            part.write_text('\n'.join(p.text for p in left_out) + '\n', encoding='utf-8')
+            text = '\n'.join(p.text for p in left_out) + '\n'
+            part.write_text(text, encoding='utf-8', errors='surrogateescape')
     settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
     step, run_id = (state['step'], state['wandb']) if state else (0, None)
     return Tracker(args.output, settings, args.wandb, step, run_id)
