@@ -64,23 +64,22 @@ def _report(
             if isinstance(outcome, Failure):
                 failures.append(str(outcome.error))
                 continue
-            failures.append(_draw_figure(outcome, predictor) if job.figure else None)
+            failures.append(_draw_figure(outcome, predictor, job.figure) if job.figure else None)
             saved = f'. Mask saved to {shown(job.target)}' if job.target else ''
             found = f'{outcome.class_fractions}{saved}'
             tqdm.write(f'Predicting image {shown(job.source)} ... done: {found}')
             yield outcome
 
 
-def _draw_figure(result: Result, predictor: Predictor) -> str | None:
-    """Show or write a result's figure; return the error, None without."""
-    job = result.job
+def _draw_figure(result: Result, predictor: Predictor, figure: Path) -> str | None:
+    """Show a result's figure, or write it; return the error, None without."""
+    source = result.job.source
     try:
-        image = load_displayable(job.source, predictor)
-        show_or_save(image, result.indices, job.source.name, job.figure)
+        show_or_save(load_displayable(source, predictor), result.indices, source.name, figure)
     except UserError as error:
         return str(error)
     except OSError as error:
-        return f'{job.figure} cannot be written: {error.strerror or error}'
+        return f'{figure} cannot be written: {error.strerror or error}'
     return None
 
 
@@ -93,9 +92,7 @@ def summarize(failures: list[str | None], seconds: float) -> int:
         done = len(failures) - len(errors)
         print(f'{done} images in {seconds:.1f} s ({done / seconds:.3g} images/s)')
     if errors:
-        lines = [
-            f'error: {len(errors)} of {len(failures)} images could not be read or written:',
-            *errors,
-        ]
+        failed = f'{len(errors)} of {len(failures)} images could not be read or written'
+        lines = [f'error: {failed}:', *errors]
         print(*lines, sep='\n', file=sys.stderr)
     return 1 if errors else 0
