@@ -104,8 +104,8 @@ def explain(error: BaseException) -> str | None:
         return (
             f'a process that loads images has died ({text.splitlines()[0].strip():.200}), most '
             'likely because it ran out of memory, or of shared memory in a container. Use fewer '
-            '--workers, or --workers 0. Files written so far are complete; --resume continues '
-            'the training.'
+            '--workers, or --workers 0; give a container more with --shm-size=8g. Files written '
+            'so far are complete; --resume continues the training.'
         )
     if 'out of memory' in text or "can't allocate memory" in text:
         return (

@@ -1,6 +1,7 @@
 """Signals: a stopped training finishes its step and saves; dataloader workers end with it."""
 
 import multiprocessing
+import multiprocessing.queues
 import os
 import signal
 import threading
@@ -58,7 +59,7 @@ class StopRequest:
 
 
 def prepare_worker(worker: int) -> None:
-    """Worker_init_fn of a DataLoader: ignore signals, and end when the parent process ends.
+    """Worker_init_fn of a DataLoader: ignore signals, and end with the parent, or if items get lost.
 
     Ctrl-C reaches every process, but only the parent handles it. torch's workers check every 5
     seconds whether their parent has changed. A worker whose parent was killed before the first
@@ -67,6 +68,13 @@ def prepare_worker(worker: int) -> None:
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A batch that finds no shared memory (Docker's 64 MB) is lost in the thread that sends it, after
+    # a traceback, and the parent would wait for it for ever. Of a worker that ends it is told.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore[attr-defined]
+
+
+def _end(error: Exception, batch: object) -> None:
+    os._exit(1)
 
 
 def _end_with_parent() -> None:
