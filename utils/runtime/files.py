@@ -56,7 +56,7 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
     lock = None
     try:
         lock = os.open(temporary, flags, mode)
-        _lock(lock)
+        lock_file(lock)
         if target.exists():
             temporary.chmod(mode)  # whatever the umask
         yield temporary
@@ -83,7 +83,7 @@ def remove_parts(folder: Path) -> None:
                 continue
             file = os.open(part, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
             try:
-                _lock(file)
+                lock_file(file)
                 part.unlink()
             finally:
                 os.close(file)
@@ -104,8 +104,8 @@ def _written_to(path: Path) -> Iterator[Path]:
             shutil.copyfileobj(file, special)
 
 
-def _lock(file: int) -> None:
-    """Lock an open file for this process; raise OSError if another holds a lock on it."""
+def lock_file(file: int) -> None:
+    """Lock an open file for this process; raise BlockingIOError if another holds a lock on it."""
     if fcntl:  # Windows has none, and lets nobody remove a file that is open
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
