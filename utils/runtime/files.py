@@ -134,6 +134,13 @@ def user_cache(name: str) -> Path:
     return Path(base) / 'unet' / name
 
 
+def private_folder(folder: Path) -> None:
+    """Make a folder that only the user may enter, if it does not exist."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError):  # of another user
+        folder.chmod(0o700)  # those of earlier versions were open to all
+
+
 def read_torch_file(path: Path) -> object:
     """Return what torch.save wrote, on the CPU, never running code; ValueError if it did not."""
     import torch  # here, because image files need no torch
