@@ -4,7 +4,6 @@ Files are read completely, in threads, so that truncation is detected. The metad
 user's cache folder by path, size and modification time, for the next start.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
 from utils.masks.values import MaskValue
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import Problem, UserError, data_error, first_few
 
 from .cache.scans import ScanCache
@@ -178,7 +178,7 @@ def read_pairs(
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs."""
     cache = ScanCache(pairs, masks, decode, scale)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(8, available_cores())) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()

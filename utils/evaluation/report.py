@@ -76,7 +76,7 @@ def write_report(
     page = args.report / 'index.html'
     text = report_html(scores, settings, dataset.masks.titles, examples)
     with whole_file(page) as part:
-        part.write_text(text, encoding='utf-8')
+        part.write_text(text, encoding='utf-8', errors='backslashreplace')
     print(f'report: {page}')
 
 

@@ -43,11 +43,16 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     return scores
 
 
+def quoted(name: str) -> str:
+    """Return a name for a table: a spreadsheet would compute one that begins like a formula."""
+    return f"'{name}" if name.startswith(('=', '+', '-', '@', '\t', '\r')) else name
+
+
 def csv_rows(counts: Counts, names: list[str] | None = None) -> list[dict]:
     """Return a row for each image and class, whose names may be given, with counts and scores."""
     each, outlines = metrics.ratios(counts.pixels), boundary_scores(counts.boundary)
     return [
-        {'image': image, 'class': k, 'name': names[k] if names else None}
+        {'image': quoted(image), 'class': k, 'name': names[k] if names else None}
         | dict(zip(('tp', 'fp', 'fn'), counts.pixels[n, k].tolist(), strict=True))
         | {ratio: mean_or_none(each[ratio][n, k]) for ratio in RATIOS}
         | {'boundary_f': mean_or_none(outlines[n, k])}

@@ -25,7 +25,11 @@ def encode_rle(mask: np.ndarray, background: int = 0) -> str:
 
 def write_submission(rows: Iterable[tuple[str, str]], path: Path) -> None:
     """Write rows (file name, runs) as they come; the file appears when it is complete."""
-    with whole_file(path) as part, part.open('w', encoding='utf-8', newline='') as file:
+    with (
+        whole_file(path) as part,
+        # Names that are no text, in no encoding, keep their bytes.
+        part.open('w', encoding='utf-8', errors='surrogateescape', newline='') as file,
+    ):
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(('img', 'rle_mask'))
         writer.writerows(rows)

@@ -120,7 +120,7 @@ def show_or_save(
         axis.imshow(picture, cmap='gray')
         axis.set_title(name)
         axis.set_axis_off()
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a name with two $ is no formula
     window = has_display()
     if window:
         plt.show()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from .console import forgiving_console
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
 
@@ -162,17 +163,18 @@ def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse
     """
     from .distributed import process_group  # here, because it imports torch
 
-    try:
-        with process_group():
-            return work(args) or 0
-    except KeyboardInterrupt:
-        if args.debug:
-            raise
-        print('interrupted; files written so far are complete', file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (UserError, OSError, RuntimeError) as error:
-        message = explain(error)
-        if args.debug or message is None:
-            raise
-        print(f'error: {message}', file=sys.stderr)
-        return getattr(error, 'exit_code', UserError.exit_code)
+    with forgiving_console():
+        try:
+            with process_group():
+                return work(args) or 0
+        except KeyboardInterrupt:
+            if args.debug:
+                raise
+            print('interrupted; files written so far are complete', file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except (UserError, OSError, RuntimeError) as error:
+            message = explain(error)
+            if args.debug or message is None:
+                raise
+            print(f'error: {message}', file=sys.stderr)
+            return getattr(error, 'exit_code', UserError.exit_code)

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .cgroups import available_cores
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
 # Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
@@ -65,6 +66,7 @@ def process_group() -> Iterator[None]:
     """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
     launched = {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys()
     if not launched or os.environ['WORLD_SIZE'] == '1' or _started():
+        _keep_to_cores()
         yield
         return
     store, number, count = next(dist.rendezvous('env://', timeout=TIMEOUT))
@@ -184,10 +186,17 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
         ) from error
 
 
+def _keep_to_cores() -> None:
+    # In a container with two of 64 cores, torch starts 64 threads, which wait for each other.
+    cores = available_cores()
+    if 'OMP_NUM_THREADS' not in os.environ and torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+
+
 def _divide_cores() -> None:
     # torchrun sets it to 1 if it is unset, so any other number is the user's.
     if os.environ.get('OMP_NUM_THREADS', '1') == '1':
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size()))
+        torch.set_num_threads(max(1, available_cores() // local_world_size()))
 
 
 def _reported_elsewhere(error: BaseException, store: 'dist.Store') -> bool:

@@ -104,8 +104,8 @@ def explain(error: BaseException) -> str | None:
         return (
             f'a process that loads images has died ({text.splitlines()[0].strip():.200}), most '
             'likely because it ran out of memory, or of shared memory in a container. Use fewer '
-            '--workers, or --workers 0. Files written so far are complete; --resume continues '
-            'the training.'
+            '--workers, or --workers 0; give a container more with --shm-size=8g. Files written '
+            'so far are complete; --resume continues the training.'
         )
     if 'out of memory' in text or "can't allocate memory" in text:
         return (
@@ -115,8 +115,13 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+def shown(name: object) -> str:
+    """Return a name for a message, on one line: line breaks and tabs are escaped."""
+    return str(name).replace('\n', '\\n').replace('\r', '\\r').replace('\t', '\\t')
+
+
 def first_few(names: Iterable[object], count: int = 3) -> str:
     """Return 'a, b, c and 9 more', for messages about many files."""
-    texts = [str(name) for name in names]
+    texts = [shown(name) for name in names]
     more = f' and {len(texts) - count} more' if len(texts) > count else ''
     return ', '.join(texts[:count]) + more

@@ -1,11 +1,13 @@
 """Signals: a stopped training finishes its step and saves; dataloader workers end with it."""
 
 import multiprocessing
+import multiprocessing.queues
 import os
 import signal
 import threading
 from contextlib import ExitStack
 from types import FrameType
+from typing import Any
 
 from .distributed import all_reduce_max, world_size
 
@@ -58,7 +60,7 @@ class StopRequest:
 
 
 def prepare_worker(worker: int) -> None:
-    """Worker_init_fn of a DataLoader: ignore signals, and end when the parent process ends.
+    """Worker_init_fn of a DataLoader: ignore signals; end with the parent, or if a batch is lost.
 
     Ctrl-C reaches every process, but only the parent handles it. torch's workers check every 5
     seconds whether their parent has changed. A worker whose parent was killed before the first
@@ -67,6 +69,14 @@ def prepare_worker(worker: int) -> None:
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A batch that finds no shared memory (Docker's 64 MB) is lost in the thread that sends it, and
+    # the parent would wait for it for ever. It is told of a worker that ends.
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(_end)
+
+
+def _end(error: Exception, batch: object) -> None:
+    os._exit(1)
 
 
 def _end_with_parent() -> None:

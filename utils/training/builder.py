@@ -23,7 +23,7 @@ from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
 from .resume import check_resumed, is_to_resume, read_last
-from .run_folder import open_output
+from .run_folder import check_output, open_output
 from .state import TrainState
 from .step import StepRunner, TrainStep
 from .validation import Validator
@@ -103,6 +103,7 @@ def build_run(
     elif args.load:
         source = replace(load_checkpoint(args.load), training=None)
     saved = source.training if source else None
+    check_output(args.output, saved)
     recipe = recipe or RECIPES[args.recipe]
     device = choose_device(args.device)
     config = network_config(args, recipe, source)

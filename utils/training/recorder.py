@@ -122,6 +122,7 @@ class Recorder:
         record = self.state.state_dict() | {
             'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
             'data': self.data.fingerprint(),
+            'run': self.tracker.uid,
             'wandb': self.tracker.run_id,
             'processes': world_size(),
             'meter': self.meter.state(),

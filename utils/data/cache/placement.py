@@ -24,7 +24,7 @@ from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_end
 if TYPE_CHECKING:
     from utils.data.dataset import SegmentationDataset
 
-CACHE_VERSION = 1  # increase it when the same files and settings give other items
+CACHE_VERSION = 2  # increase it when the same files and settings give other items
 
 
 def cached(

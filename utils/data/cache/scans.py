@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from utils.images.decoding import PILLOW_DECODE
 from utils.masks.joined import JoinedMask, mask_files
-from utils.runtime.files import user_cache, whole_file
+from utils.runtime.files import private_folder, user_cache, whole_file
 
 if TYPE_CHECKING:
     from utils.masks.encoding import MaskEncoding
@@ -23,8 +23,16 @@ def _files_and_folders(pair: 'Pair', folders: tuple[Path, Path]) -> list[tuple[P
     return [(pair.image, folders[0]), *((path, folders[1]) for path in mask_files(pair.mask))]
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(f'{CACHE_VERSION}\n{text}'.encode()).hexdigest()
+
+
 class ScanCache:
-    """Metadata of the pairs of two folders, at a scale, in a JSON file; a broken one is empty."""
+    """Metadata of the pairs of two folders, at a scale, in a file; a broken one counts as empty.
+
+    The file is JSON after a first line with its SHA-256: what this program has not written whole is
+    not read.
+    """
 
     def __init__(self, pairs: list['Pair'], masks: 'MaskEncoding', decode: str, scale: float):
         self.decode, self.scale = decode, scale
@@ -33,12 +41,13 @@ class ScanCache:
         rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}|{scale}'
         name = hashlib.sha256(places.encode()).hexdigest()[:16]
-        self.path = user_cache('scans') / f'{name}.json'
+        self.path = user_cache('scans') / f'{name}.scan'
         self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
         self.entries: dict[str, list] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            content = json.loads(self.path.read_text(encoding='utf-8'))
-            self.entries = content['pairs'] if content['version'] == CACHE_VERSION else {}
+        with contextlib.suppress(OSError, ValueError):
+            digest, _, text = self.path.read_text(encoding='utf-8').partition('\n')
+            if digest == _digest(text):
+                self.entries = json.loads(text)
 
     def _key(self, pair: 'Pair') -> str:
         stats = [
@@ -66,10 +75,10 @@ class ScanCache:
         """Replace the cache file; if that fails, only the next start takes longer."""
         if self.seen.keys() == self.entries.keys():
             return
-        content = json.dumps({'version': CACHE_VERSION, 'pairs': self.seen})
+        text = json.dumps(self.seen)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.path) as part:
-                part.write_text(content, encoding='utf-8')
+            private_folder(self.path.parent)
+            with whole_file(self.path, private=True) as part:
+                part.write_text(f'{_digest(text)}\n{text}', encoding='utf-8')
         except OSError as error:
             print(f'note: the scan of the masks is not remembered: {error}')
