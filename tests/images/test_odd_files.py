@@ -114,7 +114,10 @@ BROKEN = {
         npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (100000, 100000)}"),
         UNREADABLE,
     ),
-    'huge.pt': (tensor(torch.zeros(1).expand(100_000, 100_000)), '178,956,970 pixels'),
+    'huge.pt': (
+        tensor(torch.zeros(1).expand(100_000, 100_000)),
+        'stand for 40,000,000,000 bytes|178,956,970 pixels',
+    ),
     'negative.npy': (
         npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-4, -4)}"),
         UNREADABLE,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from utils.runtime import files
+from utils.runtime import files, torch_files
 from utils.runtime.errors import UserError
 from utils.runtime.files import (
     append_csv,
@@ -22,6 +22,7 @@ from utils.runtime.files import (
     check_output_folder,
     whole_file,
 )
+from utils.runtime.torch_files import read_torch_file
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(folder):
@@ -178,9 +179,9 @@ def test_warnings_of_torch_load_do_not_reach_the_user(folder):
     Path('plain.pt').write_bytes(pickle.dumps({'a': 1}, protocol=4))
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter('always')
-        importlib.reload(files)  # pytest has removed the filter that the first import set
-        assert files.read_torch_file(Path('sparse.pt')).is_sparse
+        importlib.reload(torch_files)  # pytest has removed the filter that the first import set
+        assert read_torch_file(Path('sparse.pt')).is_sparse
         for name in ('protocol.pt', 'plain.pt'):
             with pytest.raises(ValueError, match=r'not a file of torch\.save'):
-                files.read_torch_file(Path(name))
+                read_torch_file(Path(name))
     assert [str(warning.message) for warning in found] == []

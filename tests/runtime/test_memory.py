@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from utils.runtime import memory
+from utils.runtime import cgroups, memory
 
 GIB = 2**30
 
 
 def test_free_memory_is_limited_by_the_process_groups(monkeypatch):
-    monkeypatch.setattr(memory, 'memory_room', lambda: None)
+    monkeypatch.setattr(cgroups, 'memory_room', lambda: None)
     assert GIB / 16 < memory.free_memory() < 2**50
-    monkeypatch.setattr(memory, 'memory_room', lambda: 4000)
+    monkeypatch.setattr(cgroups, 'memory_room', lambda: 4000)
     assert memory.free_memory() == 4000
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from utils.runtime.errors import UserError
-from utils.runtime.files import read_torch_file
+from utils.runtime.torch_files import check_size, read_torch_file
 
 ARRAY_SUFFIXES = {'.npy', '.pt', '.pth'}
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of R, G and B: luma of ITU-R BT.601, as in Pillow
@@ -30,11 +30,12 @@ def read_array(path: Path) -> np.ndarray:
                 f'array of shape {array.shape}; expected (H, W) or (H, W, C) of 1 to '
                 f'{max_pixels():,} pixels'
             )
+        check_size(array.nbytes, path)  # a copy takes that, whatever the file holds
         return np.array(array)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise UserError(
-            f'{path} cannot be read as a picture: {error}. Save one plain array with np.save or '
-            'torch.save, or leave the file out.',
+            f'{path} cannot be read as a picture: {error or type(error).__name__}. Save one plain '
+            'array with np.save or torch.save, or leave the file out.',
             kind='unreadable',
         ) from error
 

@@ -20,7 +20,6 @@ the original's or a script's: network and width are inferred from shapes, and im
 preprocessed as the original does.
 """
 
-import re
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,16 +31,26 @@ from unet import UNet
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
-from utils.runtime.files import read_torch_file, whole_file
+from utils.runtime.files import whole_file
 
-VERSION = 1
-
-# Key of the description in `_metadata`, whose other keys are paths of modules. No path begins with
-# a dot, because names of modules are not empty.
-DESCRIPTION = '.unet'
-
-# Of the names in a state_dict of DistributedDataParallel, DataParallel or torch.compile.
-WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
+from .checkpoint_files import (
+    DESCRIPTION,
+    SAFETENSORS,
+    describe_missing,
+    read_content,
+    unwrap,
+    write_safetensors,
+)
+from .checkpoint_schema import (
+    MODEL,
+    VERSION,
+    check_description,
+    check_mask_values,
+    check_training,
+    check_weights,
+    infer_model,
+    not_finite,
+)
 
 # What the programs of milesial/Pytorch-UNet build; they ask for classes and upsampling only.
 ORIGINAL = {'n_channels': 3, 'base_channels': 64, 'norm': 'batch', 'padding': 'same'}
@@ -80,10 +89,23 @@ class Checkpoint:
         }
         return {name: text for name, text in described.items() if text}
 
+    def description(self) -> dict:
+        """Return the entries that describe the weights, of plain values, see the module."""
+        return {
+            'format': 'unet',
+            'version': VERSION,
+            'model': self.model,
+            'mask_values': self.mask_values,
+            'mask_encoding': self.mask_encoding,
+            'preprocessing': {'scale': self.scale, 'decode': self.decode},
+            'metrics': self.metrics,
+        }
+
     def build_model(self) -> UNet:
         """Return the network with these weights, on the CPU, in evaluation mode."""
-        model = UNet(**self.model)
-        model.load_state_dict(self.weights)
+        with torch.device('meta'):  # no memory, and no time for random weights
+            model = UNet(**self.model)
+        model.to_empty(device='cpu').load_state_dict(self.weights)
         return model.eval()
 
 
@@ -111,18 +133,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
     Raises NotFiniteError, and writes nothing, if weights contain NaN or infinity.
     """
-    bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
-    if bad:
+    if bad := not_finite(checkpoint.weights):
         raise NotFiniteError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
-    description = {
-        'format': 'unet',
-        'version': VERSION,
-        'model': checkpoint.model,
-        'mask_values': checkpoint.mask_values,
-        'mask_encoding': checkpoint.mask_encoding,
-        'preprocessing': {'scale': checkpoint.scale, 'decode': checkpoint.decode},
-        'metrics': checkpoint.metrics,
-    }
+    description = checkpoint.description()
     if checkpoint.training is None:
         _write(_described_weights(checkpoint.weights, description), path)
     else:
@@ -141,118 +154,93 @@ def _described_weights(weights: dict[str, Tensor], description: dict) -> Ordered
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a file of train.py or a state_dict of a U-Net; raise UserError for any other."""
+    """Read a file of train.py or a state_dict of a U-Net, in any form, see docs/checkpoints.md.
+
+    Raises UserError for any other file, and for one that is damaged, does not fit together, holds
+    NaN or infinity, or would take far more memory than it has bytes.
+    """
     path = Path(path)
     if not path.is_file():
-        raise UserError(_describe_missing(path))
-    try:
-        content = read_torch_file(path)
-    except ValueError as error:
-        with path.open('rb') as file:
-            start = file.read(12)
-        raise UserError(
-            f'{path} is not a readable checkpoint: it has {path.stat().st_size} bytes and starts '
-            f'with {start!r}. Expected a .pth file written by train.py, or a state_dict.'
-        ) from error
-    if isinstance(content, dict) and content.get('format') == 'unet':
-        return _from_description(content, content, path)
-    if isinstance(content, dict) and all(isinstance(key, str) for key in content):
-        return _from_flat(content, path)
+        raise UserError(describe_missing(path))
+    content = read_content(path)
+    if isinstance(content, dict):
+        form = content.get('format')
+        described = isinstance(form, str) and form == 'unet'
+        return _from_dict(content, path) if described else _from_state_dict(content, path)
     raise UserError(f'{path} holds a {type(content).__name__}; expected a state_dict of a U-Net')
 
 
-def _from_description(description: dict, content: dict, path: Path) -> Checkpoint:
-    """Return the described checkpoint with the `weights` and `training` of `content`."""
-    if description['version'] > VERSION:
+def _from_dict(content: dict, path: Path) -> Checkpoint:
+    """Return the checkpoint of a dict of all entries, such as last.pth."""
+    description = check_description(path, content)
+    weights, training = content.get('weights'), content.get('training')
+    if not isinstance(weights, dict):
+        raise UserError(f'{path} has no weights; expected a dict of them. Use another checkpoint.')
+    model = infer_model(path, weights)
+    described = {name: description['model'][name] for name in model.keys() & MODEL.keys()}
+    if wrong := [name for name in described if described[name] != model[name]]:
         raise UserError(
-            f'{path} has format version {description["version"]}; this program reads versions up '
-            f'to {VERSION}. Update the program.'
+            f'{path}: {first_few(wrong)} of its description and of its weights differ. It is '
+            'damaged or was changed; use another checkpoint.'
         )
-    return Checkpoint(
-        description['model'], content['weights'], description['mask_values'],
-        description['preprocessing']['scale'], description['metrics'], content.get('training'),
-        description.get('mask_encoding', {}), description['preprocessing']['decode'],
-    )  # fmt: skip
+    if training is not None:
+        check_training(path, training)
+    weights = check_weights(path, weights, description['model'])
+    return _described(description, weights, training)
 
 
-def _from_flat(content: dict, path: Path) -> Checkpoint:
+def _from_state_dict(content: dict, path: Path) -> Checkpoint:
     """Return the checkpoint of a state_dict.
 
     Scripts may have changed entries of a described one: what the entries tell is taken from them.
     """
-    weights = {WRAPPERS.sub('', name): value for name, value in content.items()}
-    values = weights.pop('mask_values', None)
-    description = getattr(content, '_metadata', {}).get(DESCRIPTION)
+    weights, metadata = unwrap(content)
+    values = check_mask_values(path, weights.pop('mask_values', None))
+    model = infer_model(path, weights)
+    description = metadata.get(DESCRIPTION)
     if description is None:
-        model = _infer_model(weights, path)
+        weights = check_weights(path, weights, model)
         return Checkpoint(model, weights, values, decode=PILLOW_DECODE)
-    found = _from_description(description, {'weights': weights}, path)
+    found = _described(check_description(path, description), weights)
     if values not in (None, found.mask_values):  # names and palette are those of other values
         found = replace(found, mask_values=values, mask_encoding={})
-    return replace(found, model=found.model | _infer_model(weights, path))
+    model = found.model | model
+    return replace(found, model=model, weights=check_weights(path, weights, model))
 
 
-def _infer_model(weights: dict, path: Path) -> dict:
-    """Return the arguments of UNet that shapes tell, all but padding and dropout."""
-    try:
-        first, last = weights['inc.double_conv.0.weight'], weights['outc.conv.weight']
-    except KeyError as error:
-        raise UserError(
-            f'{path} holds no U-Net of this kind: no {error} among {first_few(weights)}. Expected '
-            'a file written by train.py or by the original.'
-        ) from error
-    model = {
-        'n_channels': first.shape[1],
-        'n_classes': last.shape[0],
-        'bilinear': 'up1.up.weight' not in weights,
-        'base_channels': first.shape[0],
-    }
-    if 'inc.double_conv.0.bias' in weights:
-        model['norm'] = 'none'
-    with torch.device('meta'):  # only names and shapes are needed
-        expected = UNet(**model).state_dict()
-    wrong = [k for k, v in expected.items() if k not in weights or weights[k].shape != v.shape]
-    wrong += [k for k in weights if k not in expected]
-    if wrong:
-        raise UserError(
-            f'{path} looks like UNet({model}) but {len(wrong)} entries do not fit: '
-            f'{first_few(wrong)}. Expected the names and shapes of that network.'
-        )
-    return model
-
-
-def _describe_missing(path: Path) -> str:
-    if path.is_dir():
-        there = first_few(sorted(path.glob('*.pth')))
-        return f'{path} is a folder; expected a .pth file. In it: {there or "none"}.'
-    files = sorted(Path('checkpoints').rglob('[!.]*.pth'), key=lambda p: -p.stat().st_mtime)
-    if not files:
-        return (
-            f'{path} does not exist, and checkpoints/ has no .pth files. Train a network first '
-            '(python train.py --amp), or name a file.'
-        )
-    newest = next((f for f in files if f.name == 'best.pth'), files[0])
-    return (
-        f'{path} does not exist. There are {first_few(files, 5)}. Name one of them, for '
-        f'instance {newest}, or rename it to {path}.'
-    )
+def _described(description: dict, weights: dict, training: dict | None = None) -> Checkpoint:
+    """Return a checkpoint with the settings of a description that check_description has passed."""
+    values = description['mask_values']
+    return Checkpoint(
+        description['model'], weights, values and list(values),
+        description['preprocessing']['scale'], description['metrics'], training,
+        description.get('mask_encoding', {}), description['preprocessing']['decode'],
+    )  # fmt: skip
 
 
 def to_flat(source: Path, target: Path) -> list[str]:
     """Write a checkpoint as a described state_dict, always with `mask_values` among the keys.
 
     Return what the original's programs cannot know about the network, empty if they can load it.
-    Raises UserError for a file that cannot be read or whose weights contain NaN or infinity.
+    Raises UserError for a file that cannot be used.
     """
     checkpoint = load_checkpoint(source)
     values = checkpoint.mask_values or plain_values(checkpoint.model['n_classes'])
-    try:
-        save_checkpoint(replace(checkpoint, mask_values=values, training=None), target)
-    except NotFiniteError as error:
-        raise UserError(f'{source}: {error}. Convert a file of an earlier epoch.') from error
+    save_checkpoint(replace(checkpoint, mask_values=values, training=None), target)
     has = ORIGINAL | checkpoint.model
     return [f'{name} {has[name]}, not {usual}' for name, usual in ORIGINAL.items()
             if has[name] != usual]  # fmt: skip
+
+
+def to_safetensors(source: Path, target: Path) -> None:
+    """Write a checkpoint's weights and description as a .safetensors file.
+
+    Raises UserError for a file that cannot be used, another suffix, or without the package.
+    """
+    if target.suffix.lower() != SAFETENSORS:
+        raise UserError(f'cannot write {target}; expected a name that ends in {SAFETENSORS}')
+    checkpoint = load_checkpoint(source)
+    write_safetensors(checkpoint.weights, checkpoint.description(), target)
 
 
 def plain_values(n_classes: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Limits of Linux control groups (containers, Slurm, systemd), versions 1 and 2.
+"""Free memory and cores within Linux control groups (containers, Slurm, systemd), versions 1 and 2.
 
 A process is limited by its own group and all groups above it.
 """
@@ -9,6 +9,19 @@ from pathlib import Path
 
 MEMBERSHIP = Path('/proc/self/cgroup')
 MOUNT = Path('/sys/fs/cgroup')
+
+
+def free_memory() -> int:
+    """Return the free bytes of main memory, within the limits of containers; 0 if unknown."""
+    try:
+        lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvail'))
+    except OSError:  # macOS tells the total only, Windows neither
+        if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
+            return 0
+        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
+    room = memory_room()
+    return free if room is None else min(free, room)
 
 
 def memory_room() -> int | None:

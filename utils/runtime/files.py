@@ -1,4 +1,4 @@
-"""Files: atomic writes, checks of output paths, the user's cache folder, torch.load, CSV."""
+"""Files: atomic writes, checks of output paths, the user's cache folder, CSV."""
 
 import csv
 import os
@@ -7,7 +7,6 @@ import secrets
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,11 +17,6 @@ try:
     import fcntl
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-# torch.load warns of pickle protocols and sparse tensors, about which users can do nothing.
-LOADERS = r'torch\.(serialization|_weights_only_unpickler)'
-warnings.filterwarnings('ignore', category=UserWarning, module=LOADERS)
-
 
 PART = '.unet-{}.part{}'  # name of a temporary file: random digits, suffix of the target
 # Such names, and those of earlier versions, which had the target's name and a process id.
@@ -139,17 +133,6 @@ def private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(OSError):  # of another user
         folder.chmod(0o700)  # those of earlier versions were open to all
-
-
-def read_torch_file(path: Path) -> object:
-    """Return what torch.save wrote, on the CPU, never running code; ValueError if it did not."""
-    import torch  # here, because image files need no torch
-
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    # The reader interprets whatever bytes it is given, so any exception is possible.
-    except Exception as error:
-        raise ValueError(f'not a file of torch.save: {type(error).__name__}') from error
 
 
 def append_csv(path: Path, rows: list[dict]) -> None:

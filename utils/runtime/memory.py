@@ -1,28 +1,14 @@
 """How much memory is free, and how much of it this process may use."""
 
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
-from .cgroups import memory_room
+from .cgroups import free_memory
 from .distributed import local_world_size
 
 SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
-
-
-def free_memory() -> int:
-    """Return the free bytes of main memory, within the limits of containers; 0 if unknown."""
-    try:
-        lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvail'))
-    except OSError:  # macOS tells the total only, Windows neither
-        if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
-            return 0
-        return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
-    room = memory_room()
-    return free if room is None else min(free, room)
 
 
 def available_memory(workers: int = 0) -> int:
