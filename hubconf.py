@@ -3,6 +3,7 @@
 model = torch.hub.load('FOLDER', 'unet_carvana', source='local')  # or 'OWNER/REPO', no source
 """
 
+import warnings
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
@@ -32,11 +33,12 @@ def unet_carvana(
     """Return a U-Net for Carvana: RGB images, two classes, logits (B, 2, H, W).
 
     pretrained: load the released weights. scale: their training scale, 0.5 or 1.0. weights: a file
-    or URL of other weights, in any format that utils.checkpoint reads; loaded even if `pretrained`
-    is False. map_location: device of the result.
+    or https address of other weights, in any format that utils.checkpoint reads; loaded even if
+    `pretrained` is False. map_location: device of the result.
 
-    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint, and
-    without a network.
+    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint, for
+    an address of another kind, and without a network. Warns where a file is downloaded: no checksum
+    of it is known.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
@@ -48,6 +50,7 @@ def unet_carvana(
     source = str(weights or WEIGHTS[scale])
     path = Path(source)
     if '://' in source:
+        _check_address(source)
         name = Path(urlsplit(source).path).name
         if source not in WEIGHTS.values():  # files of other URLs may have the same name
             name = f'{sha256(source.encode()).hexdigest()[:8]}-{name}'
@@ -58,10 +61,30 @@ def unet_carvana(
     return load_checkpoint(path).build_model().to(map_location)
 
 
-def _download(url: str, path: Path) -> None:
-    """Download a file, completely or not at all; raise UserError where there is no network."""
+def _check_address(url: str) -> None:
+    """Raise UserError unless the address is one of https, whose servers prove who they are."""
     from utils.runtime.errors import UserError
 
+    if urlsplit(url).scheme.lower() != 'https':
+        raise UserError(
+            f'{url}: weights are downloaded from https addresses only. Give a https address, or '
+            'the name of a file.'
+        )
+
+
+def _download(url: str, path: Path) -> None:
+    """Download a file, completely or not at all; raise UserError where there is no network.
+
+    Warns that nothing tells whether it is the right file: no checksums of the original's releases
+    are known here. Whatever it holds, load_checkpoint runs no code of it.
+    """
+    from utils.runtime.errors import UserError
+
+    warnings.warn(
+        f'{url} is downloaded to {path} without a check of its content: no checksum of it is '
+        'known. Use it if you trust the address.',
+        stacklevel=3,
+    )
     try:
         torch.hub.download_url_to_file(url, str(path))
     except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors

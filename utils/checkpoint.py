@@ -1,9 +1,10 @@
 """Read and write checkpoints, and convert them to the form that milesial/Pytorch-UNet reads.
 
     python -m utils.checkpoint to-flat checkpoints/last.pth flat.pth
+    python -m utils.checkpoint to-safetensors checkpoints/best.pth best.safetensors
 
-Only last.pth and the files of earlier versions need that: best.pth and checkpoint_epoch{N}.pth have
-that form.
+Only last.pth and the files of earlier versions need the first: best.pth and checkpoint_epoch{N}.pth
+have that form.
 
 This module keeps the import path and the command for users; see utils.inference.checkpoint.
 """
@@ -12,14 +13,26 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.inference.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, to_flat
+from utils.inference.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    to_flat,
+    to_safetensors,
+)
 from utils.runtime.cli import add_debug_option, run_program
 from utils.runtime.files import check_output_file
 
-__all__ = ['Checkpoint', 'load_checkpoint', 'save_checkpoint', 'to_flat']
+__all__ = ['Checkpoint', 'load_checkpoint', 'save_checkpoint', 'to_flat', 'to_safetensors']
 
 
-def _convert(args: argparse.Namespace) -> None:
+def _write_safetensors(args: argparse.Namespace) -> None:
+    check_output_file(args.target)
+    to_safetensors(args.source, args.target)
+    print(f'{args.target} written')
+
+
+def _write_flat(args: argparse.Namespace) -> None:
     check_output_file(args.target)
     unknown = to_flat(args.source, args.target)
     print(f'{args.target} written')
@@ -35,8 +48,14 @@ if __name__ == '__main__':
         'python -m utils.checkpoint', description='Convert checkpoints'
     )
     commands = parser.add_subparsers(required=True)
-    flat = commands.add_parser('to-flat', help='write weights and mask_values as one state_dict')
-    flat.add_argument('source', type=Path, metavar='IN', help='a checkpoint')
-    flat.add_argument('target', type=Path, metavar='OUT', help='the file to write')
-    add_debug_option(flat)
-    sys.exit(run_program(_convert, parser.parse_args()))
+    for name, work, text in (
+        ('to-flat', _write_flat, 'write weights and mask_values as one state_dict'),
+        ('to-safetensors', _write_safetensors, 'write weights and description as .safetensors'),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument('source', type=Path, metavar='IN', help='a checkpoint')
+        command.add_argument('target', type=Path, metavar='OUT', help='the file to write')
+        command.set_defaults(work=work)
+        add_debug_option(command)
+    args = parser.parse_args()
+    sys.exit(run_program(args.work, args))

@@ -195,8 +195,9 @@ def _from_state_dict(content: dict, path: Path) -> Checkpoint:
     Scripts may have changed entries of a described one: what the entries tell is taken from them.
     """
     weights, metadata = unwrap(content)
-    values = check_mask_values(path, weights.pop('mask_values', None))
+    values = weights.pop('mask_values', None)
     model = infer_model(path, weights)
+    values = check_mask_values(path, values, model['n_classes'])
     description = metadata.get(DESCRIPTION)
     if description is None:
         weights = check_weights(path, weights, model)

@@ -119,7 +119,7 @@ def _checksum(weights: dict[str, Tensor]) -> str:
     found = 0
     for name in sorted(weights):
         raw = weights[name].detach().contiguous().reshape(-1).view(torch.uint8)
-        found = zlib.crc32(raw.numpy(), found)
+        found = zlib.crc32(raw.numpy().data, found)
     return f'{found:08x}'
 
 

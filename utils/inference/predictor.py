@@ -14,9 +14,8 @@ from torch import Tensor
 
 from unet import UNet
 from utils.data.network_limits import network_size
-from utils.images.arrays import array_pixels, channels_error
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
-from utils.images.resizing import pixels_by_pillow, read_image, resize_image, to_unit_range
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, picture_size
+from utils.images.resizing import read_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
@@ -27,6 +26,7 @@ from utils.runtime.precision import MixedPrecision
 from . import tiling
 from .backends.selection import build_network
 from .checkpoint import load_checkpoint, plain_values
+from .inputs import ImageInput, to_picture, to_tensor
 from .logits import (
     LogitsFunction,
     class_indices,
@@ -120,33 +120,32 @@ class Predictor:
             )
         return 0.5 if asked is None else asked
 
-    def predict_image(self, image: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    def predict_image(self, image: ImageInput, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image; see predict_probabilities.
 
         Of one or two classes, the foreground is where its probability is over `threshold`.
         """
         return self.classify(self._image_outputs(image), threshold)
 
-    def predict_probabilities(self, image: np.ndarray) -> Tensor:
+    def predict_probabilities(self, image: ImageInput) -> Tensor:
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
-        image: (H, W, C) or (H, W), uint8, uint16, or float in [0, 1], of any size. For two classes
-        K is 1, the foreground. Outputs, not masks, are resized, so that outlines are smooth.
-        Raises UserError if the image is too small at this scale or has other channels.
+        image: of any size. A path (see predict_file), a picture of Pillow, or an array (H, W, C) or
+        (H, W) or a tensor (C, H, W) or (H, W) of uint8, uint16, or floats in [0, 1]. For two
+        classes K is 1, the foreground. Outputs, not masks, are resized, so that outlines are
+        smooth. Raises UserError if the image is too small at this scale or has other channels.
         """
         return self.to_probabilities(self._image_outputs(image))
 
-    def _image_outputs(self, image: np.ndarray) -> Tensor:
-        pixels = array_pixels(image, Path('the image'))
-        height, width, channels = pixels.shape
-        if channels != self.model.n_channels:
-            raise channels_error(Path('the image'), channels, self.model.n_channels)
-        seen = network_size((width, height), self.scale, 'an image')
-        if self.as_original:
-            pixels = pixels_by_pillow(image, channels, self.scale, Path('the image'))
-        # torch warns about read-only arrays, such as those of Pillow's images.
-        tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
-        return self.resized_outputs(resize_image(tensor, seen), (width, height))
+    def _image_outputs(self, image: ImageInput) -> Tensor:
+        if isinstance(image, str | Path):
+            return self.resized_outputs(*self.read_file(Path(image)))
+        channels = self.model.n_channels
+        picture = to_picture(image, channels, self.decode)
+        size = picture_size(picture)
+        seen = network_size(size, self.scale, 'an image')
+        tensor = to_tensor(picture, channels, self.scale, seen, self.decode)
+        return self.resized_outputs(tensor, size)
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.

@@ -124,10 +124,16 @@ def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, MaskValue]] | None
         return None
     try:  # pairs, because a dict would lose all but the last of equal names
         pairs = json.loads(path.read_text(encoding='utf-8-sig'), object_pairs_hook=list)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'{path} cannot be read: {error}; {FORM}') from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise UserError(f'{path}: {FORM}')
+    unwritable = [name for name, _ in pairs if not _is_text(name)]
+    if unwritable:
+        raise UserError(
+            f'{path}: {first_few(map(ascii, unwritable))} is half a character (a lone surrogate), '
+            f'which no file can hold; {FORM}'
+        )
     wrong = [name for name, value in pairs if not _is_value(value)]
     if wrong:
         raise UserError(f'{path}: no mask value for {first_few(wrong)}; {FORM}')
@@ -138,7 +144,15 @@ def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, MaskValue]] | None
 
 
 def _is_value(value: object) -> bool:
-    """Whether a JSON value is an int or [R, G, B]."""
+    """Whether a JSON value is an int, of at most 64 bits, or [R, G, B]."""
     if isinstance(value, list):
-        return len(value) == 3 and all(_is_value(v) and 0 <= v <= 255 for v in value)
-    return isinstance(value, int) and not isinstance(value, bool)
+        return len(value) == 3 and all(type(band) is int and 0 <= band <= 255 for band in value)
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -172,7 +172,7 @@ def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse
                 raise
             print('interrupted; files written so far are complete', file=sys.stderr)
             return EXIT_INTERRUPTED
-        except (UserError, OSError, RuntimeError) as error:
+        except (UserError, OSError, RuntimeError, MemoryError) as error:
             message = explain(error)
             if args.debug or message is None:
                 raise

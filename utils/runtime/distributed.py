@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .cgroups import available_cores
-from .errors import EXIT_INTERRUPTED, UserError, explain
+from .errors import EXIT_INTERRUPTED, UserError, explain, is_memory_failure
 
 # Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
 TIMEOUT = timedelta(minutes=30)
@@ -179,6 +179,8 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        if is_memory_failure(error):  # NCCL's own; no other rank has to be lost
+            raise
         raise LostProcessError(
             f'another of the {world_size()} processes has ended or does not answer '
             f'({str(error).splitlines()[0]:.200}). Files written so far are complete: continue a '

@@ -1,6 +1,8 @@
 """Errors that users can correct. They end a program with one message and exit code 2."""
 
+import re
 from collections.abc import Iterable, Sequence
+from errno import ENOMEM
 from itertools import groupby
 from typing import NamedTuple
 
@@ -95,11 +97,33 @@ def explain(error: BaseException) -> str | None:
         # The error of a dataloader worker arrives as a traceback that ends with the message.
         name = f'{type(error).__name__}: '
         return text.rpartition(name)[2].strip() if text.startswith('Caught ') else text
+    if is_memory_failure(error):
+        reason = next(filter(MEMORY_FAILURES.search, text.splitlines()), 'no main memory is left')
+        return (
+            f'out of memory: {reason.strip().rstrip("."):.300}. Use a smaller --scale or '
+            '--batch-size, or --amp, or --device cpu if the GPU is too small.'
+        )
+    if isinstance(error, BlockingIOError) or "can't start new thread" in text:
+        return (
+            f'the system allows no more threads or processes ({text.splitlines()[0]:.200}). Use '
+            '--workers 0, end other programs, or raise the limit: ulimit -u, or --pids-limit of a '
+            'container.'
+        )
     if isinstance(error, OSError):
         reason = error.strerror or text
         return f'{error.filename or "file"}: {reason}; files written so far are complete'
     if 'does not have a deterministic implementation' in text:
         return f'{text.splitlines()[0]:.200} Leave --deterministic out.'
+    if 'no kernel image is available' in text:
+        return (
+            'this build of torch has no code for this GPU (no kernel image is available). Install '
+            'a build for it, see https://pytorch.org/get-started, or use --device cpu.'
+        )
+    if 'shared memory segment /dev/shm/nccl' in text:
+        return (
+            'NCCL, which connects the GPUs, found no shared memory. Give the container more with '
+            '--shm-size=8g, or set NCCL_SHM_DISABLE=1.'
+        )
     if text.startswith('DataLoader worker'):
         return (
             f'a process that loads images has died ({text.splitlines()[0].strip():.200}), most '
@@ -107,12 +131,22 @@ def explain(error: BaseException) -> str | None:
             '--workers, or --workers 0; give a container more with --shm-size=8g. Files written '
             'so far are complete; --resume continues the training.'
         )
-    if 'out of memory' in text or "can't allocate memory" in text:
-        return (
-            f'out of memory: {text.splitlines()[0]} Use a smaller --scale or --batch-size, or '
-            '--amp, or --device cpu if the GPU is too small.'
-        )
     return None
+
+
+# Errors of torch that have no type of their own: main memory; CUDA's libraries, such as cuBLAS,
+# cuDNN and NCCL, which allocate memory of the GPU themselves.
+MEMORY_FAILURES = re.compile(
+    r"out of memory|can't allocate memory|Unable to allocate|\bCU\w+_ALLOC\w*_FAILED"
+    '|Failed to CUDA (host )?(c|m)alloc'
+)
+
+
+def is_memory_failure(error: BaseException) -> bool:
+    """Return whether an error says that main memory, or the GPU's, is used up."""
+    no_memory = isinstance(error, MemoryError) or getattr(error, 'errno', None) == ENOMEM
+    text = str(error)
+    return no_memory or (not text.startswith('DataLoader') and bool(MEMORY_FAILURES.search(text)))
 
 
 def shown(name: object) -> str:

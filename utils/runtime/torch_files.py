@@ -94,20 +94,24 @@ def _check_zip(path: Path) -> None:
     """Raise DamagedError for a zip whose records do not have the checksums written with them."""
     try:
         with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-            check_size(sum(record.file_size for record in records), path)
+            check_size(sum(record.file_size for record in archive.infolist()), path)
             # torch writes 0 after set_crc32_options(False), which leaves nothing to check.
-            for record in filter(lambda record: record.CRC, records):
-                with archive.open(record) as file:
-                    while file.read(CHUNK):
-                        pass
+            for record in filter(lambda record: record.CRC, archive.infolist()):
+                _read_to_end(archive, record)
     except TooLargeError:
         raise
     except ZIP_ERRORS as error:
         with path.open('rb') as file:
-            if file.read(4) != ZIP_START and not zipfile.is_zipfile(path):
-                return  # older versions of torch wrote no zips
-        raise DamagedError(f'it is damaged ({error})') from error
+            start = file.read(len(ZIP_START))
+        if start == ZIP_START or zipfile.is_zipfile(path):  # older versions of torch wrote no zips
+            raise DamagedError(f'it is damaged ({error})') from error
+
+
+def _read_to_end(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> None:
+    """Read a record, which raises BadZipFile at its end if the checksum is wrong."""
+    with archive.open(record) as file:
+        while file.read(CHUNK):
+            pass
 
 
 def _tensors(content: object) -> Iterator['Tensor']:
