@@ -68,7 +68,7 @@ def mutated(content, seed):
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
             name = chance.choice(['extra', 'outc.conv.weight', 'model', 'state_dict', 3, None])
-            holder[name] = chance.choice(ODD_VALUES)
+            holder[name] = copy.deepcopy(chance.choice(ODD_VALUES))
         elif kind == 2 and isinstance(holder, dict):
             holder[key] = chance.choice(odd_tensors())
         elif kind == 3 and isinstance(holder[key], torch.Tensor):
@@ -76,7 +76,7 @@ def mutated(content, seed):
         elif kind == 4 and isinstance(holder, OrderedDict | dict):
             holder[f'x.{key}'] = holder.pop(key)
         else:
-            holder[key] = chance.choice(ODD_VALUES)
+            holder[key] = copy.deepcopy(chance.choice(ODD_VALUES))
     return content
 
 

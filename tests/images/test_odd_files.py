@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import zipfile
 import zlib
 
 import numpy as np
@@ -15,9 +16,11 @@ from running import run_train
 
 import predict
 from utils.data.dataset import SegmentationDataset
+from utils.images.arrays import read_array
 from utils.images.decoding import open_picture
 from utils.images.metadata import read_metadata
 from utils.masks.values import mask_array
+from utils.runtime import torch_files
 from utils.runtime.errors import UserError
 
 SIZE = (48, 32)
@@ -260,6 +263,45 @@ def test_names_that_look_alike_pair_whatever_their_unicode_form(tmp_path):
     images, masks = data_set(tmp_path, 1, names=['e\u0301te'])  # e and an accent
     (masks / 'e\u0301te.png').rename(masks / '\xe9te_mask.png')  # one letter
     assert len(pair_files(images, masks)) == 1
+
+
+def repeated(path):
+    torch.save(torch.zeros(1, dtype=torch.uint8).expand(2048, 2048), path)
+
+
+def compressed(path):
+    torch.save(torch.zeros(2048, 2048, dtype=torch.uint8), 'plain.pt')
+    with zipfile.ZipFile('plain.pt') as old, zipfile.ZipFile(path, 'w', 8) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+
+
+def with_a_hole(path):
+    path.write_bytes(npy_header("{'descr': '|u1', 'fortran_order': False, 'shape': (8192, 8192)}"))
+    os.truncate(path, path.stat().st_size + 8192**2)
+    if path.stat().st_blocks * 512 > 2**20:
+        pytest.skip('this file system has no holes in files')
+
+
+@pytest.mark.skipif(not hasattr(os.stat_result, 'st_blocks'), reason='no holes in files')
+@pytest.mark.parametrize('write', [repeated, compressed, with_a_hole])
+def test_a_small_file_that_would_fill_the_memory_is_refused(folder, monkeypatch, write):
+    monkeypatch.setattr(torch_files, 'free_memory', lambda: 0)
+    monkeypatch.setattr(torch_files, 'GIB', 2**20)
+    path = folder / ('a.npy' if write is with_a_hole else 'a.pt')
+    write(path)
+    with pytest.raises(
+        UserError, match=r'a\.\w+ cannot be read .* stand for .* over the limit of 1'
+    ):
+        read_array(path)
+
+
+def test_a_flipped_bit_of_an_array_of_torch_is_found(folder):
+    content = bytearray(tensor(torch.full((32, 48), 77, dtype=torch.uint8)))
+    content[content.index(b'M' * 32)] ^= 1
+    (folder / 'a.pt').write_bytes(content)
+    with pytest.raises(UserError, match=r'a\.pt cannot be read .*damaged \(Bad CRC-32'):
+        read_array(folder / 'a.pt')
 
 
 @pytest.mark.parametrize('target', ['nowhere.png', 'disc00.png'])

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from http.client import IncompleteRead
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,24 +50,60 @@ def test_weights_given_are_loaded_without_saying_pretrained(tmp_path):
         hubconf.unet_carvana(weights='none.pth')
 
 
-def test_weights_are_downloaded_once_to_the_hub_folder(tmp_path, monkeypatch):
-    torch.save(UNet(3, 2, base_channels=4).state_dict(), tmp_path / 'w.pth')
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Serve the files of a folder at https://example.org/; return it and the addresses asked."""
+    (tmp_path / 'served').mkdir()
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
-    for _ in range(2):
-        model = load(pretrained=True, weights=(tmp_path / 'w.pth').as_uri())
-        (tmp_path / 'w.pth').unlink(missing_ok=True)
-    assert model.base_channels == 4
+    asked = []
+
+    def download(url, target):
+        asked.append(url)
+        source = tmp_path / 'served' / url.removeprefix('https://example.org/')
+        Path(target).write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    return tmp_path / 'served', asked
 
 
-def test_weights_of_one_name_from_two_addresses_are_kept_apart(tmp_path, monkeypatch):
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+def test_weights_are_downloaded_once_to_the_hub_folder_with_a_warning(server):
+    served, asked = server
+    torch.save(UNet(3, 2, base_channels=4).state_dict(), served / 'w.pth')
+    url = 'https://example.org/w.pth'
+    with pytest.warns(UserWarning, match=rf'{url} .* without a check of its content: no checksum'):
+        load(pretrained=True, weights=url)
+    assert load(pretrained=True, weights=url).base_channels == 4
+    assert asked == [url]
+
+
+@pytest.mark.filterwarnings('ignore:.*without a check of its content')
+def test_weights_of_one_name_from_two_addresses_are_kept_apart(server):
+    served, _ = server
     for width in (2, 4):
-        (tmp_path / str(width)).mkdir()
-        path = tmp_path / str(width) / 'best.pth'
+        (served / str(width)).mkdir()
+        path = served / str(width) / 'best.pth'
         torch.save(UNet(3, 2, base_channels=width).state_dict(), path)
-        assert load(weights=path.as_uri()).base_channels == width
+        assert load(weights=f'https://example.org/{width}/best.pth').base_channels == width
 
 
+@pytest.mark.parametrize(
+    'url', ['http://example.org/w.pth', 'file:///etc/w.pth', 'FTP://a/w.pth', 'file://w.pth']
+)
+def test_only_https_addresses_are_asked(server, url):
+    _, asked = server
+    with pytest.raises(
+        Exception, match=rf'{url}: weights are downloaded from https addresses only'
+    ):
+        load(weights=url)
+    assert asked == []
+
+
+def test_the_released_files_are_those_of_the_original():
+    release = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0/unet_carvana_scale'
+    assert {s: f'{release}{s}_epoch2.pth' for s in (0.5, 1.0)} == hubconf.WEIGHTS
+
+
+@pytest.mark.filterwarnings('ignore:.*without a check of its content')
 def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, to: asked.append(url))
@@ -78,6 +115,7 @@ def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
         hubconf.unet_carvana(pretrained=True, scale=0.3)
 
 
+@pytest.mark.filterwarnings('ignore:.*without a check of its content')
 @pytest.mark.parametrize(
     'error', [OSError('[Errno 101] Network is unreachable'), IncompleteRead(b'')]
 )

@@ -82,6 +82,12 @@ def test_colours_have_names_too(folder, capsys):
         ('{"a": 0, "b": 0}', ['classes.json', '[0, 0]', 'differ']),
         ('{"a": 0, "b": [0, 0, 255]}', ['classes.json', '(0, 0, 255)', 'all grey or all colours']),
         ('{"a": 0}', ['classes.json', '2 to 254']),
+        ('[' * 100_000, ['classes.json', 'cannot be read']),
+        ('{"a": ' * 100_000, ['classes.json', 'cannot be read']),
+        ('{"a": 0, "b": [[1, 2, 3], 0, 0]}', ['classes.json', 'mask value for b;']),
+        ('{"a": 0, "b": 1' + '0' * 30 + '}', ['classes.json', 'mask value for b;']),
+        ('{"a": 0, "b": 1' + '0' * 5000 + '}', ['classes.json']),
+        ('{"a": 0, "b\\ud800": 255}', ['classes.json', "'b\\ud800'", 'a lone surrogate']),
         ('{"a": 0, "b": 7}', ['[0, 7]', '255: ']),
     ],
 )

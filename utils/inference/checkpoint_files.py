@@ -15,7 +15,13 @@ from torch import Tensor
 
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
-from utils.runtime.torch_files import CodeError, DamagedError, check_size, read_torch_file
+from utils.runtime.torch_files import (
+    CodeError,
+    DamagedError,
+    TooLargeError,
+    check_size,
+    read_torch_file,
+)
 
 # Key of the description in `_metadata`, whose other keys are paths of modules. No path begins with
 # a dot, because names of modules are not empty.
@@ -53,6 +59,11 @@ def read_content(path: Path) -> object:
         raise UserError(
             f'{path} is not a readable checkpoint: {error}. Copy or download it again, or use '
             'another file of the run.'
+        ) from error
+    except TooLargeError as error:
+        raise UserError(
+            f'{path} is not a readable checkpoint: {error}. Use a file as train.py or torch.save '
+            'wrote it.'
         ) from error
     except ValueError as error:
         with path.open('rb') as file:
