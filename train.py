@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 
 
 # fmt: off
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> cli.ProgramParser:
     """Return the parser of the command line."""
     parser = cli.ProgramParser('Train the UNet on images and target masks', options.ORIGINAL)
     group = parser.add_argument_group('Data')
@@ -71,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> argparse.Namespace:
     """Parse the command line; `defaults` are a resumed run's, which the command line overrides."""
     parser = make_parser()
+    parser.check_settings(defaults or {})
     parser.set_defaults(**(defaults or {}))
     args = parser.parse_args(argv)
     if args.json and not args.check:

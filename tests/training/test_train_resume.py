@@ -228,3 +228,58 @@ def test_a_resumed_run_that_diverges_names_the_file_it_began_from(folder, capsys
     )
     assert train.main(['--resume', '-e', '2']) == 3
     assert 'Last good file: checkpoints/last.pth' in capsys.readouterr().err
+
+
+def damage(training, key, value):
+    """Set training['a']['b'] for key 'a.b'; remove it where the value is Ellipsis."""
+    *path, last = key.split('.')
+    for name in path:
+        training = training[int(name) if isinstance(training, list) or name.isdigit() else name]
+    if value is ...:
+        del training[last]
+    else:
+        training[last] = value
+
+
+@pytest.fixture(scope='module')
+def finished_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        data_set(folder, 4)
+        assert run_train('-e', '1') == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('epoch', 'one', "training.epoch is 'one', expected a whole number"),
+        ('data', ..., 'has no entry training.data'),
+        ('precision', 'fp8', "'fp8', expected 'fp32' or 'bf16'"),
+        ('meter.images', -1, 'training.meter.images is -1'),
+        ('args.epochs', 'many', "--epochs is 'many': expected a whole number from 1"),
+        ('args.recipe', 'slow', "invalid choice: 'slow'"),
+        ('args.bilinear', 3, '--bilinear is 3: expected True or False'),
+        ('args.mask_values', ['a'], "--mask-values is 'a': expected whole numbers"),
+        ('optimizer.param_groups', [], 'optimizer.groups is not'),
+        ('optimizer.param_groups.0.lr', 'high', 'optimizer.groups.0.lr is not'),
+        ('optimizer.param_groups.1.momentum', ..., 'optimizer.groups.1.momentum is not'),
+        ('optimizer.state.40.momentum', torch.zeros(3), 'optimizer.state.40 is not'),
+        ('optimizer.state.60.momentum', ..., 'optimizer.state of the parameters up to'),
+        ('optimizer.state.x', {}, 'optimizer.state is not'),
+        ('schedule.base_lrs', 7, 'schedule.base_lrs is not'),
+        ('schedule.last_epoch', ..., 'schedule.last_epoch is not'),
+    ],
+)
+def test_a_last_file_with_an_entry_of_another_kind_is_one_message(
+    finished_run, folder, capsys, key, value, message
+):
+    content = torch.load(finished_run / 'checkpoints/last.pth', weights_only=True)
+    content['training']['args'] |= {'images': str(finished_run / 'imgs')}
+    content['training']['args'] |= {'masks': str(finished_run / 'masks')}
+    damage(content['training'], key, value)
+    (folder / 'checkpoints').mkdir()
+    torch.save(content, 'checkpoints/last.pth')
+    assert train.main(['--resume', '-e', '2']) == 2
+    assert message in capsys.readouterr().err

@@ -22,16 +22,17 @@ LAST = 'outc.conv.weight'
 LARGEST = 2**16  # channels or classes; sizes of tensors stay far below 2**63
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MOST_ITEMS = 2**20  # in metrics and settings
-INT_LIMIT = 2**63  # of mask values, which become int64
+LARGEST_INT = 2**63  # of mask values, which become int64
 
 Rule = tuple[Callable[[Any], bool], str]
 
 
-def _is_whole(value: object, low: float = -INT_LIMIT, high: float = INT_LIMIT) -> bool:
+def _is_whole(value: object, low: float = -LARGEST_INT, high: float = LARGEST_INT) -> bool:
     return type(value) is int and low <= value < high
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether this is an int of 64 bits or a float, NaN and infinity included."""
     return _is_whole(value) or isinstance(value, float)
 
 
@@ -41,7 +42,7 @@ def _is_value(value: object) -> bool:
         return len(value) == 3 and all(_is_whole(band, 0, 256) for band in value)
     # The original writes False and True for one-bit masks, and floats for masks of floats.
     if isinstance(value, float):
-        return value.is_integer() and abs(value) < INT_LIMIT
+        return value.is_integer() and abs(value) < LARGEST_INT
     return isinstance(value, bool) or _is_whole(value)
 
 
@@ -63,20 +64,23 @@ def _is_plain(value: object) -> bool:
             left += [*item.keys(), *item.values()]
         elif isinstance(item, list | tuple):
             left += item
-        elif not (item is None or isinstance(item, bool | str) or _is_number(item)):
+        elif not (item is None or isinstance(item, bool | str) or is_number(item)):
             return False
     return not left
 
 
-def _or_none(rule: Rule) -> Rule:
+def or_none(rule: Rule) -> Rule:
+    """Return a rule that takes None, too."""
     return lambda value: value is None or rule[0](value), f'{rule[1]}, or None'
 
 
-def _whole_from(low: int, high: int = LARGEST + 1) -> Rule:
+def whole_from(low: int, high: int = LARGEST + 1) -> Rule:
+    """Return a rule for whole numbers from `low` to under `high`."""
     return lambda value: _is_whole(value, low, high), f'a whole number from {low} to {high - 1}'
 
 
-def _one_of(*choices: str) -> Rule:
+def one_of(*choices: str) -> Rule:
+    """Return a rule for one of these texts."""
     expected = ' or '.join(map(repr, choices))
     return lambda value: isinstance(value, str) and value in choices, expected
 
@@ -84,54 +88,56 @@ def _one_of(*choices: str) -> Rule:
 BOOL: Rule = (lambda value: isinstance(value, bool), 'True or False')
 DICT: Rule = (lambda value: isinstance(value, dict), 'a dict')
 TEXT: Rule = (lambda value: isinstance(value, str), 'a text')
-NUMBER: Rule = (lambda value: _is_number(value) and math.isfinite(value), 'a number')
+NUMBER: Rule = (lambda value: is_number(value) and math.isfinite(value), 'a number')
 VALUES: Rule = (
     lambda values: _are_values(values) and len(values) > 0,
     'a list of whole numbers, or of colours [R, G, B]',
 )
 PLAIN_DICT: Rule = (
-    lambda value: isinstance(value, dict) and _is_plain(value),
+    lambda value: (
+        isinstance(value, dict) and all(isinstance(k, str) for k in value) and _is_plain(value)
+    ),
     'a dict of names and plain values',
 )
 
 MODEL: dict[str, Rule] = {
-    'n_channels': _whole_from(1),
-    'n_classes': _whole_from(1),
+    'n_channels': whole_from(1),
+    'n_classes': whole_from(1),
     'bilinear': BOOL,
-    'base_channels': _whole_from(1),
+    'base_channels': whole_from(1),
 }
 MODEL_OPTIONS: dict[str, Rule] = {
-    'padding': _one_of('same', 'valid'),
-    'norm': _one_of('batch', 'none'),
-    'dropout': (lambda value: _is_number(value) and 0 <= value < 1, 'a number from 0, under 1'),
+    'padding': one_of('same', 'valid'),
+    'norm': one_of('batch', 'none'),
+    'dropout': (lambda value: is_number(value) and 0 <= value < 1, 'a number from 0, under 1'),
 }
 PREPROCESSING: dict[str, Rule] = {
-    'scale': _or_none((lambda v: _is_number(v) and 0 < v <= 1, 'a number over 0, at most 1')),
+    'scale': or_none((lambda v: is_number(v) and 0 < v <= 1, 'a number over 0, at most 1')),
     'decode': TEXT,
 }
 DESCRIPTION_ENTRIES: dict[str, Rule] = {
-    'version': _whole_from(1),
+    'version': whole_from(1),
     'model': DICT,
-    'mask_values': _or_none(VALUES),
+    'mask_values': or_none(VALUES),
     'preprocessing': DICT,
-    'metrics': _or_none(PLAIN_DICT),
+    'metrics': or_none(PLAIN_DICT),
 }
 # Of MaskEncoding's fields but `values`. Files of the first versions have `mode`, too.
 MASK_ENCODING: dict[str, Rule] = {
-    'names': _or_none((
+    'names': or_none((
         lambda names: isinstance(names, list) and all(isinstance(n, str) for n in names),
         'a list of texts',
     )),
-    'palette': _or_none((
+    'palette': or_none((
         lambda p: isinstance(p, list) and len(p) <= 1024 and all(_is_whole(v, 0, 256) for v in p),
         'a list of whole numbers from 0 to 255',
     )),
     'ignore': (_are_values, 'a list of whole numbers or of colours'),
-    'threshold': _or_none((_is_whole, 'a whole number')),
+    'threshold': or_none((_is_whole, 'a whole number')),
     'snap': BOOL,
-    'divisor': _or_none(_whole_from(1, INT_LIMIT)),
-    'background': _or_none(_whole_from(0)),
-    'mode': _or_none(TEXT),
+    'divisor': or_none(whole_from(1, LARGEST_INT)),
+    'background': or_none(whole_from(0)),
+    'mode': or_none(TEXT),
 }  # fmt: skip
 
 
@@ -176,7 +182,7 @@ def check_description(path: Path, found: object) -> dict:
     check_entries(path, encoding, {}, MASK_ENCODING, 'mask_encoding.')
     _known_only(path, encoding, MASK_ENCODING, 'mask_encoding')
     dice = (found['metrics'] or {}).get('dice_dataset')
-    if not (dice is None or _is_number(dice)):
+    if not (dice is None or is_number(dice)):
         raise _wrong(path, f'metrics.dice_dataset is {_shown(dice)}, expected a number')
     classes, values = max(2, model['n_classes']), found['mask_values']
     counted = {'mask_values': values, 'mask_encoding.names': encoding.get('names')}
@@ -200,7 +206,7 @@ def check_mask_values(path: Path, values: object, n_classes: int) -> list | None
 
     Raises UserError unless there is one for each class.
     """
-    check_entries(path, {'mask_values': values}, {}, {'mask_values': _or_none(VALUES)})
+    check_entries(path, {'mask_values': values}, {}, {'mask_values': or_none(VALUES)})
     if not isinstance(values, list | tuple):
         return None
     classes = max(2, n_classes)

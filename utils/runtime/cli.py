@@ -41,6 +41,35 @@ class ProgramParser(argparse.ArgumentParser):
         self.words = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(self.words, namespace)
 
+    def check_settings(self, settings: dict) -> None:
+        """Raise UserError for values that the options do not take, of a file that has kept them."""
+        for action in self._actions:
+            value = settings.get(action.dest)
+            if value is None or value == ():
+                continue
+            if action.nargs == 0 and not isinstance(value, bool):
+                fault = f'{value!r}: expected True or False'
+            else:
+                fault = self._fault_of(action, value)
+            if fault:
+                raise UserError(
+                    f'the settings of the run to resume are damaged: {action.option_strings[0]} is '
+                    f'{fault}. Start a new run from its weights with --load.'
+                )
+
+    def _fault_of(self, action: argparse.Action, value: object) -> str:
+        """Return why an option does not take a value, '' if it does."""
+        if action.nargs == 0:
+            return ''
+        values = value if isinstance(value, list | tuple) else [value]
+        bands = all(isinstance(item, int) for item in values) and action.dest == 'background'
+        parts = [':'.join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in values]
+        try:
+            self._get_values(action, [(':' if bands else ',').join(parts)])
+        except argparse.ArgumentError as error:
+            return error.message
+        return ''
+
     def error(self, message: str) -> NoReturn:
         """Exit with the message; for a value that begins with a minus sign, say how to write it."""
         found = re.fullmatch(r'argument (\S+): expected one argument', message)

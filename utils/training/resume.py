@@ -6,6 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.inference.checkpoint import Checkpoint, load_checkpoint
+from utils.inference.checkpoint_schema import (
+    BOOL,
+    DICT,
+    LARGEST_INT,
+    NUMBER,
+    PLAIN_DICT,
+    TEXT,
+    Rule,
+    check_entries,
+    is_number,
+    one_of,
+    or_none,
+    whole_from,
+)
 from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError, first_few
 
@@ -16,6 +30,37 @@ if TYPE_CHECKING:
 FREE = (
     'epochs early_stop keep save_minutes workers device wandb wandb_histograms images masks cache'
 ).split()
+
+
+# What `training` of last.pth has to hold, see TrainState and Recorder.
+COUNT = whole_from(0, LARGEST_INT)
+TRAINING: dict[str, Rule] = {
+    'args': PLAIN_DICT,
+    'data': TEXT,
+    'optimizer': DICT,
+    'schedule': DICT,
+    'scaler': DICT,
+    'precision': one_of('fp32', 'bf16', 'fp16'),
+    'checkpointing': BOOL,
+    'epoch': COUNT,
+    'batch': COUNT,
+    'step': COUNT,
+    'best': or_none(NUMBER),
+    'since_best': COUNT,
+    'meter': DICT,
+}
+TRAINING_OPTIONS: dict[str, Rule] = {
+    'processes': whole_from(1),
+    'run': or_none(TEXT),
+    'wandb': or_none(TEXT),
+}
+METER: dict[str, Rule] = {
+    'loss': (is_number, 'a number'),
+    'counted': COUNT,
+    'images': COUNT,
+    'waited': NUMBER,
+    'seconds': NUMBER,
+}
 
 
 def is_to_resume(args: argparse.Namespace) -> bool:
@@ -51,6 +96,8 @@ def read_last(
             f'{path} holds weights only; --resume takes a last.pth. To start a new run from '
             f'these weights say --load {path}'
         )
+    check_entries(path, source.training, TRAINING, TRAINING_OPTIONS, 'training.')
+    check_entries(path, source.training['meter'], METER, {}, 'training.meter.')
     settings = source.training['args'] | {'output': str(path.parent)}
     args = parse(settings)
     changed = [

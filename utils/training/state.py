@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from unet import UNet
+from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
 from .optimization.recipes import Schedule
@@ -17,6 +20,13 @@ POSITION = {
     'best_dice': 'best',
     'validations_since_best': 'since_best',
 }
+
+
+# Names in the states of torch's optimizers and schedules that depend on its version.
+TORCHS_OWN = (
+    'foreach maximize capturable differentiable fused decoupled_weight_decay initial_lr centered '
+    '_step_count _is_initial _get_lr_called_within_step _last_lr mode_worse default_min_lr'
+).split()
 
 
 @dataclass
@@ -53,7 +63,11 @@ class TrainState:
         } | {key: getattr(self, name) for name, key in POSITION.items()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Continue from a state_dict; the model's weights are loaded already."""
+        """Continue from a state_dict; the model's weights are loaded already.
+
+        Raises UserError, and changes nothing, for states of another optimizer or schedule.
+        """
+        self._check(state)
         self.optimizer.load_state_dict(state['optimizer'])
         self.schedule.load_state_dict(state['schedule'])
         self.precision.scaler.load_state_dict(state['scaler'])
@@ -61,6 +75,22 @@ class TrainState:
         for name, key in POSITION.items():
             setattr(self, name, state[key])
         self.first_step = self.step
+
+    def _check(self, state: dict) -> None:
+        """Raise UserError unless the states to load are like those of this run."""
+        fresh = self.state_dict()
+        groups = {'groups': fresh['optimizer']['param_groups']}
+        wrong = (
+            misfit({'groups': state['optimizer'].get('param_groups')}, groups, 'optimizer')
+            or misfit(state['schedule'], fresh['schedule'], 'schedule')
+            or misfit(state['scaler'], fresh['scaler'], 'scaler')
+            or misfit_moments(state['optimizer'].get('state'), self.optimizer)
+        )
+        if wrong:
+            raise UserError(
+                f'the last.pth of the run to resume is damaged or of another program: {wrong} is '
+                "not what this run's has. Start a new run from its weights with --load."
+            )
 
     @property
     def total_steps(self) -> int:
@@ -104,6 +134,61 @@ class TrainState:
             return False
         self.best_dice, self.validations_since_best = dice, 0
         return True
+
+
+def misfit(saved: object, fresh: object, name: str) -> str | None:
+    """Return the name of a saved value that is of another kind than the fresh one, None if none is.
+
+    Entries of torch's own that one version writes and another does not are left to torch.
+    """
+    if isinstance(fresh, dict):
+        if not isinstance(saved, dict):
+            return name
+        missing = [key for key in fresh if key not in saved and key not in TORCHS_OWN]
+        if missing:
+            return f'{name}.{missing[0]}'
+        pairs = [(saved[key], fresh[key], f'{name}.{key}') for key in fresh if key in saved]
+    elif isinstance(fresh, list | tuple):
+        if not isinstance(saved, list | tuple) or len(saved) != len(fresh):
+            return name
+        pairs = [(s, f, f'{name}.{k}') for k, (s, f) in enumerate(zip(saved, fresh, strict=True))]
+    else:
+        number = isinstance(saved, int | float) and not isinstance(saved, bool) and saved == saved
+        usual = isinstance(fresh, int | float) and not isinstance(fresh, bool)
+        fits = number if usual else type(saved) is type(fresh)
+        fits = fits and (not name.rpartition('.')[0].endswith('.params') or saved == fresh)
+        return None if fits else name
+    return next(filter(None, (misfit(*pair) for pair in pairs)), None)
+
+
+def misfit_moments(saved: object, optimizer: Optimizer) -> str | None:
+    """Return the name of what is wrong with the state of an optimizer's parameters, or None.
+
+    Each is a tensor of its parameter's shape, or a number; parameters of a group have equal names.
+    """
+    if not isinstance(saved, dict):
+        return 'optimizer.state'
+    number = 0
+    for group in optimizer.param_groups:
+        names = set()
+        for parameter in group['params']:
+            state = saved.get(number, {})
+            if not isinstance(state, dict) or not all(
+                _is_moment(value, parameter) for value in state.values()
+            ):
+                return f'optimizer.state.{number}'
+            names.add(tuple(sorted(map(str, state))))
+            number += 1
+        if len(names) > 1:
+            return f'optimizer.state of the parameters up to {number - 1}'
+    return None if all(key in range(number) for key in saved) else 'optimizer.state'
+
+
+def _is_moment(value: object, parameter: Tensor) -> bool:
+    if not isinstance(value, Tensor):
+        return value is None or isinstance(value, int | float)
+    plain = value.layout == torch.strided and value.device.type == 'cpu'
+    return plain and value.is_floating_point() and value.shape in (parameter.shape, ())
 
 
 def validation_steps(steps: int, validations: int) -> set[int]:
