@@ -136,7 +136,7 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    return cli.run_program(evaluate_checkpoint, get_args(argv))
+    return cli.run_program(evaluate_checkpoint, get_args(argv), 'utils.evaluation.scoring')
 
 
 if __name__ == '__main__':

@@ -4,9 +4,13 @@ Imports no torch, so that -h and wrong options answer at once.
 """
 
 import argparse
+import importlib
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -156,13 +160,32 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
 
-def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, without an exception."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_program(
+    work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, *modules: str
+) -> int:
     """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
-    An error that `explain` knows is printed; others, and all with --debug, show their traceback.
+    modules: those that `work` imports, which are imported first: Ctrl-C ends the program at once
+        then, where an import might swallow KeyboardInterrupt. An error that `explain` knows is printed; others, and all with --debug, show their traceback.
     """
-    from .distributed import process_group  # here, because it imports torch
+    with _plain_interrupts():
+        from .distributed import process_group  # here, because it imports torch
 
+        for name in modules:
+            importlib.import_module(name)
     with forgiving_console():
         try:
             with process_group():
