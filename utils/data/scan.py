@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, WITH_ALPHA
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
@@ -94,8 +94,14 @@ class DatasetScan:
             kinds = ', '.join(f'{count} {mode}' for mode, count in modes.most_common())
             into = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels} channels')
             lines.append(f'note: images of {len(modes)} modes ({kinds}) are all taken as {into}')
-        elif channels < 4 and set(modes) <= set(WITH_ALPHA):
+        elif channels in (1, 3) and all(image.alpha for _, image, _ in self.metadata):
             lines.append(f'note: the images are {next(iter(modes))}; alpha is dropped')
+        more = [pair.image.name for pair, image, _ in self.metadata if image.channels > 3]
+        if more and channels == 3:
+            lines.append(
+                f'note: {len(more)} images have more than 3 channels, of which the first 3 are '
+                f'taken: {first_few(more)}. Training without --channels takes all.'
+            )
         if self.decode == PILLOW_DECODE:
             lines.append(PILLOW_NOTE)
         turned = [pair.image.name for pair, image, _ in self.metadata if image.turned]
@@ -206,7 +212,7 @@ def _checked(path: Path) -> Path:
     return path
 
 
-CACHE_VERSION = 3  # raise it when the same file would give other metadata
+CACHE_VERSION = 4  # raise it when the same file would give other metadata
 
 
 class ScanCache:

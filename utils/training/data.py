@@ -16,11 +16,20 @@ from utils.data.dataset import SegmentationDataset
 from utils.data.network_limits import check_tile, check_variance
 from utils.data.splits import describe_groups, split_pairs
 from utils.data.training_tiles import in_tiles
+from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
+from utils.images.pixel_range import check_range_option, describe_range, range_of_data
 from utils.inference.checkpoint import Checkpoint
 from utils.masks.classes import MaskOptions
 from utils.runtime.devices import default_workers
-from utils.runtime.distributed import local_main_process_first, rank, shard, world_size
+from utils.runtime.distributed import (
+    broadcast_object,
+    is_main_process,
+    local_main_process_first,
+    rank,
+    shard,
+    world_size,
+)
 from utils.runtime.errors import UserError
 from utils.training.optimization.recipes import RECIPES
 
@@ -81,6 +90,8 @@ class TrainingData:
                 '--early-stop counts validations without a better Dice, and there is no validation '
                 'set. Leave --early-stop out, or ask for a set with --validation (-v).'
             )
+        self.dataset.image_range, self.range_note = self._choose_range(args, source)
+        self.dataset.check_values()
         self.groups = describe_groups(self.dataset.pairs, self.training, args)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
@@ -100,6 +111,27 @@ class TrainingData:
         scored = dataloader.same_size_batches(self.validation, self.dataset.sizes, batch_size)
         scorer = dataloader.make_dataloader(self.items, shard(scored), workers, loads_to)
         self.validation_loader = scorer if self.validation else None
+
+    def _choose_range(
+        self, args: argparse.Namespace, source: Checkpoint | None
+    ) -> tuple[ImageRange | None, str]:
+        """Return the range of deep images and a line that tells it, the same on all ranks.
+
+        It is that of the run to resume, of --image-range, of --load, or else it is measured.
+        """
+        check_range_option(args.image_range, self.dataset.decode)
+        known = source.image_range if source else None
+        if self.dataset.decode == PILLOW_DECODE:
+            return None, ''
+        if source and (source.training or (known and not args.image_range)):
+            if not known or not self.dataset.float_images:
+                return known, ''
+            return known, describe_range(known, f'of {args.load or "the run"}')
+        images = [(pair.image, image) for pair, image, _ in self.dataset.scan.metadata]
+        channels, asked = self.dataset.channels, args.image_range
+        return broadcast_object(
+            range_of_data(images, self.training, channels, asked) if is_main_process() else None
+        )
 
     def steps(self, epoch: int, start: int) -> Iterator[list[dict[str, Tensor]]]:
         """Yield the micro-batches of each step of an epoch (from 0), beginning at step `start`."""
@@ -128,6 +160,7 @@ class TrainingData:
             f'mask values, with their share of the pixels: {", ".join(shares)}',
             *self.groups,
             *scan.notes(masks, self.dataset.channels),
+            *([self.range_note] if self.range_note else []),
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))
             ),

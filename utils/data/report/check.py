@@ -5,7 +5,9 @@ import json
 from collections import Counter
 from functools import partial
 
-from utils.images.decoding import DECODE_PATH, scaled_size
+from utils.images.arrays import ImageRange
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, scaled_size
+from utils.images.pixel_range import check_range_option, range_of_data
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.values import KINDS, value_to_json
@@ -51,6 +53,7 @@ def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -
 
 def data_report(args: argparse.Namespace, decode: str) -> dict:
     """Return the report as --json writes it; raise UserError for folders and contradictions."""
+    check_range_option(args.image_range, decode)
     requested = requested_encoding(MaskOptions.from_args(args), args.masks)
     validation = (args.val_images, args.val_masks) if args.val_images else None
     pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
@@ -77,7 +80,9 @@ def _contents(
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
     split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
     training, validation = split or ([], [])
-    notes = scan.notes(masks, channels or 3)
+    measured = attempt(lambda: _range(scan, training, channels, args), problems, kind='values')
+    image_range, range_note = measured or (None, '')
+    notes = scan.notes(masks, channels or 3) + ([range_note] if range_note else [])
     notes += describe_groups(scan.pairs, training, args) if training else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
@@ -87,9 +92,20 @@ def _contents(
         'modes': dict(Counter(image.mode for image in images).most_common()),
         'sizes': dict(Counter('{} x {}'.format(*image.size) for image in images).most_common()),
         'mask_kinds': dict(Counter(KINDS.get(m.mode, '16 bits') for _, _, m in scan.metadata)),
+        'image_range': image_range,
         'classes': _classes(scan, masks),
         'notes': notes,
     }
+
+
+def _range(
+    scan: DatasetScan, training: list[int], channels: int | None, args: argparse.Namespace
+) -> tuple[ImageRange | None, str]:
+    """Return what range_of_data does; nothing where images are read as the original does."""
+    if scan.decode == PILLOW_DECODE or not channels:
+        return None, ''
+    images = [(pair.image, image) for pair, image, _ in scan.metadata]
+    return range_of_data(images, training, channels, args.image_range)
 
 
 def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
