@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come 
 # fmt: off
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description='Score a trained U-Net on images and masks')
+    parser = cli.ProgramParser('Score a trained U-Net on images and masks')
     cli.add_data_options(parser.add_argument_group('Data'))
     add = parser.add_argument_group('Model').add_argument
     add('--model', '-m', default='MODEL.pth', metavar='FILE',
@@ -111,7 +111,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     scores = summarize_evaluation(counts, conditions, dataset.masks)
     where = f'at scale {predictor.scale:g}, scored at {RESOLUTION[args.at_scale]}'
     print(f'{args.model}: {len(counts.ids)} images {where}')
-    for note in dataset.scan.notes(dataset.masks, dataset.channels):
+    for note in dataset.notes():
         print(note)
     print(format_scores(scores, args.worst))
     if args.json:
@@ -138,7 +138,7 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    return cli.run_program(evaluate_checkpoint, get_args(argv))
+    return cli.run_program(evaluate_checkpoint, get_args(argv), 'utils.evaluation.scoring')
 
 
 if __name__ == '__main__':

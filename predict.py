@@ -180,7 +180,7 @@ def get_output_filenames(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return run_program(predict, get_args(argv))
+    return run_program(predict, get_args(argv), 'utils.inference.results')
 
 
 if __name__ == '__main__':

@@ -18,13 +18,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from utils.runtime import cli
+from utils.runtime.signals import StopRequest
 from utils.training import options
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
     import torch
 
     from unet import UNet
-    from utils.runtime.signals import StopRequest
     from utils.training.builder import TrainingRun
 
 
@@ -83,7 +83,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     return args
 
 
-def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
+def train(args: argparse.Namespace, argv: list[str] | None, stop: StopRequest) -> int:
     """Train, or check the data, as the command line says; return the exit code."""
     from utils.data.report.check import check_data
     from utils.runtime.devices import make_deterministic
@@ -96,7 +96,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         make_deterministic()
     # A resumed run parses the command line again, with the run's settings as defaults.
     run = build_run(args, lambda defaults: get_args(argv, defaults))
-    stop = train_run(run)
+    train_run(run, stop)
     if stop.received:
         stopped = f'stopped by {stop.received} at step {run.state.step}'
         print(f'{stopped}; continue with {run.recorder.how_to_resume()}')
@@ -105,13 +105,12 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     return 0
 
 
-def train_run(run: 'TrainingRun') -> 'StopRequest':
-    """Train until the last epoch or a signal, which the result has received."""
-    from utils.runtime.signals import StopRequest
-
+def train_run(run: 'TrainingRun', stop: StopRequest) -> None:
+    """Train until the last epoch or a signal, which `stop` has received then."""
     data, state, recorder = run.data, run.state, run.recorder
     print(run.describe())
-    with closing(run), StopRequest() as stop:
+    stop.catch_all()
+    with closing(run):
         while not state.finished() and not stop.received:
             steps = data.steps(state.epoch, state.step_in_epoch)
             for micro_batches in recorder.progress(steps):
@@ -128,7 +127,6 @@ def train_run(run: 'TrainingRun') -> 'StopRequest':
                 state.end_epoch()
                 recorder.end_epoch()
             stop.sync()
-    return stop
 
 
 def train_model(
@@ -163,16 +161,19 @@ def train_model(
         base_channels=model.base_channels, norm=model.norm, dropout=model.dropout,
     )  # fmt: skip
     recipe = classic_with(weight_decay, momentum, gradient_clipping)
-    with nullcontext() if save_checkpoint else TemporaryDirectory() as nowhere:
-        args.output = Path(nowhere or args.output)
-        stop = train_run(build_run(args, lambda _: args, model, recipe))
+    with StopRequest() as stop, nullcontext() if save_checkpoint else TemporaryDirectory() as part:
+        args.output = Path(part or args.output)
+        train_run(build_run(args, lambda _: args, model, recipe), stop)
     if stop.received:
         raise KeyboardInterrupt(f'training was stopped by {stop.received}')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return cli.run_program(lambda args: train(args, argv), get_args(argv))
+    with StopRequest() as stop:
+        return cli.run_program(
+            lambda args: train(args, argv, stop), get_args(argv), 'utils.training.builder'
+        )
 
 
 if __name__ == '__main__':

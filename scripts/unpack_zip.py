@@ -9,7 +9,11 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from make_demo_data import car_id
+
+from utils.runtime.files import whole_file  # which needs the standard library only
 
 PICTURES = {'.gif', '.jpeg', '.jpg', '.png'}
 
@@ -45,18 +49,18 @@ def unpack(zip_path: Path, folder: Path) -> int:
     with zipfile.ZipFile(zip_path) as archive:
         members = picture_entries(archive)
         for name, member in members.items():
-            target, part = folder / name, folder / f'.{name}.part'
+            target = folder / name
             if target.exists():
                 kept += 1
                 differing += target.stat().st_size != member.file_size
                 continue
-            # Renamed when complete: a kill leaves no partial picture under its real name.
-            try:
-                with archive.open(member) as source, part.open('wb') as sink:
-                    shutil.copyfileobj(source, sink)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
+            # A kill leaves no partial picture under its real name.
+            with (
+                archive.open(member) as source,
+                whole_file(target) as part,
+                part.open('wb') as sink,
+            ):
+                shutil.copyfileobj(source, sink)
     others = [path for path in folder.iterdir() if path.suffix.lower() in PICTURES]
     others = [path for path in others if path.name not in members]
     note = f'{folder}: {len(members) - kept} unpacked, {kept} already there and kept'

@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from utils.data.pairing import match_sets
+from utils.data.pairing.matching import Matching
+from utils.data.pairing.sets import match_sets
 from utils.data.scan import scan_pairs
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import data_error
@@ -41,15 +42,15 @@ def data_set(folder, count=8, size=(48, 32), values=(0, 255), suffix='', image_s
 
 def pair_files(images, masks, suffix=None):
     """Return the pairs of two folders; raise UserError with all problems."""
-    pairs, problems = match_sets((images, masks), suffix, None)
-    if problems:
-        raise data_error(problems)
-    return pairs
+    matching = match_sets((images, masks), suffix, None)
+    if matching.problems:
+        raise data_error(matching.problems)
+    return matching.pairs
 
 
 def scan_all(pairs):
     """Scan pairs, of whose masks nothing is known."""
-    return scan_pairs(pairs, [], MaskEncoding([]), False, False)
+    return scan_pairs(Matching(pairs, [], ''), MaskEncoding([]), False, False)
 
 
 def decode_rle(text, size):

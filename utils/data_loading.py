@@ -6,7 +6,6 @@ imports this one: the programs use utils.data.dataset, whose uint8 items are fas
 Axis letters: C channels, h and w pixels at scale, K classes.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from utils.data.pairing import group_by_stem, plain_stem, visible_files
+from utils.data.pairing.patterns import group_by_stem, plain_stem, visible_files
 from utils.images.arrays import ARRAY_SUFFIXES, read_array
 from utils.images.original import NEAREST, image_array, resized
 from utils.masks.metadata import count_values
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import (
     EmptyFolderError,
     MaskKindError,
@@ -124,7 +124,7 @@ class BasicDataset(Dataset):
     def _find_mask_values(self) -> list:
         """Return the sorted values of all masks, each read once, in threads."""
         paths = [self._masks[name + self.mask_suffix][0] for name in self.ids]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        with ThreadPoolExecutor(min(8, available_cores())) as threads:
             found = threads.map(_values_in, paths)
             values = list(tqdm(found, 'Reading the masks', len(paths), leave=False, delay=2))
         kinds = {array.shape[1:]: path.name for array, path in zip(values, paths, strict=True)}

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,3 +239,36 @@ def test_images_of_more_than_8_bits_are_cached_as_floats(tmp_path):
             assert item['image'].dtype == torch.float32
             assert torch.equal(item['image'], plain['image'])
             assert torch.equal(item['mask'], plain['mask'])
+
+
+def test_words_in_another_order_are_damage(tmp_path, decoded):
+    dataset = dataset_of(tmp_path)
+    expected = [dataset[i] for i in range(5)]
+    assert same_items(cached(dataset, 'disk', 1, 0, CPU)[0], expected)
+    path, ends = cache_path(dataset, user_cache('items')), record_ends(dataset)
+    content = path.read_bytes()
+    words = [content[k : k + 8] for k in range(ends[0], ends[1], 8)]
+    first = next(k for k in range(1, len(words)) if words[k] != words[1])
+    words[1], words[first] = words[first], words[1]
+    path.write_bytes(content[: ends[0]] + b''.join(words) + content[ends[1] :])
+    decoded.clear()
+    assert same_items(cached(dataset, 'disk', 1, 0, CPU)[0], expected)
+    assert len(decoded) == 1
+
+
+def test_a_cache_that_is_truncated_under_a_run_is_decoded_again(tmp_path, decoded):
+    dataset = dataset_of(tmp_path)
+    items = cached(dataset, 'disk', 1, 0, CPU)[0]
+    expected = [dataset[i] for i in range(5)]
+    assert same_items(items, expected)
+    os.truncate(cache_path(dataset, user_cache('items')), 100)
+    assert same_items(items, expected)  # a map would have ended the process by SIGBUS
+
+
+def test_only_the_user_may_read_decoded_images(tmp_path):
+    dataset = dataset_of(tmp_path)
+    user_cache('items').mkdir(parents=True, mode=0o755)
+    assert same_items(cached(dataset, 'disk', 1, 0, CPU)[0], [dataset[i] for i in range(5)])
+    path = cache_path(dataset, user_cache('items'))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700

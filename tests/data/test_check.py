@@ -183,3 +183,55 @@ def test_errors_of_options_and_folders_stop_the_check(folder, capsys):
     assert 'nowhere ' in capsys.readouterr().err
     assert run_train('--check', '--snap-masks') == 2
     assert '--mask-values' in capsys.readouterr().err
+
+
+def test_with_skip_bad_what_would_be_left_out_is_listed_and_the_rest_is_sound(folder, capsys):
+    images, masks = data_set(folder, 8)
+    (masks / 'disc00.png').unlink()
+    (images / 'disc01.png').write_bytes(b'')
+    Image.new('L', (20, 10)).save(masks / 'disc02.png')
+    assert run_train('--check') == 2
+    capsys.readouterr()
+    text = report(capsys, '--skip-bad', '--json', 'r.json', code=0)
+    assert 'imgs and masks: 5 pairs' in text
+    assert 'left out for 3 problems:' in text
+    assert all(name in text for name in ('disc00.png', 'disc01.png', 'disc02.png'))
+    assert text.endswith('nothing else is wrong\n')
+    content = json.loads((folder / 'r.json').read_text())
+    assert (content['problems'], len(content['left_out'])) == ([], 3)
+    assert [item['id'] for item in content['items']] == [f'disc{k:02}' for k in range(3, 8)]
+    for path in sorted(masks.iterdir())[2:]:
+        Image.new('L', (48, 32)).save(path)
+    report(capsys, '--skip-bad', code=2)  # one value in all masks is not the fault of some
+
+
+def test_nothing_left_is_a_problem(folder, capsys):
+    images, _ = data_set(folder, 2)
+    for path in images.iterdir():
+        path.write_bytes(b'')
+    assert 'no pair is left' in report(capsys, '--skip-bad')
+
+
+def test_the_report_has_all_that_rebuilds_the_items(folder, capsys):
+    data_set(folder, 5, values=(0, 1, 2))
+    for path in list((folder / 'masks').iterdir()):
+        values = np.asarray(Image.open(path))
+        for k, name in ((1, 'cat'), (2, 'dog')):
+            mask = Image.fromarray((values == k).astype(np.uint8) * 255)
+            mask.save(path.with_name(f'{path.stem}-{name}.png'))
+        path.unlink()
+    (folder / 'masks/disc00-dog.png').unlink()
+    run = ['--images', 'imgs/*.png', '--masks', 'masks/*-{class}.png', '--json', 'r.json']
+    report(capsys, *run, code=0)
+    content = json.loads((folder / 'r.json').read_text())
+    first, second = content['items'][:2]
+    assert first['masks'] == [{'path': 'masks/disc00-cat.png', 'page': None, 'class': 'cat'}]
+    assert [mask['class'] for mask in second['masks']] == ['cat', 'dog']
+    assert second | {'masks': [], 'split': ''} == {
+        'id': 'disc01', 'image': 'imgs/disc01.png', 'page': None, 'masks': [], 'split': ''
+    }  # fmt: skip
+    splits = Counter(item['split'] for item in content['items'])
+    assert splits == {'training': content['training'], 'validation': content['validation']}
+    rows = [(row['index'], row['name'], row['values']) for row in content['classes']]
+    assert rows == [(0, 'background', [0]), (1, 'cat', [1]), (2, 'dog', [2])]
+    assert content['rule'] == 'imgs/*.png with masks/*-{class}.png'

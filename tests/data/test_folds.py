@@ -9,7 +9,7 @@ from drawing import data_set
 from running import run_train
 
 import train
-from utils.data.pairing import Pair
+from utils.data.pairing.matching import Pair
 from utils.data.splits import fold_ids, group_ids, split_ids, split_pairs
 from utils.runtime.errors import UserError
 

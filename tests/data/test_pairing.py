@@ -4,7 +4,10 @@ import pytest
 from drawing import data_set, pair_files, scan_all
 from PIL import Image
 
-from utils.data.pairing import is_own_output
+from utils.data.pairing import matching
+from utils.data.pairing.matching import is_own_output
+from utils.data.pairing.patterns import Listing, NamedFile
+from utils.data.pairing.sets import match_sets
 from utils.runtime.errors import UserError
 
 
@@ -53,8 +56,8 @@ def test_files_that_are_no_pictures_are_ignored(tmp_path):
 def test_numbers_without_leading_zeros_pair_in_linear_time(tmp_path, monkeypatch):
     # 1 is a prefix of 10, 100 …: each of their masks suggests a suffix.
     numbers = [str(n) for n in range(1, 20001)]
-    listing = {number: [tmp_path / f'{number}.png'] for number in numbers}
-    monkeypatch.setattr('utils.data.pairing._files_by_stem', lambda *folders: dict(listing))
+    files = [NamedFile(tmp_path / f'{number}.png', (number,)) for number in numbers]
+    monkeypatch.setattr(matching, 'list_pictures', lambda folder, _: Listing(folder, files))
     assert len(pair_files(tmp_path, tmp_path / 'm')) == 20000
 
 
@@ -131,3 +134,71 @@ def test_a_folder_without_pictures_names_what_it_holds(tmp_path):
     (images / 'disc00.png').rename(images / 'disc00.heic')
     with pytest.raises(UserError, match=r'holds no pictures.* disc00\.heic'):
         pair_files(images, masks)
+
+
+def test_a_file_is_never_its_own_mask(tmp_path):
+    touch(tmp_path / 'd', 'a.png', 'b.png')
+    with pytest.raises(UserError, match=r'no ending tells them apart'):
+        pair_files(tmp_path / 'd', tmp_path / 'd')
+    with pytest.raises(UserError, match=r'no ending tells them apart'):
+        pair_files(tmp_path / 'd', tmp_path / 'd', '')
+
+
+def test_the_ending_of_masks_in_the_images_folder_is_found(tmp_path):
+    names = [f'{n}_{k}' for n in (1, 2) for k in (1, 10, 11)]
+    folder = touch(tmp_path / 'd', *(f'{n}{s}.png' for n in names for s in ('', '_mask')))
+    pairs = pair_files(folder, folder)
+    assert [pair.id for pair in pairs] == sorted(names)
+    assert all(pair.mask.stem == f'{pair.id}_mask' for pair in pairs)
+
+
+@pytest.mark.parametrize('link', ['symlink_to', 'hardlink_to'])
+def test_two_links_to_one_file_are_no_pair(tmp_path, link):
+    images, masks = touch(tmp_path / 'i', 'a.png', 'b.png'), touch(tmp_path / 'm', 'b.png')
+    getattr(masks / 'a.png', link)(images / 'a.png')
+    with pytest.raises(UserError, match=r'i/a\.png and .*m/a\.png are one file'):
+        pair_files(images, masks)
+
+
+def test_endings_that_fit_as_well_are_refused_by_name(tmp_path):
+    images = touch(tmp_path / 'i', 'a.png', 'b.png')
+    masks = touch(tmp_path / 'm', *(f'{n}_{k}HO.png' for n in 'ab' for k in ('1st', '2nd')))
+    with pytest.raises(UserError, match=r'--mask-suffix=_1stHO or --mask-suffix=_2ndHO'):
+        pair_files(images, masks)
+    assert len(pair_files(images, masks, '_2ndHO')) == 2
+    both = touch(tmp_path / 'd', *(p.name for p in (*images.iterdir(), *masks.iterdir())))
+    with pytest.raises(UserError, match=r'--mask-suffix=_1stHO or --mask-suffix=_2ndHO'):
+        pair_files(both, both)
+    assert [pair.id for pair in pair_files(both, both, '_1stHO')] == ['a', 'b']
+
+
+def test_an_ending_goes_before_its_own_continuations(tmp_path):
+    images = touch(tmp_path / 'i', 'a.png', 'b.png')
+    masks = touch(tmp_path / 'm', *(f'{n}_mask{k}.png' for n in 'ab' for k in ('', '_colour')))
+    assert [pair.mask.name for pair in pair_files(images, masks)] == ['a_mask.png', 'b_mask.png']
+
+
+def test_nested_folders_pair_by_relative_path(tmp_path):
+    for patient in ('p1', 'p2'):
+        touch(tmp_path / 'i' / patient, 's1.png', 's2.png')
+        touch(tmp_path / 'm' / patient, 's1_mask.png', 's2_mask.png')
+    matching = match_sets((tmp_path / 'i', tmp_path / 'm'), None, None)
+    assert [pair.id for pair in matching.pairs] == ['p1/s1', 'p1/s2', 'p2/s1', 'p2/s2']
+    assert any("--group-regex '^[^/]+'" in line for line in matching.lines())
+
+
+def test_the_rule_and_what_is_left_out_are_said(tmp_path):
+    images = touch(tmp_path / 'i', 'a.png', 'b.png')
+    masks = touch(tmp_path / 'm', 'a_m.png', 'b_m.png', 'c_m.png')
+    (images / 'd.HEIC').write_bytes(b'x')
+    lines = match_sets((images, masks), None, None).lines()
+    assert lines[0] == f'pairs: {images}/* with {masks}/*_m'
+    assert '1 pictures of kinds that are not read are left out (d.HEIC)' in lines[1]
+    assert '1 masks are left out, as no image has their names (c_m.png)' in lines[2]
+
+
+def test_jfif_is_jpeg(tmp_path):
+    images, masks = data_set(tmp_path, 2, image_suffix='.jpg')
+    for path in list(images.iterdir()):
+        path.rename(path.with_suffix('.jfif'))
+    assert len(pair_files(images, masks)) == 2

@@ -54,7 +54,7 @@ def test_a_broken_cache_and_a_home_that_cannot_be_written_cost_only_time(
     pairs = pair_files(images, masks)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     scan_all(pairs)
-    (file,) = tmp_path.glob('cache/**/*.json')
+    (file,) = tmp_path.glob('cache/**/*.scan')
     for broken in ('{', '[]', '{"version": 0, "pairs": {}}'):
         file.write_text(broken)
         assert scan_all(pairs).values() == [0, 255]

@@ -8,7 +8,7 @@ from drawing import data_set
 from running import run_train
 
 import train
-from utils.data.pairing import Pair
+from utils.data.pairing.matching import Pair
 from utils.data.splits import describe_groups, split_ids, split_pairs
 
 CARS = [f'{car:012x}_{view:02}' for car in range(20) for view in range(1, 17)]

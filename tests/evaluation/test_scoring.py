@@ -115,10 +115,36 @@ def test_the_ceiling_is_the_truth_scaled_down_and_up_again(folder):
     assert scores('-s', '1')['ceiling'] == {'dice_dataset': 1.0, 'dice_per_image': 1.0}
 
 
+@pytest.mark.parametrize('values', [(0, 255), (0, 100, 255)])
+@pytest.mark.parametrize('scale', ['0.5', '0.25'])
+def test_ignored_pixels_do_not_lower_the_ceiling(folder, values, scale):
+    # Stripes of blocks as large as a pixel at scale, and in each block ignored pixels, those that
+    # nearest neighbour takes among them; in the middle of the picture all pixels are ignored.
+    data_set(folder, 2, size=(24, 16), values=values)
+    block, generator = round(1 / float(scale)), np.random.default_rng(0)
+    for path in (folder / 'masks').iterdir():
+        stripes = np.asarray(Image.open(path))[8].repeat(block)
+        mask = np.tile(stripes, (16 * block, 1))
+        ignored = generator.random(mask.shape) < 0.3
+        ignored[block // 2 :: block, block // 2 :: block] = True
+        ignored[::block, ::block] = False
+        ignored[6 * block : 9 * block, 8 * block : 14 * block] = True
+        Image.fromarray(np.where(ignored, 50, mask).astype(np.uint8)).save(path)
+        image = folder / 'imgs' / path.name
+        Image.open(image).resize(mask.shape[::-1]).save(image)
+    encoding = {'ignore': [50]}
+    save('m.pth', brightness_network(len(values)), mask_values=[*values], mask_encoding=encoding)
+    assert scores('-s', scale)['ceiling'] == {'dice_dataset': 1.0, 'dice_per_image': 1.0}
+
+
 def test_the_rescaled_truth_of_three_classes_and_of_ignored_pixels():
     mask = torch.tensor([[0, 1, 2, IGNORE]], dtype=torch.uint8)
-    assert rescaled_truth(mask, (1, 4), 3).tolist() == [[[0, 1, 2, 0]]]
-    assert rescaled_truth(mask, (2, 8), 3)[0, 1].tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+    truth = torch.tensor([[0, 1, 2, 2]], dtype=torch.uint8)
+    assert rescaled_truth(mask, truth, 3).tolist() == [[[0, 1, 2, 2]]]
+    wide = truth.repeat_interleave(2, 1).repeat(2, 1)
+    assert rescaled_truth(mask, wide, 3)[0, 1].tolist() == [0, 0, 1, 1, 2, 2, 2, 2]
+    wide[:, -2:] = IGNORE
+    assert rescaled_truth(mask, wide, 3)[0, 1, :6].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_a_sweep_counts_as_each_threshold_alone_would():

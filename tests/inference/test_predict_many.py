@@ -153,7 +153,7 @@ def test_a_broken_picture_does_not_stop_the_others(folder, capsys):
         assert predict.main(['-i', 'in', '-o', 'out', '--batch-size', size, '--overwrite']) == 1
         out, err = capsys.readouterr()
         assert masks(folder / 'out') == ['a.png', 'b.png']
-        assert 'error: 2 of 4 images could not be read:\nin/a1.png cannot be read' in err
+        assert 'error: 2 of 4 images could not be read or written:\nin/a1.png cannot be read' in err
         assert 'in/a2.png cannot be read' in err
         assert '2 images in ' in out
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.masks.components import label_components, largest_components
+from utils.masks.components import label_components, largest_components, shapes_of_values
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,12 @@ def test_components_are_numbered_by_their_first_pixels():
     values = np.array([[0, 2, 2], [1, 0, 2], [1, 1, 0], [0, 0, 3]])
     assert label_components(values).tolist() == [[0, 1, 1], [2, 0, 1], [2, 2, 0], [0, 0, 3]]
     assert not label_components(np.zeros((2, 3), dtype=int)).any()
+
+
+def test_values_are_described_by_their_largest_piece_and_centre():
+    mask = np.array([[5, 5, 0, 7], [5, 5, 0, 7], [0, 0, 0, 0], [7, 0, 0, 0]], np.uint16)
+    values, largest, centres = shapes_of_values(mask)
+    assert values.tolist() == [5, 7]
+    assert largest.tolist() == [1, 2 / 3]
+    assert centres.tolist() == [[0.5, 0.5], [4 / 3, 2]]
+    assert len(shapes_of_values(np.zeros((3, 3), int))[0]) == 0

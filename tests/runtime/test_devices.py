@@ -101,8 +101,8 @@ def test_the_speedup_of_bfloat16_is_measured(monkeypatch, slow):
 
 
 def test_only_gpus_get_workers_by_default(monkeypatch):
-    monkeypatch.setattr(devices.os, 'cpu_count', lambda: 6)
+    monkeypatch.setattr(devices, 'available_cores', lambda: 6)
     assert default_workers(CPU) == 0
     assert default_workers(CUDA) == 5
-    monkeypatch.setattr(devices.os, 'cpu_count', lambda: 64)
+    monkeypatch.setattr(devices, 'available_cores', lambda: 64)
     assert default_workers(CUDA) == 8

@@ -13,6 +13,7 @@ import evaluate
 from unet import UNet
 from utils.inference.checkpoint import Checkpoint, model_config, save_checkpoint
 from utils.runtime import devices, distributed
+from utils.runtime.cgroups import available_cores
 from utils.runtime.devices import choose_device, default_workers
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
@@ -161,7 +162,7 @@ def test_collectives_give_every_rank_the_same_and_only_rank_0_prints(two):
         assert process['shares'] == [0, 1, 4, 9, 16]
         assert process['from main'] == 'of 0'
         assert process['copied'] == 0
-        assert process['workers'] == max(1, min(8, os.cpu_count() // 2 - 1))
+        assert process['workers'] == max(1, min(8, available_cores() // 2 - 1))
     assert found[1]['memory'] == 'no memory in 1'
     assert 'another rank' in found[0]['memory']
     assert (folder / 'out0').read_text() == 'printed by 0\n'
@@ -171,13 +172,26 @@ def test_collectives_give_every_rank_the_same_and_only_rank_0_prints(two):
 def test_ranks_divide_the_cores_unless_the_user_has_set_the_number_of_threads(monkeypatch):
     threads = []
     monkeypatch.setattr(torch, 'set_num_threads', threads.append)
-    monkeypatch.setattr(distributed.os, 'cpu_count', lambda: 12)
+    monkeypatch.setattr(distributed, 'available_cores', lambda: 12)
     monkeypatch.setattr(distributed, 'local_world_size', lambda: 4)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')  # as torchrun sets it
     distributed._divide_cores()
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
     distributed._divide_cores()
     assert threads == [3]
+
+
+def test_a_process_alone_keeps_to_the_cores_that_its_container_may_use(monkeypatch):
+    threads = []
+    monkeypatch.setattr(torch, 'set_num_threads', threads.append)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 64)
+    monkeypatch.setattr(distributed, 'available_cores', lambda: 2)
+    with distributed.process_group():
+        pass
+    monkeypatch.setenv('OMP_NUM_THREADS', '64')
+    with distributed.process_group():
+        pass
+    assert threads == [2]
 
 
 def test_each_rank_takes_its_own_card_and_more_ranks_than_cards_are_an_error(monkeypatch):

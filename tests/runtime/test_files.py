@@ -1,7 +1,13 @@
 """Files are written atomically, and output paths are checked before the work begins."""
 
 import importlib
+import os
 import pickle
+import stat
+import subprocess
+import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -14,7 +20,6 @@ from utils.runtime.files import (
     append_csv,
     check_output_file,
     check_output_folder,
-    remove_parts,
     whole_file,
 )
 
@@ -33,11 +38,105 @@ def test_a_file_is_replaced_whole_or_not_at_all(folder):
     assert {p.name: p.read_text() for p in folder.iterdir()} == {'a.txt': 'new'}
 
 
-def test_what_killed_processes_left_half_written_is_removed(folder):
-    for name in ('.a.123.part.txt', 'a.txt', '.hidden'):
-        (folder / name).touch()
-    remove_parts(folder)
-    assert {path.name for path in folder.iterdir()} == {'a.txt', '.hidden'}
+def run_python(code, **options):
+    """Run code that imports the module under test, in another process."""
+    code = f'from utils.runtime.files import *\n{code}'
+    root = Path(files.__file__).parents[2]
+    return subprocess.run([sys.executable, '-c', code], cwd=root, timeout=60, check=True, **options)
+
+
+def aged(path, days):
+    path.write_bytes(b'half')
+    os.utime(path, (time.time() - days * 86400,) * 2)
+    return path
+
+
+def test_what_killed_processes_left_half_written_is_removed_after_a_day(folder):
+    mine = {'.unet-0123abcd.part.txt', '.unet-0123abcd.part', '.best.4711.part.pth'}
+    others = {'a.txt', '.hidden', '.movie.part', '.unet-0123abcd.part.d'}
+    for name in (mine | others) - {'.unet-0123abcd.part.d'}:
+        aged(folder / name, 2)
+    (folder / '.unet-0123abcd.part.d').mkdir()
+    aged(folder / '.unet-76543210.part.txt', 0.5)
+    with whole_file(folder / 'new.txt') as part:
+        part.write_text('x')
+    assert {p.name for p in folder.iterdir()} == {'new.txt', '.unet-76543210.part.txt', *others}
+
+
+def test_a_temporary_file_in_use_is_kept_whatever_its_age(folder):
+    with whole_file(folder / 'a.txt') as part:
+        aged(part, 2)
+        run_python(f'remove_parts(Path({str(folder)!r}))')
+        assert part.exists()
+    assert (folder / 'a.txt').read_bytes() == b'half'
+
+
+def test_a_link_stays_and_its_target_is_replaced(folder):
+    (folder / 'real').mkdir()
+    target = folder / 'real/a.txt'
+    target.write_text('old')
+    (folder / 'a.txt').symlink_to(target)
+    (folder / 'new.txt').symlink_to(folder / 'real/new.txt')  # a link to nothing, yet
+    for name in ('a.txt', 'new.txt'):
+        with whole_file(folder / name) as part:
+            part.write_text('new')
+        assert (folder / name).is_symlink()
+        assert (folder / 'real' / name).read_text() == 'new'
+
+
+def test_a_pipe_is_written_to_and_stays(folder):
+    pipe = folder / 'pipe'
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    read = []
+    reader.start()
+    with whole_file(pipe) as part:
+        part.write_text('content')
+    reader.join(10)
+    assert read == ['content']
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with whole_file(Path('/dev/null')) as part:
+        part.write_text('content')
+    assert stat.S_ISCHR(Path('/dev/null').stat().st_mode)
+
+
+def test_a_redirected_standard_output_is_written_to(folder):
+    code = 'with whole_file(Path("/dev/stdout")) as p: p.write_text("content")'
+    with (folder / 'out.txt').open('w') as out:
+        run_python(code, stdout=out)
+    assert (folder / 'out.txt').read_text() == 'content'
+
+
+def test_a_planted_link_is_not_written_through(folder, monkeypatch):
+    monkeypatch.setattr(files.secrets, 'token_hex', lambda count: '0' * 2 * count)
+    (folder / 'precious.txt').write_text('precious')
+    (folder / '.unet-00000000.part.txt').symlink_to(folder / 'precious.txt')
+    with pytest.raises(FileExistsError), whole_file(folder / 'a.txt') as part:
+        part.write_text('overwritten')
+    assert (folder / 'precious.txt').read_text() == 'precious'
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(folder):
+    path = folder / ('n' * 251 + '.txt')
+    with whole_file(path) as part:
+        part.write_text('x')
+    assert path.read_text() == 'x'
+
+
+def test_errors_name_the_target(folder):
+    with pytest.raises(OSError) as caught, whole_file(folder / ('n' * 300 + '.txt')) as part:
+        part.write_text('x')
+    assert caught.value.filename == str(folder / ('n' * 300 + '.txt'))
+    assert list(folder.iterdir()) == []
+
+
+def test_the_mode_of_a_file_is_kept_and_private_files_are_the_users(folder):
+    (folder / 'old.txt').touch()
+    (folder / 'old.txt').chmod(0o640)
+    for name, private, mode in (('old.txt', False, 0o640), ('new.txt', True, 0o600)):
+        with whole_file(folder / name, private) as part:
+            part.write_text('x')
+        assert stat.S_IMODE((folder / name).stat().st_mode) == mode
 
 
 @pytest.mark.parametrize(

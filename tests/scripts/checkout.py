@@ -58,6 +58,8 @@ class Checkout:
         self.remote = make_zips(tmp_path / 'remote')
         self.script = self.data.parent / 'scripts' / 'download_data.sh'
         shutil.copytree(SCRIPTS, self.script.parent)
+        runtime = self.data.parent / 'utils/runtime'
+        shutil.copytree(SCRIPTS.parent / 'utils/runtime', runtime)
         for folder in (self.data / 'imgs', self.data / 'masks', self.home, self.bin):
             folder.mkdir(parents=True)
         stand_in = STAND_IN.format(calls=self.calls_file, remote=self.remote)

@@ -1,5 +1,7 @@
 """Starting from weights, and going on with a run."""
 
+import os
+
 import pytest
 import torch
 from drawing import data_set
@@ -8,6 +10,7 @@ from running import rows, run_train, same_weights, weights
 import train
 from unet import UNet
 from utils.inference.checkpoint import load_checkpoint, to_flat
+from utils.runtime import files
 from utils.training import builder, validation
 from utils.training.recorder import Recorder
 
@@ -161,12 +164,15 @@ def test_load_and_resume_exclude_each_other(capsys):
     assert 'not allowed with argument' in capsys.readouterr().err
 
 
-def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys):
+def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys, monkeypatch):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0
     before = (folder / 'checkpoints/best.pth').read_bytes()
     (folder / 'checkpoints/pretrained.pth').write_bytes(b"the user's own")
-    (folder / 'checkpoints/.last.77.part.pth').write_bytes(b'left by a kill')
+    part = folder / 'checkpoints/.unet-0123abcd.part.pth'
+    part.write_bytes(b'left by a kill')
+    os.utime(part, (0, 0))
+    monkeypatch.setattr(files, '_swept', set())  # as in a new process
     assert run_train('-e', '1', '--seed', '5') == 0
     assert not list((folder / 'checkpoints').glob('.*'))
     assert (

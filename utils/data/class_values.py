@@ -6,38 +6,43 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from utils.images.decoding import open_picture
-from utils.masks.classes import format_values, match_ignored
+from utils.masks.background import choose_background
+from utils.masks.classes import MaskOptions, match_ignored
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding
-from utils.masks.metadata import SMOOTHED
-from utils.masks.values import MaskValue
+from utils.masks.joined import LOSSY, mask_files, open_mask
+from utils.masks.metadata import NUMBERED, SMOOTHED
+from utils.masks.values import MaskValue, format_values, pack_value
 from utils.runtime.errors import UserError, first_few
+
+from .suggestions import suggest
 
 if TYPE_CHECKING:
     from .scan import DatasetScan
 
 MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoothed mask
-LOSSY = ('.jpg', '.jpeg')
 
 
 def choose_encoding(
-    scan: 'DatasetScan', requested: MaskEncoding, classes: int | None = None
+    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions
 ) -> MaskEncoding:
-    """Return the encoding of the masks; raise UserError if they look lossy or not as requested."""
+    """Return the encoding of the masks; raise UserError if they look lossy or not as requested.
+
+    requested: of classes.requested_encoding, from the same options.
+    """
     requested, found = use_palette_indices(scan, requested), scan.values()
     values = requested.values
     if not values:
         requested = replace(requested, ignore=match_ignored(requested.ignore, found))
-        values = check_classes(scan, classes, requested.ignore)
+        values = check_classes(scan, options.classes, requested.ignore)
     else:
         other = [v for v in found if v not in values and v not in requested.ignore]
         if other:
-            remedy = (
-                f'Add them, leave their pixels out with --ignore-value {format_values(other)}, or '
-                'take the nearest value with --snap-masks.'
-            )
+            remedy = 'Add them, or take the nearest value with --snap-masks.'
             if any(mask.mode == 'P' for _, _, mask in scan.metadata):
                 remedy += ' The values of palette files are their indices.'
+            ignored = [*requested.ignore, *other]
+            if len(ignored) <= 8:  # more are hardly meant, and not listed
+                remedy += f'\nOr leave their pixels out: --ignore-value {format_values(ignored)}'
             raise UserError(
                 f'masks hold {len(other)} values that are none of {values} '
                 f'({scan.describe_values(other)}). {remedy}'
@@ -49,7 +54,18 @@ def choose_encoding(
             )
     palettes = [mask.palette for _, _, mask in scan.metadata if mask.palette]
     palette = requested.palette or max(palettes, key=len, default=None)
-    return replace(requested, values=values, palette=palette)
+    masks = replace(requested, values=values, palette=palette)
+    return replace(masks, background=choose_background(masks, options))
+
+
+def named_by_files(requested: MaskEncoding, names: list[str]) -> MaskEncoding:
+    """Return the encoding of masks whose class is in the file's name; without names, `requested`.
+
+    Their values are 1, 2, … in the order of the names, and 0 where no file has a class.
+    """
+    if not names or requested.values:
+        return requested
+    return replace(requested, values=[*range(len(names) + 1)], names=['background', *names])
 
 
 def check_classes(
@@ -66,28 +82,54 @@ def check_classes(
             f'all masks hold only one value ({scan.describe_values()}); expected two or more: '
             'background and foreground. Look at the masks.'
         )
-    remedy = (
-        f'Use --classes {len(values)}, or leave it out, or correct the masks; or name the values '
-        'with --mask-values, or, for two classes, say --binarize 127.'
-    )
+    why, too_many = _why_lossy(scan, values), len(values) > MAX_CLASSES
+    if not too_many and (len(values) == expected if classes else not why):
+        return values
     found = f'masks hold {len(values)} distinct values ({scan.describe_values()})'
-    if len(values) > MAX_CLASSES:
-        raise UserError(f'{found}; expected at most {MAX_CLASSES}. {SMOOTHED}')
-    why = _why_lossy(scan, values)
-    if classes is None and why:
-        remedy = f'If all are classes, say --classes {len(values)}.'
-        raise UserError(f'{found}{why}. {SMOOTHED} {remedy}')
-    if len(values) != expected:
-        remedy = SMOOTHED if why else remedy
-        raise UserError(
-            f'{found} but --classes is {classes}, for which {expected} are expected. {remedy}'
-        )
-    return values
+    if too_many:
+        found += f'; expected at most {MAX_CLASSES}'
+    elif classes is None:
+        found += why
+    else:
+        found += f' but --classes is {classes}, for which {expected} are expected'
+    raise UserError(f'{found}. {_remedy(scan, values, ignore, classes, why)}')
+
+
+def _remedy(
+    scan: 'DatasetScan',
+    values: list[MaskValue],
+    ignore: Sequence[MaskValue],
+    classes: int | None,
+    why: str,
+) -> str:
+    """Return what to do about values that are not the classes; lines may end in options to add."""
+    jpeg = 'JPEG' in why
+    others = suggest(scan, MaskEncoding(values, ignore=[*ignore]), MaskOptions(classes))
+    objects = [other for other in others if not other.options.startswith('--ignore-value')]
+    palette, deep = ({mask.mode for _, _, mask in scan.metadata} >= {m} for m in ('P', 'I;16'))
+    lines = [f'Or if {text}' for text in map(str, others)]
+    if objects:
+        lines = [f'The {text}' for text in map(str, objects)]
+    elif why and not deep:
+        lines = [SMOOTHED]
+    elif why:
+        lines = [NUMBERED]
+    elif classes:
+        grey = not palette and all(isinstance(value, int) and value <= 255 for value in values)
+        threshold = 127 if grey and max(map(pack_value, values)) > 127 else 0
+        lines.insert(0, 'Correct the masks, or name the values with --mask-values.')
+        lines += [f'Or for two classes: --binarize {threshold}'] if classes <= 2 else []
+    if jpeg or objects:  # possible, but hardly meant
+        lines.append(f'Or if each value is a class, say --classes {len(values)}.')
+    elif len(values) <= MAX_CLASSES:
+        lines.append(f'Or if each value is a class: --classes {len(values)}')
+    return '\n'.join(lines)
 
 
 def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
     """Return why the masks look lossy or smoothed, '' if they do not."""
-    lossy = [pair.mask.name for pair in scan.pairs if pair.mask.suffix.lower() in LOSSY]
+    files = [path for pair in scan.pairs for path in mask_files(pair.mask)]
+    lossy = [path.name for path in files if path.suffix.lower() in LOSSY]
     if lossy and len(values) > 2:
         return f', and {len(lossy)} are JPEG files ({first_few(lossy)})'
     if len(values) > MAX_GUESSED_CLASSES:
@@ -101,6 +143,28 @@ def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
     if scattered and not palette and 2 * len(rare) >= len(values):
         return f', {len(rare)} of them under 1 % of the pixels each'
     return ''
+
+
+def describe_foreground(
+    scan: 'DatasetScan', masks: MaskEncoding, training: list[int], validation: list[int]
+) -> list[str]:
+    """Return notes on the sides of a split, positions in the scan, whose masks have no foreground.
+
+    Where no class is the background, that is a side of a single class.
+    """
+    notes, least = [], 2 if masks.background is None else 1
+    for side, positions in (('training', training), ('validation', validation)):
+        held = {value for k in positions for value in scan.metadata[k].mask.counts}
+        if masks.in_colour:  # a grey mask beside colours
+            held = {(value,) * 3 if isinstance(value, int) else value for value in held}
+        if not positions or sum(masks.values[k] in held for k in masks.scored) >= least:
+            continue
+        only = format_values([value for value in masks.values if value in held]) or 'ignored pixels'
+        notes.append(
+            f'note: the {side} set has no foreground: its {len(positions)} masks hold only {only}. '
+            'Choose others with --seed, --validation (-v), --fold or --val-images.'
+        )
+    return notes
 
 
 def match_values(scan: 'DatasetScan', known: MaskEncoding) -> MaskEncoding:
@@ -135,7 +199,7 @@ def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEnc
     """
     if not requested.in_colour or any(mask.mode != 'P' for _, _, mask in scan.metadata):
         return requested
-    first = open_picture(scan.pairs[0].mask)
+    first = open_mask(scan.pairs[0].mask)
     palette = (first.getpalette() if isinstance(first, Image.Image) else None) or []
     indices: dict[tuple[int, ...], int] = {}
     for _, _, mask in scan.metadata:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.masks.encoding import MaskEncoding
+from utils.masks.joined import MaskSource
 from utils.masks.values import KINDS
 from utils.runtime.errors import Problem, first_few
 
@@ -61,7 +62,7 @@ def mixed_kinds(metadata: list['PairMetadata'], masks: MaskEncoding) -> list[Pro
 
 def mixed_palettes(metadata: list['PairMetadata']) -> list[Problem]:
     """Return a problem if a colour has different indices in two palette files."""
-    first: dict[tuple[int, ...], tuple[int, Path]] = {}
+    first: dict[tuple[int, ...], tuple[int, MaskSource]] = {}
     for pair, _, mask in metadata:
         colours = mask.colours
         if len(set(colours.values())) < len(colours):

@@ -13,26 +13,30 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DECODE_PATH, open_picture, scaled_size
+from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.images.pixel_range import check_values
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
 from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, load_mask, resize_mask
-from utils.masks.values import MaskValue, mask_array
+from utils.masks.joined import open_mask
+from utils.masks.values import MaskValue, mask_array, pack_colours
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
-from .class_values import choose_encoding, match_values
+from .class_values import choose_encoding, match_values, named_by_files
 from .network_limits import channels_of, check_sizes
-from .pairing import match_sets
+from .pairing.patterns import literal_folder
+from .pairing.sets import match_sets
 from .scan import scan_pairs
+from .suggestions import suggest
 
 
 class SegmentationDataset(Dataset):
     """Images and masks of two folders, as items at training scale.
 
-    images_dir, mask_dir: folders. The mask of image ID.* is ID<mask_suffix>.*.
+    images_dir, mask_dir: folders, or patterns (see pairing.patterns). In folders, the mask of image
+        ID.* is ID<mask_suffix>.*.
     scale: factor of width and height, in (0, 1].
     mask_suffix: None finds it from the names.
     channels: 1 (grey), 3 (RGB), or the N of arrays; None takes those of the images.
@@ -76,17 +80,24 @@ class SegmentationDataset(Dataset):
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or MaskOptions()
         trained = encoding_of(mask_values) if mask_values else None
-        asked = trained or requested_encoding(wanted, Path(mask_dir))
-        folders = (Path(images_dir), Path(mask_dir))
-        pairs, problems = match_sets(folders, mask_suffix, validation_dirs)
-        self.scan = scan_pairs(pairs, problems, asked, resize_masks, skip_bad, decode)
+        asked = trained or requested_encoding(wanted, literal_folder(Path(mask_dir)))
+        sources = (Path(images_dir), Path(mask_dir))
+        matching = match_sets(sources, mask_suffix, validation_dirs)
+        asked = named_by_files(asked, matching.class_names)
+        self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, decode, scale)
         self.pairs = self.scan.pairs
         self.ids = [pair.id for pair in self.pairs]
         self.scale, self.weight_map, self.decode = scale, weight_map, decode
+        self.mask_options = None if trained else wanted
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
-            self.masks = choose_encoding(self.scan, asked, wanted.classes)
+            self.masks = choose_encoding(self.scan, asked, wanted)
+        if weight_map and self.masks.background is None:
+            raise UserError(
+                'the weight map needs a background between cells, and no class counts as such. '
+                'Name its value with --background, or leave the map out: --no-weight-map'
+            )
         self.channels = channels_of(self.scan, channels, decode)
         self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
         self.image_range = image_range
@@ -96,6 +107,14 @@ class SegmentationDataset(Dataset):
     def mask_values(self) -> list[MaskValue]:
         """The mask value of each class."""
         return self.masks.values
+
+    def notes(self) -> list[str]:
+        """Return notes about the files and the masks' values, for the user."""
+        notes = self.scan.notes(self.masks, self.channels)
+        if self.mask_options:  # not for a trained network, whose classes are known
+            found = suggest(self.scan, self.masks, self.mask_options)
+            notes += [f'note: {suggestion}' for suggestion in found]
+        return notes
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
         """Raise UserError for images too small for the network, see network_limits."""
@@ -115,16 +134,19 @@ class SegmentationDataset(Dataset):
         if not self.weight_map:
             return item
         classes = mask.numpy()
-        values = np.where(classes == IGNORE, 0, classes)
-        if self.masks.threshold is not None:  # --binarize has merged cells of different values
+        background = self.masks.background or 0
+        values = np.where(
+            (classes == background) | (classes == IGNORE), 0, classes.astype(np.int16) + 1
+        )
+        if self.masks.merges_objects:  # cells of different values
             path = self.pairs[index].mask
-            found = mask_array(
-                resize_mask(open_picture(path, self.decode), self.sizes[index]), path
-            )
-            values = np.where(values, found, 0)
+            stored = open_mask(path, self.decode)
+            found = mask_array(resize_mask(stored, self.sizes[index]), path)
+            found = pack_colours(found) if found.ndim == 3 else found
+            values = np.where(values, found.astype(np.int64) + 1, 0)
         cells = label_components(values)
-        apart = np.where(touching(cells), 0, classes)  # a line of background between them
-        border = torch.from_numpy(to_bytes(border_weights(cells * (apart > 0))))
+        apart = np.where(touching(cells), np.uint8(background), classes)  # a line between them
+        border = torch.from_numpy(to_bytes(border_weights(cells * (apart != background))))
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:

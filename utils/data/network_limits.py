@@ -9,7 +9,7 @@ from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.images.metadata import ImageMetadata
 from utils.runtime.errors import UserError, first_few
 
-from .pairing import Pair
+from .pairing.matching import Pair
 
 if TYPE_CHECKING:
     from .scan import DatasetScan

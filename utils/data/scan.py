@@ -4,12 +4,8 @@ Files are read completely, in threads, so that truncation is detected. The metad
 user's cache folder by path, size and modification time, for the next start.
 """
 
-import contextlib
-import hashlib
-import json
-import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,16 +14,18 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
+from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
-from utils.masks.values import MaskValue, value_from_json
+from utils.masks.values import MaskValue
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import Problem, UserError, data_error, first_few
-from utils.runtime.files import user_cache, whole_file
 
+from .cache.scans import ScanCache
 from .consistency import mixed_kinds, mixed_palettes, wrong_sizes
-from .pairing import Pair
+from .pairing.matching import Matching, Pair
 
 T = TypeVar('T')
 RARE = 0.001  # fraction of all pixels; rarer classes are pointed out
@@ -47,6 +45,7 @@ class DatasetScan:
 
     metadata: list[PairMetadata]
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
+    file_notes: list[str] = field(default_factory=list)  # how files were paired, and which were not
     decode: str = DECODE_PATH
 
     @property
@@ -68,6 +67,13 @@ class DatasetScan:
         total = sum(self.counts.values())
         return {value: pixels / total for value, pixels in self.counts.items()}
 
+    def pixels(self, positions: Iterable[int], at_scale: bool = False) -> dict[MaskValue, int]:
+        """Return the pixels of each value in the masks at these positions, as in `counts`."""
+        masks = [self.metadata[k].mask for k in positions]
+        counts = merge_counts([mask.at_scale if at_scale else mask.counts for mask in masks])
+        colours = any(isinstance(value, tuple) for value in self.counts)
+        return {(v, v, v) if colours and isinstance(v, int) else v: n for v, n in counts.items()}
+
     def describe_values(self, only: list[MaskValue] | None = None) -> str:
         """Return '0: 91.2 % of pixels, first in a.png; 255: 8.8 % …', for messages about masks."""
         first: dict[MaskValue, str] = {}
@@ -85,7 +91,7 @@ class DatasetScan:
 
     def notes(self, masks: MaskEncoding, channels: int) -> list[str]:
         """Return notes for the user: pairs left out, conversions, and rare classes."""
-        lines = []
+        lines = [*self.file_notes]
         if self.left_out:
             texts = first_few((problem.text for problem in self.left_out), 1)
             lines.append(f'note: pairs left out for {len(self.left_out)} problems: {texts}')
@@ -121,42 +127,64 @@ class DatasetScan:
 
 
 def scan_pairs(
-    pairs: list[Pair],
-    others: list[Problem],
+    matching: Matching,
     masks: MaskEncoding,
     resize_masks: bool,
     skip_bad: bool,
     decode: str = DECODE_PATH,
+    scale: float = 1.0,
 ) -> DatasetScan:
     """Scan the files of a data set; raise UserError with all problems.
 
-    others: problems of files that make no pair, which are raised or left out like the rest.
+    matching: its problems, of files that make no pair, are raised or left out like the rest.
     resize_masks: masks may differ from images in size. skip_bad: leave out pairs with problems.
+    scale: of training.
     """
-    if not pairs:
-        raise data_error(others)
-    metadata, problems = read_pairs(pairs, masks, resize_masks, decode)
+    if not matching.pairs:
+        raise data_error(matching.problems, matching.proposals)
+    scan, problems = read_scan(matching, masks, resize_masks, skip_bad, decode, scale)
+    if problems:
+        raise data_error(problems, matching.proposals)
+    return scan
+
+
+def read_scan(
+    matching: Matching,
+    masks: MaskEncoding,
+    resize_masks: bool,
+    skip_bad: bool,
+    decode: str,
+    scale: float,
+) -> tuple[DatasetScan, list[Problem]]:
+    """Return the scan of the pairs that can be read, and the problems; see scan_pairs.
+
+    With skip_bad, problems of single files are in the scan's `left_out` instead.
+    """
+    metadata, problems = read_pairs(matching.pairs, masks, resize_masks, decode, scale)
     left_out: list[Problem] = []
     if skip_bad:
         bad = {name for problem in problems for name in problem.pairs}
         metadata = [entry for entry in metadata if entry.pair.id not in bad]
-        left_out = [*others, *(problem for problem in problems if problem.pairs)]
+        left_out = [*matching.problems, *(problem for problem in problems if problem.pairs)]
         problems = [problem for problem in problems if not problem.pairs]
         if not metadata:
-            raise UserError(f'no pair is left; left out for {first_few(p.text for p in left_out)}')
+            text = f'no pair is left; left out for {first_few(p.text for p in left_out)}'
+            problems.append(Problem('unusable', text))
     else:
-        problems += others
-    if problems:
-        raise data_error(problems)
-    return DatasetScan(metadata, left_out, decode)
+        problems += matching.problems
+    return DatasetScan(metadata, left_out, matching.lines(), decode), problems
 
 
 def read_pairs(
-    pairs: list[Pair], masks: MaskEncoding, resize_masks: bool = False, decode: str = DECODE_PATH
+    pairs: list[Pair],
+    masks: MaskEncoding,
+    resize_masks: bool = False,
+    decode: str = DECODE_PATH,
+    scale: float = 1.0,
 ) -> tuple[list[PairMetadata], list[Problem]]:
     """Return the metadata of all readable pairs, and the problems of all pairs."""
-    cache = ScanCache(pairs, masks, decode)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    cache = ScanCache(pairs, masks, decode, scale)
+    with ThreadPoolExecutor(min(8, available_cores())) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
         read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
     cache.write()
@@ -172,20 +200,27 @@ def read_pairs(
 
 
 def _read_pair(
-    pair: Pair, masks: MaskEncoding, cache: 'ScanCache'
+    pair: Pair, masks: MaskEncoding, cache: ScanCache
 ) -> tuple[PairMetadata | None, list[Problem]]:
     """Return a pair's metadata, from the cache or its files, or None and its problems."""
     problems: list[Problem] = []
     known = attempt(lambda: cache.get(pair), problems, pair)
-    if known or problems:
-        return known, problems
+    if known:
+        (size, *others), mask_fields = known
+        read = ImageMetadata(tuple(size), *others), MaskMetadata.from_json(mask_fields)
+        return PairMetadata(pair, *read), []
+    if problems:
+        return None, problems
     decode = cache.decode
     image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
-    mask = attempt(lambda: read_mask_metadata(_checked(pair.mask), masks, decode), problems, pair)
+    size = scaled_size(image.size, cache.scale) if image else None
+    mask = attempt(
+        lambda: read_mask_metadata(_checked_mask(pair), masks, decode, size), problems, pair
+    )
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
-    cache.put(metadata)
+    cache.put(pair, [image, mask.to_json()])
     return metadata, []
 
 
@@ -212,60 +247,7 @@ def _checked(path: Path) -> Path:
     return path
 
 
-CACHE_VERSION = 4  # raise it when the same file would give other metadata
-
-
-class ScanCache:
-    """Metadata of the pairs of two folders in a JSON file; an unusable file counts as empty."""
-
-    def __init__(self, pairs: list[Pair], masks: MaskEncoding, decode: str = DECODE_PATH):
-        self.decode = decode
-        self.folders = (pairs[0].image.parent, pairs[0].mask.parent)
-        rule = repr(masks) if masks.threshold is not None or masks.snap else ''  # of counting
-        rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
-        places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}'
-        name = hashlib.sha256(places.encode()).hexdigest()[:16]
-        self.path = user_cache('scans') / f'{name}.json'
-        self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
-        self.entries: dict[str, list] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            content = json.loads(self.path.read_text(encoding='utf-8'))
-            self.entries = content['pairs'] if content['version'] == CACHE_VERSION else {}
-
-    def _key(self, pair: Pair) -> str:
-        stats = [
-            # Files of other folders, such as a validation set's, may have the same names.
-            (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
-            for p, folder in zip((pair.image, pair.mask), self.folders, strict=True)
-            if (s := p.stat())
-        ]
-        return json.dumps(stats)
-
-    def get(self, pair: Pair) -> PairMetadata | None:
-        """Return the metadata of a pair whose files have not changed."""
-        key = self._key(pair)
-        entry = self.entries.get(key)
-        if entry is None:
-            return None
-        self.seen[key] = entry
-        (size, *image), (mask_size, mode, palette, moved, counts) = entry
-        counts = {value_from_json(value): pixels for value, pixels in counts}
-        mask = MaskMetadata(tuple(mask_size), mode, palette, moved, counts)
-        return PairMetadata(pair, ImageMetadata(tuple(size), *image), mask)
-
-    def put(self, metadata: PairMetadata) -> None:
-        """Keep a pair's metadata for write()."""
-        pair, image, mask = metadata
-        self.seen[self._key(pair)] = [image, [*mask[:-1], list(mask.counts.items())]]
-
-    def write(self) -> None:
-        """Replace the cache file; if that fails, only the next start takes longer."""
-        if self.seen.keys() == self.entries.keys():
-            return
-        content = json.dumps({'version': CACHE_VERSION, 'pairs': self.seen})
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.path) as part:
-                part.write_text(content, encoding='utf-8')
-        except OSError as error:
-            print(f'note: the scan of the masks is not remembered: {error}')
+def _checked_mask(pair: Pair) -> MaskSource:
+    for path in mask_files(pair.mask):
+        _checked(path)
+    return pair.mask

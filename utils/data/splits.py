@@ -8,7 +8,7 @@ import torch
 
 from utils.runtime.errors import UserError, first_few
 
-from .pairing import Pair
+from .pairing.matching import Pair
 
 # Carvana's names: the id of a car and one of its 16 views, such as fff9b3a5373f_01.
 CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
@@ -156,6 +156,17 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
 def _wanted(count: int, percent: float) -> int:
     """Return how many of `count` images, of two or more, to validate on; at least one above 0 %."""
     return max(1, int(count * percent / 100)) if percent else 0
+
+
+def describe_percent(args: argparse.Namespace, validation: int, total: int) -> list[str]:
+    """Return a note if --validation looks like a share; `validation` of `total` images are used."""
+    percent = args.validation
+    if not percent or percent >= 1:
+        return []
+    return [
+        f'note: --validation {percent:g} is {percent:g} percent, {validation} of {total} images; '
+        f'for a share of {percent:g} say --validation {100 * percent:g}'
+    ]
 
 
 def _parts(count: int, validation: list[int]) -> tuple[list[int], list[int]]:

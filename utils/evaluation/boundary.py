@@ -16,20 +16,25 @@ from torch.nn import functional as F
 from utils.masks.encoding import IGNORE
 
 
-def count_boundary(predicted: Tensor, truth: Tensor, n_classes: int, tolerance: int) -> Tensor:
+def count_boundary(
+    predicted: Tensor, truth: Tensor, n_classes: int, tolerance: int, background: int | None = 0
+) -> Tensor:
     """Count the outline pixels of each class, (K, 4) int64 on the same device.
 
     predicted, truth: (H, W) class indices below `n_classes`. Pixels where truth is IGNORE are not
     counted and make no outline. tolerance: in pixels, at least 0.
 
     The four counts: predicted outline near the true one, predicted outline, true outline near the
-    predicted one, true outline. The background's row is 0: its outline is that of the others.
+    predicted one, true outline. The row of class `background` is 0: its outline is that of the
+    others.
     """
     predicted = torch.where(truth == IGNORE, IGNORE, predicted.to(truth.dtype))
     counts = torch.zeros(n_classes, 4, dtype=torch.int64, device=truth.device)
     pixels = torch.stack([predicted, truth]).flatten()
-    present = torch.bincount(pixels, minlength=n_classes)[1:n_classes]
-    for k in (present.nonzero()[:, 0] + 1).tolist():
+    present = torch.bincount(pixels, minlength=n_classes)[:n_classes]
+    for k in present.nonzero()[:, 0].tolist():
+        if k == background:
+            continue
         found, true = outline(predicted, k), outline(truth, k)
         near_true, near_found = _dilate(true, tolerance), _dilate(found, tolerance)
         parts = [found & near_true, found, true & near_found, true]

@@ -5,7 +5,7 @@ metrics.py. Axis letters: B batch, N images, H and W pixels, K classes (2 for a 
 """
 # ruff: noqa: A002  `input` is the original's argument name
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +60,18 @@ def dice_loss(input: Tensor, target: Tensor, multiclass: bool = False) -> Tensor
     return 1 - coefficient(input, target, reduce_batch_first=True)
 
 
-def dice_reference(counts: Tensor, batch_size: int = 1) -> float | None:
+def dice_reference(
+    counts: Tensor, batch_size: int = 1, scored: Sequence[int] | None = None
+) -> float | None:
     """Return the score that the original prints, for comparison with published figures.
 
-    counts: (N, K, 3) in the order of evaluation. The coefficients of each image and class except
-    the background are averaged per batch, then over the batches. The last batch is dropped if it
-    is incomplete, and an absent class scores 1. None if there is no complete batch.
+    counts: (N, K, 3) in the order of evaluation. The coefficients of each image and scored class
+    are averaged per batch, then over the batches. The last batch is dropped if it is incomplete,
+    and an absent class scores 1. None if there is no complete batch.
+    scored: class indices, by default, as in the original, all but class 0.
     """
-    tp, fp, fn = counts[:, 1:].double().unbind(dim=-1)  # (N, K - 1)
+    counts = counts[:, 1:] if scored is None else counts[:, scored]
+    tp, fp, fn = counts.double().unbind(dim=-1)
     coefficients = (2 * tp + EPSILON) / (2 * tp + fp + fn + EPSILON)
     whole = len(counts) // batch_size * batch_size
     return coefficients[:whole].mean().item() if whole else None

@@ -9,7 +9,7 @@ Axis letters: B batch, N images, H and W pixels, K classes (2 for a binary netwo
 import torch
 from torch import Tensor
 
-from utils.masks.encoding import IGNORE
+from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of
 from utils.masks.values import MaskValue, value_to_json
 
 from .dice import dice_reference
@@ -73,27 +73,29 @@ def ratios(counts: Tensor) -> dict[str, Tensor]:
     }
 
 
-def image_dice(counts: Tensor) -> Tensor:
-    """Return each image's mean Dice of classes but the background, (N,), of counts (N, K, 3)."""
-    return ratios(counts)['dice'][:, 1:].nanmean(dim=1)
+def image_dice(counts: Tensor, scored: list[int]) -> Tensor:
+    """Return each image's mean Dice of the scored classes, (N,), of counts (N, K, 3)."""
+    return ratios(counts)['dice'][:, scored].nanmean(dim=1)
 
 
-def summarize(
-    counts: Tensor, values: list[MaskValue], batch_size: int = 1, names: list[str] | None = None
-) -> dict:
+def summarize(counts: Tensor, masks: MaskEncoding | list[MaskValue], batch_size: int = 1) -> dict:
     """Return all scores of a data set as plain numbers, None where there is nothing to score.
 
-    counts: (N, K, 3). values, names: of the K classes. batch_size: for `dice_reference` only.
+    counts: (N, K, 3). masks: encoding of the K classes, or only their values, class 0 being the
+    background. batch_size: for `dice_reference` only.
 
     `dice_dataset` etc. are ratios over the pixels of all images, `dice_per_image` etc. means over
-    the images; both are means over the classes except 0, the background. `classes` has each class.
+    the images; both are means over the classes except `background`, an index or None.
+    `all_classes` has the means over all classes; its `iou_dataset` is the mIoU of the literature.
+    `classes` has each class.
     """
+    masks = encoding_of(masks)
     pooled, each = ratios(counts.sum(dim=0)), ratios(counts)  # (K,) and (N, K)
-    scores: dict = {'images': len(counts)}
-    for name in RATIOS:
-        scores[f'{name}_dataset'] = mean_or_none(pooled[name][1:])
-        scores[f'{name}_per_image'] = mean_or_none(each[name][:, 1:].nanmean(dim=1))
-    scores['dice_reference'] = dice_reference(counts, batch_size)
+    scores: dict = {'images': len(counts), 'background': masks.background}
+    scores |= _mean_scores(pooled, each, masks.scored)
+    scores['all_classes'] = _mean_scores(pooled, each, [*range(counts.shape[1])])
+    scores['dice_reference'] = dice_reference(counts, batch_size, masks.scored)
+    values, names = masks.values, masks.names
     truth = (counts[..., TP] + counts[..., FN]).sum(dim=0).double()  # (K,)
     scores['classes'] = [
         {'class': k, 'value': value_to_json(value), 'name': names[k] if names else None}
@@ -103,6 +105,15 @@ def summarize(
         for k, value in enumerate(values)
     ]
     return scores
+
+
+def _mean_scores(
+    pooled: dict[str, Tensor], each: dict[str, Tensor], scored: list[int]
+) -> dict[str, float | None]:
+    """Return the SCORES, means over the scored classes, of ratios (K,) and (N, K)."""
+    dataset = {f'{name}_dataset': mean_or_none(pooled[name][scored]) for name in RATIOS}
+    images = {name: each[name][:, scored].nanmean(dim=1) for name in RATIOS}
+    return dataset | {f'{name}_per_image': mean_or_none(images[name]) for name in RATIOS}
 
 
 def sweep_table(counts: Tensor) -> list[dict]:

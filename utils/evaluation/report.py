@@ -19,6 +19,7 @@ from utils.runtime.files import whole_file
 
 from .metrics import SCORES, number
 from .scoring import RESOLUTION, ScoredItems
+from .summary import describe_mean
 
 WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
@@ -59,7 +60,8 @@ def write_report(
         outputs = predictor.resized_outputs(image, truth.shape[::-1])
         predicted = predictor.classify(outputs, scores['threshold'])
         title = f'{row["image"]}: Dice {row["dice"]:.4f}'
-        return _pictures(title, image.permute(1, 2, 0).numpy(), truth, predicted)
+        pixels = image.permute(1, 2, 0).numpy()
+        return _pictures(title, pixels, truth, predicted, scores['background'])
 
     ranking = scores['ranking']
     middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
@@ -74,7 +76,7 @@ def write_report(
     page = args.report / 'index.html'
     text = report_html(scores, settings, dataset.masks.titles, examples)
     with whole_file(page) as part:
-        part.write_text(text, encoding='utf-8')
+        part.write_text(text, encoding='utf-8', errors='backslashreplace')
     print(f'report: {page}')
 
 
@@ -152,16 +154,23 @@ def picture(image: Image.Image, caption: str, text: str) -> str:
     )
 
 
-def _pictures(title: str, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> str:
+def _pictures(
+    title: str,
+    image: np.ndarray,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    background: int | None,
+) -> str:
     size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
     base = displayable(image, image).resize(size)
-    masks = {'truth': np.where(truth == IGNORE, 0, truth), 'prediction': predicted}  # untinted
+    plain = IGNORE if background is None else background  # untinted
+    masks = {'truth': np.where(truth == IGNORE, plain, truth), 'prediction': predicted}
     tinted = {}
     for name, mask in masks.items():
         resized = resize_mask(Image.fromarray(mask.astype(np.uint8)), size)
-        tinted[name] = overlay(base, np.asarray(resized))
+        tinted[name] = overlay(base, np.asarray(resized), background)
     # Box filter: nearest neighbour would lose thin errors.
-    errors = error_map(truth, predicted).resize(size, Image.Resampling.BOX)
+    errors = error_map(truth, predicted, background).resize(size, Image.Resampling.BOX)
     images = {'image': base} | tinted | {'errors': errors}
     figures = '\n'.join(picture(drawn, name, f'{title}: {name}') for name, drawn in images.items())
     return f'<h3>{escape(title)}</h3>\n<div class="pictures">\n{figures}\n</div>'
@@ -175,12 +184,17 @@ def _summary(scores: dict) -> str:
          f'95 % interval {interval[0]:.4f} to {interval[1]:.4f}' if interval else ''],
         ['boundary F-score, mean over the images', scores['boundary_f_per_image'],
          f'within {scores["boundary_tolerance"]} pixels'],
+        ['mean Dice of all classes, all pixels together', scores['all_classes']['dice_dataset'],
+         'background included'],
+        ['mean IoU of all classes, all pixels together', scores['all_classes']['iou_dataset'],
+         'mIoU'],
     ]  # fmt: skip
     if 'ceiling' in scores:
         why = f'what scale {scores["scale"]:g} allows: the truth scaled down and up again'
         rows.append(['ceiling, all pixels together', scores['ceiling']['dice_dataset'], why])
         rows.append(['ceiling, mean over the images', scores['ceiling']['dice_per_image'], why])
-    return table(['figure', 'value', ''], rows, text=True)
+    note = f'<p class="note">{escape(describe_mean(scores))}</p>'
+    return note + table(['figure', 'value', ''], rows, text=True)
 
 
 def _classes(scores: dict, titles: list[str]) -> str:

@@ -4,7 +4,7 @@ Axis letters: B batch, N images, C channels, H and W pixels, h and w pixels at s
 for a binary network), T thresholds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -150,7 +150,7 @@ def _count_image(
 ) -> dict[str, Tensor]:
     """Count outputs (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
     threshold, truth = conditions.threshold, truth.to(outputs.device)
-    n_classes = max(2, predictor.model.n_classes)
+    n_classes, background = max(2, predictor.model.n_classes), predictor.masks.background
     full = F.interpolate(outputs[None], truth.shape, mode='bilinear')  # as predict.py does
     predicted = predictor.class_indices(full, threshold)  # (1, H, W)
     confusion = confusion_matrix(predicted, truth[None], n_classes)[0]
@@ -159,25 +159,47 @@ def _count_image(
         'confusion': confusion,
         'pixels': class_counts(confusion),
         'scaled': count_pixels(at_scale, scaled[None], n_classes)[0],
-        'boundary': count_boundary(predicted[0], truth, n_classes, conditions.tolerance),
+        'boundary': count_boundary(
+            predicted[0], truth, n_classes, conditions.tolerance, background
+        ),
     }
     if not conditions.at_scale:
-        best = rescaled_truth(scaled, truth.shape, n_classes)
+        best = rescaled_truth(scaled, truth, n_classes)
         counts['ceiling'] = count_pixels(best, truth[None], n_classes)[0]
     if conditions.sweep:
-        counts['sweep'] = count_thresholds(predictor.to_probabilities(full[0])[-1], truth)
+        foreground = torch.where(truth == IGNORE, IGNORE, (truth != (background or 0)).byte())
+        probability = predictor.to_probabilities(full[0])[-1]
+        counts['sweep'] = count_thresholds(probability, foreground)
     return counts
 
 
-def rescaled_truth(mask: Tensor, size: tuple[int, ...], n_classes: int) -> Tensor:
-    """Scale a mask (h, w) up to `size` (H, W) as a prediction of certain classes, (1, H, W).
+def rescaled_truth(mask: Tensor, truth: Tensor, n_classes: int) -> Tensor:
+    """Scale a mask (h, w) up to `truth` (H, W) as a prediction of certain classes, (1, H, W).
 
     That is the ceiling of the scale: a network that is uncertain along outlines may score slightly
-    higher. IGNORE becomes class 0.
+    higher. Where the mask is IGNORE, it may predict any class: that of most of the pixels of
+    `truth` there that count, and none beside them.
     """
-    labels = torch.where(mask == IGNORE, 0, mask).long()
-    certain = F.one_hot(labels, n_classes).permute(2, 0, 1)[None].float()
-    return class_indices(F.interpolate(certain, size, mode='bilinear'))
+    ignored = mask == IGNORE
+    labels, known = torch.where(ignored, 0, mask).long(), ~ignored
+    if ignored.any():
+        votes = _count_cells(truth, mask.shape, n_classes)  # (h, w, K)
+        labels = torch.where(ignored, votes.argmax(dim=2), labels)
+        known = known | (votes.sum(dim=2) > 0)
+    certain = (F.one_hot(labels, n_classes) * known[..., None]).permute(2, 0, 1)[None].float()
+    return F.interpolate(certain, truth.shape, mode='bilinear').argmax(dim=1)
+
+
+def _count_cells(truth: Tensor, size: Sequence[int], n_classes: int) -> Tensor:
+    """Count the pixels of each class in each of h x w cells of `truth` (H, W): (h, w, K) int64."""
+    (height, width), (h, w), device = truth.shape, size, truth.device
+    rows = (2 * torch.arange(height, device=device) + 1) * h // (2 * height)
+    columns = (2 * torch.arange(width, device=device) + 1) * w // (2 * width)
+    labels = torch.where(truth == IGNORE, n_classes, truth.long())
+    places = ((rows[:, None] * w + columns) * (n_classes + 1) + labels).flatten()
+    counts = torch.zeros(h * w * (n_classes + 1), dtype=torch.int64, device=device)
+    counts.scatter_add_(0, places, torch.ones_like(places))
+    return counts.view(h, w, n_classes + 1)[..., :n_classes]
 
 
 @torch.inference_mode()
@@ -194,4 +216,4 @@ def pooled_dice(
         logits = network(to_unit_range(item['image'])[None])
         predicted = class_indices(class_probabilities(logits))
         counts.append(count_pixels(predicted, item['mask'][None], len(dataset.mask_values)))
-    return summarize(torch.cat(counts), dataset.mask_values)['dice_dataset'] or 0.0
+    return summarize(torch.cat(counts), dataset.masks)['dice_dataset'] or 0.0

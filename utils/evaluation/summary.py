@@ -20,20 +20,20 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     """
     scores: dict = {'model': conditions.model, 'scale': conditions.scale}
     scores |= {'at_scale': conditions.at_scale, 'threshold': conditions.threshold}
-    scores |= metrics.summarize(counts.pixels, masks.values, names=masks.names)
-    scores['dice_reference'] = dice_reference(counts.scaled, conditions.batch_size)
-    ids, each = counts.ids, metrics.image_dice(counts.pixels)
+    scores |= metrics.summarize(counts.pixels, masks)
+    scores['dice_reference'] = dice_reference(counts.scaled, conditions.batch_size, masks.scored)
+    ids, each = counts.ids, metrics.image_dice(counts.pixels, masks.scored)
     # Sorted by name, so that the bootstrap draws the same images for any batch size.
     by_name = sorted(range(len(ids)), key=ids.__getitem__)
     scores['dice_interval'] = bootstrap_interval(each[by_name].numpy())
     outlines = boundary_scores(counts.boundary)  # (N, K)
     scores['boundary_tolerance'] = conditions.tolerance
-    scores['boundary_f_per_image'] = mean_or_none(outlines[:, 1:].nanmean(dim=1))
+    scores['boundary_f_per_image'] = mean_or_none(outlines[:, masks.scored].nanmean(dim=1))
     for k, row in enumerate(scores['classes']):
         row['boundary_f_per_image'] = mean_or_none(outlines[:, k])
     scores['confusion'] = counts.confusion.tolist()
     if counts.ceiling is not None:
-        limit = metrics.summarize(counts.ceiling, masks.values)
+        limit = metrics.summarize(counts.ceiling, masks)
         scores['ceiling'] = {name: limit[name] for name in ('dice_dataset', 'dice_per_image')}
     if counts.sweep is not None:
         scores['threshold_sweep'] = metrics.sweep_table(counts.sweep)
@@ -43,11 +43,16 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     return scores
 
 
+def quoted(name: str) -> str:
+    """Return a name for a table: a spreadsheet would compute one that begins like a formula."""
+    return f"'{name}" if name.startswith(('=', '+', '-', '@', '\t', '\r')) else name
+
+
 def csv_rows(counts: Counts, names: list[str] | None = None) -> list[dict]:
     """Return a row for each image and class, whose names may be given, with counts and scores."""
     each, outlines = metrics.ratios(counts.pixels), boundary_scores(counts.boundary)
     return [
-        {'image': image, 'class': k, 'name': names[k] if names else None}
+        {'image': quoted(image), 'class': k, 'name': names[k] if names else None}
         | dict(zip(('tp', 'fp', 'fn'), counts.pixels[n, k].tolist(), strict=True))
         | {ratio: mean_or_none(each[ratio][n, k]) for ratio in RATIOS}
         | {'boundary_f': mean_or_none(outlines[n, k])}
@@ -85,14 +90,29 @@ def format_table(scores: dict) -> str:
     lines = [f'{"":14}{"all pixels together":^32}{"mean over the images":^32}']
     lines.append(f'{"":14}{head}{head}')
     rows = [(c['name'] or f'value {c["value"]}', c) for c in scores['classes']]
-    if len(rows) > 2:  # of two classes, the second's row is the mean without the background
+    background = scores['background']
+    if len(rows) > 2 and background is not None:  # of two classes, the other's row is the mean
         rows.append(('foreground', scores))
+    rows.append(('all classes', scores['all_classes']))
     for title, row in rows:
         figures = ''.join(f'{number(row[name]):>8}' for name in SCORES)
         lines.append(f'{title:14}{figures}' if len(title) <= 14 else f'{title}\n{"":14}{figures}')
+    lines.append(describe_mean(scores))
     reference = number(scores['dice_reference'])
     lines.append(f'dice_reference {reference} (at scale, batch means averaged)')
+    if background != 0:
+        first = scores['classes'][0]['value']
+        lines.append(f'    of the same classes; the original leaves class 0 out, value {first}')
     return '\n'.join(line.rstrip() for line in lines)
+
+
+def describe_mean(scores: dict) -> str:
+    """Return the line that says over which classes the mean scores are taken."""
+    if scores['background'] is None:
+        return 'background: none, mean scores count all classes'
+    row = scores['classes'][scores['background']]
+    name = f' ({row["name"]})' if row['name'] else ''
+    return f'background: value {row["value"]}{name}, which mean scores leave out'
 
 
 def _format_sweep(scores: dict) -> list[str]:

@@ -37,7 +37,7 @@ PILLOW_NOTE = (
 
 # Files with other suffixes are ignored in folders.
 IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
-    '.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
+    '.jpg', '.jpeg', '.jfif', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
 }  # fmt: skip
 
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')
@@ -93,7 +93,10 @@ def find_deep(path: Path, decode: str = DECODE_PATH) -> DeepFile | None:
 
 def read_deep(file: DeepFile, channels: int | None = None) -> np.ndarray:
     """Return deep_files.read's pixels (H, W, C); raise UserError for a broken file too."""
+    width, height = file.size
     with _readable(file.path):
+        if width * height > arrays.max_pixels():
+            raise Image.DecompressionBombError(f'{width} x {height} pixels')
         return deep_files.read(file, channels)
 
 

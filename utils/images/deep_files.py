@@ -23,8 +23,6 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from utils.runtime.errors import UserError
 
-from .arrays import max_pixels
-
 ORIENTATION = 274  # EXIF and TIFF tag; values from 5 on swap width and height
 PNG_START, PNG_MODES = b'\x89PNG\r\n\x1a\n', {2: 'RGB', 4: 'LA', 6: 'RGBA'}  # by colour type
 TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
@@ -91,8 +89,6 @@ def read(file: DeepFile, channels: int | None = None) -> np.ndarray:
     the last. Of more bands than three, 3 channels are the first three. Raises UserError for a
     missing package, and what Pillow and tifffile raise for broken files.
     """
-    if file.size[0] * file.size[1] > max_pixels():
-        raise Image.DecompressionBombError(f'{file.size[0]} x {file.size[1]} pixels')
     pixels = _by_pillow(file) if file.mode else _by_tifffile(file)
     if file.alpha is not None:
         alpha = pixels[..., file.alpha : file.alpha + 1]

@@ -4,7 +4,6 @@ Cameras fill 10, 11 or 12 of 16 bits, and floats have any unit. One range for al
 measured over its training images, keeps their brightness comparable. Checkpoints hold it.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import UserError
 
 from .arrays import ImageRange, range_error
@@ -66,7 +66,7 @@ def measure_range(paths: Sequence[Path], channels: int) -> ImageRange:
     channels: of the network. The result depends on nothing but the files. A channel whose
     percentiles are equal has its lowest and highest value, a constant one ends 1 above its value.
     """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(8, available_cores())) as threads:
         samples = np.concatenate(list(threads.map(partial(_sample, channels=channels), paths)))
     found = np.percentile(samples, PERCENTILES, axis=0).T
     flat = found[:, 0] == found[:, 1]

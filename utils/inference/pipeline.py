@@ -4,7 +4,6 @@ Threads decode the next images and encode the last masks while the network compu
 Axis letters: C channels, H and W pixels, K classes.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from utils.images.decoding import open_picture, to_channels
 from utils.masks.components import largest_components
 from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
+from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import UserError
 
 from .predictor import Predictor
@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An image that could not be read, and why."""
+    """An image that could not be read, or its mask written, and why."""
 
     job: Job
     error: UserError
@@ -79,7 +79,7 @@ class PredictionPipeline:
     rle: bool = False
 
     def process(self, jobs: list[Job], pixels: Callable[[Job], int]) -> Iterator[Result | Failure]:
-        """Predict and write each image, in order; an image that cannot be read is a Failure.
+        """Predict and write each image, in order; one that cannot be read or written is a Failure.
 
         pixels: number of pixels of a job's image, to bound the memory. Other errors are raised.
         """
@@ -123,16 +123,21 @@ class PredictionPipeline:
         if isinstance(predicted, Failure):
             return predicted
         job, indices, probabilities = predicted
+        background = self.predictor.masks.background or 0
         try:
-            indices = largest_components(indices) if self.largest_component else indices
+            if self.largest_component:
+                indices = largest_components(indices, background)
             if job.target:
                 self._save(job.source, job.target, indices, probabilities)
         except UserError as error:  # the image of an overlay may have been removed
             return Failure(job, error)
+        except OSError as error:  # a full disk, a name that is too long
+            cause = error.strerror or str(error)
+            return Failure(job, UserError(f'{job.target} cannot be written: {cause}'))
         counts = Image.fromarray(indices).histogram()  # of 256 values
         named = zip(self.predictor.masks.titles, counts, strict=False)
         fractions = ', '.join(f'{name} {100 * (n / indices.size):.1f} %' for name, n in named)
-        return Result(job, indices, fractions, encode_rle(indices) if self.rle else '')
+        return Result(job, indices, fractions, encode_rle(indices, background) if self.rle else '')
 
     def _save(
         self, source: Path, target: Path, indices: np.ndarray, probabilities: Tensor | None
@@ -167,7 +172,7 @@ def map_in_threads(
     MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
     Pillow releases the GIL. Work that has not started is cancelled if the iterator ends early.
     """
-    threads = threads or min(8, os.cpu_count() or 1)
+    threads = threads or min(8, available_cores())
     waiting: deque[tuple[Future[Output], int]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

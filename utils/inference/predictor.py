@@ -173,13 +173,16 @@ class Predictor:
 
     def class_indices(self, outputs: Tensor, threshold: float = 0.5) -> Tensor:
         """Return class indices (B, H, W) int64 for outputs (B, K, H, W), K = 1 for two classes."""
+        # Of two classes, outputs are of class 1, and the threshold is the foreground's.
+        threshold = 1 - threshold if self.masks.inverted else threshold
         if self.as_original:
             return class_indices_of_logits(outputs, self.model.n_classes, threshold)
         return class_indices(outputs, threshold)
 
     def to_probabilities(self, outputs: Tensor) -> Tensor:
         """Return probabilities (K, H, W) float32 for outputs (K, H, W), K = 1 for two classes."""
-        return class_probabilities(outputs[None])[0] if self.as_original else outputs
+        probabilities = class_probabilities(outputs[None])[0] if self.as_original else outputs
+        return 1 - probabilities if self.masks.inverted else probabilities
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""

@@ -12,7 +12,7 @@ from utils.images.metadata import ImageMetadata
 from utils.masks.rle import join_submissions, write_submission
 from utils.masks.visualize import show_or_save
 from utils.runtime.distributed import gather_shards, is_main_process, rank, shard, world_size
-from utils.runtime.errors import UserError
+from utils.runtime.errors import UserError, shown
 
 from .pipeline import Failure, PredictionPipeline, Result, load_displayable
 from .predictor import Predictor
@@ -64,13 +64,24 @@ def _report(
             if isinstance(outcome, Failure):
                 failures.append(str(outcome.error))
                 continue
-            failures.append(None)
-            saved = f'. Mask saved to {job.target}' if job.target else ''
-            tqdm.write(f'Predicting image {job.source} ... done: {outcome.class_fractions}{saved}')
-            if job.figure:
-                image = load_displayable(job.source, predictor)
-                show_or_save(image, outcome.indices, job.source.name, job.figure)
+            failures.append(_draw_figure(outcome, predictor, job.figure) if job.figure else None)
+            saved = f'. Mask saved to {shown(job.target)}' if job.target else ''
+            found = f'{outcome.class_fractions}{saved}'
+            tqdm.write(f'Predicting image {shown(job.source)} ... done: {found}')
             yield outcome
+
+
+def _draw_figure(result: Result, predictor: Predictor, figure: Path) -> str | None:
+    """Show a result's figure, or write it; return the error, None without."""
+    source = result.job.source
+    try:
+        image, background = load_displayable(source, predictor), predictor.masks.background
+        show_or_save(image, result.indices, source.name, figure, background)
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f'{figure} cannot be written: {error.strerror or error}'
+    return None
 
 
 def summarize(failures: list[str | None], seconds: float) -> int:
@@ -82,6 +93,7 @@ def summarize(failures: list[str | None], seconds: float) -> int:
         done = len(failures) - len(errors)
         print(f'{done} images in {seconds:.1f} s ({done / seconds:.3g} images/s)')
     if errors:
-        lines = [f'error: {len(errors)} of {len(failures)} images could not be read:', *errors]
+        failed = f'{len(errors)} of {len(failures)} images could not be read or written'
+        lines = [f'error: {failed}:', *errors]
         print(*lines, sep='\n', file=sys.stderr)
     return 1 if errors else 0

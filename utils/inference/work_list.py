@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.data.network_limits import check_channels, network_size
-from utils.data.pairing import is_own_output
+from utils.data.pairing.matching import is_own_output
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
 from utils.masks.visualize import has_display

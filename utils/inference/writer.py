@@ -73,7 +73,7 @@ def format_mask(
     if output_format == 'color':
         result = Image.fromarray(class_colours(masks)[indices])
     elif image is not None:
-        result = overlay(image, indices)
+        result = overlay(image, indices, masks.background)
     elif as_array:
         values = np.array(masks.values)
         smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))

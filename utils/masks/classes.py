@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.runtime.errors import UserError, first_few
 
 from .encoding import MAX_CLASSES, MaskEncoding
-from .values import MaskValue, value_from_json
+from .values import MaskValue, format_values, value_from_json
 
 FORM = (
     'expected one object of names and values, in class order: {"background": 0, "body": 128}, or '
@@ -26,6 +26,8 @@ class MaskOptions:
     snap_masks: bool = False
     binarize: int | None = None
     ignore_value: list[MaskValue] | tuple[()] = ()
+    mask_divisor: int | None = None
+    background: MaskValue | str | None = None  # 'none': no class is
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> 'MaskOptions':
@@ -33,6 +35,8 @@ class MaskOptions:
         options = {field.name: getattr(args, field.name) for field in fields(cls)}
         for name in ('mask_values', 'ignore_value'):
             options[name] = [value_from_json(value) for value in options[name]]
+        if isinstance(options['background'], list):
+            options['background'] = value_from_json(options['background'])
         return cls(**options)
 
 
@@ -46,6 +50,10 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
                 '--binarize makes two classes, 0 and 255; leave --mask-values and --snap-masks out'
             )
         values, source = [0, 255], '--binarize'
+    if options.mask_divisor and (options.binarize is not None or options.snap_masks):
+        raise UserError(
+            '--mask-divisor takes the class from each value; leave --binarize and --snap-masks out'
+        )
     found = read_class_names(mask_dir)
     if found and options.binarize is None:
         path, table = found
@@ -56,12 +64,15 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
         else:
             values, names, source = list(table.values()), list(table), str(path)
     _check_values(values, options, source)
-    ignore = match_ignored(ignore, values) if values else ignore
+    if values and options.binarize != 0:  # which takes colours too
+        ignore = match_ignored(ignore, values)
     both = [value for value in values if value in ignore]
     if both and options.binarize is None:
         raise UserError(f'{both[0]} is in --ignore-value and in {source}; leave it out of one')
     threshold, snap = options.binarize, options.snap_masks
-    return MaskEncoding(values, names, ignore=ignore, threshold=threshold, snap=snap)
+    return MaskEncoding(
+        values, names, ignore=ignore, threshold=threshold, snap=snap, divisor=options.mask_divisor
+    )
 
 
 def match_ignored(ignore: list[MaskValue], values: list[MaskValue]) -> list[MaskValue]:
@@ -131,9 +142,3 @@ def _is_value(value: object) -> bool:
     if isinstance(value, list):
         return len(value) == 3 and all(_is_value(v) and 0 <= v <= 255 for v in value)
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def format_values(values: list[MaskValue]) -> str:
-    """Return values in the syntax of the options: 1,2 or 0:0:255."""
-    shown = [':'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values[:8]]
-    return ','.join(shown) + (',…' if len(values) > 8 else '')

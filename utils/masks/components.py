@@ -7,18 +7,18 @@ from runs, the stretches of one class within a row: a mask of millions of pixels
 import numpy as np
 
 
-def largest_components(indices: np.ndarray) -> np.ndarray:
+def largest_components(indices: np.ndarray, background: int = 0) -> np.ndarray:
     """Return class indices (H, W) uint8 with only the largest component of each class.
 
-    All other pixels become class 0. Of equally large components the topmost stays.
+    All other pixels become `background`. Of equally large components the topmost stays.
     """
-    starts, ends, classes, component = _components(indices)
+    starts, ends, classes, component = _components(np.where(indices == background, 0, indices + 1))
     sizes = np.bincount(component, weights=ends - starts, minlength=len(starts))
     kept = np.zeros(len(starts), dtype=bool)
     for k in np.unique(classes):
         largest = np.argmax(np.where(classes == k, sizes, 0))
         kept |= component == largest
-    return indices * _paint(starts, ends, kept, indices.shape)
+    return np.where(_paint(starts, ends, kept, indices.shape), indices, np.uint8(background))
 
 
 def label_components(values: np.ndarray) -> np.ndarray:
@@ -30,6 +30,23 @@ def label_components(values: np.ndarray) -> np.ndarray:
     starts, ends, _, component = _components(values)
     _, positions = np.unique(component, return_inverse=True)
     return _paint(starts, ends, positions.astype(np.int32) + 1, values.shape)
+
+
+def shapes_of_values(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Describe the pixels of each value over 0 of (H, W) integers.
+
+    Returns N values; the fraction of each one's pixels in its largest component, (N,); and each
+    one's centre as (row, column), (N, 2).
+    """
+    starts, ends, found, component = _components(values)
+    lengths, rows = ends - starts, starts // values.shape[1]
+    columns = (starts + ends - 1) / 2 - rows * values.shape[1]
+    names, which = np.unique(found, return_inverse=True)
+    pixels, sizes = np.bincount(which, lengths), np.bincount(component, lengths, len(starts))
+    largest = np.zeros(len(names))
+    np.maximum.at(largest, which, sizes[component])
+    centres = [np.bincount(which, place * lengths) / pixels for place in (rows, columns)]
+    return names, largest / pixels, np.stack(centres, axis=1)
 
 
 def _components(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -4,16 +4,16 @@ A value's position in `MaskEncoding.values` is its class index. Axis letters: H 
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from utils.images.decoding import DECODE_PATH, Picture, open_picture, picture_size, scaled_size
+from utils.images.decoding import DECODE_PATH, Picture, picture_size, scaled_size
 from utils.runtime.errors import UserError
 
+from .joined import MaskSource, open_mask
 from .values import (
     MaskValue,
     mask_array,
@@ -48,6 +48,8 @@ class MaskEncoding:
     ignore: list[MaskValue] = field(default_factory=list)  # values that become IGNORE
     threshold: int | None = None  # values above it are class 1, others class 0
     snap: bool = False  # take any other value as the nearest of `values`
+    divisor: int | None = None  # of masks of class * divisor + object, see class_values_of
+    background: int | None = 0  # class that mean scores leave out; None: they count all
 
     def __post_init__(self) -> None:
         self.values = [value_from_json(value) for value in self.values]
@@ -57,6 +59,21 @@ class MaskEncoding:
     def titles(self) -> list[str]:
         """What tables call the classes: their names, or else their values."""
         return self.names or [str(value_to_json(value)) for value in self.values]
+
+    @property
+    def merges_objects(self) -> bool:
+        """Whether masks may number objects, of which those of a class become one class."""
+        return self.threshold is not None or self.divisor is not None
+
+    @property
+    def scored(self) -> list[int]:
+        """Indices of the classes over which mean scores are taken: all but the background."""
+        return [k for k in range(len(self.values)) if k != self.background]
+
+    @property
+    def inverted(self) -> bool:
+        """Whether class 1 is the background of two classes, and class 0 the foreground."""
+        return len(self.values) == 2 and self.background == 1
 
     @property
     def in_colour(self) -> bool:
@@ -76,17 +93,17 @@ def encoding_of(masks: MaskEncoding | list[MaskValue]) -> MaskEncoding:
 
 
 def load_mask(
-    path: Path,
+    path: MaskSource,
     masks: MaskEncoding,
     scale: float,
     size: tuple[int, int] | None = None,
     decode: str = DECODE_PATH,
 ) -> Tensor:
-    """Load a mask file as class indices uint8 (H, W) at `scale`, by nearest neighbour.
+    """Load a mask as class indices uint8 (H, W) at `scale`, by nearest neighbour.
 
     size: (width, height) of the result, if it is not the file's size times `scale`.
     """
-    mask = open_picture(path, decode)
+    mask = open_mask(path, decode)
     mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
     return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
 
@@ -104,23 +121,29 @@ def resize_mask(mask: Picture, size: tuple[int, int]) -> Picture:
     return mask[rows[:, None], columns]
 
 
-def to_indices(mask: np.ndarray, masks: MaskEncoding, path: Path) -> np.ndarray:
+def to_indices(mask: np.ndarray, masks: MaskEncoding, path: MaskSource) -> np.ndarray:
     """Return class indices (H, W) uint8 of values.mask_array's result; IGNORE for ignored values.
 
     Raises UserError, naming `path`, for a value that is neither a class nor ignored nor snapped.
     """
-    if mask.ndim == 3 and not masks.in_colour:
+    if mask.ndim == 3 and not masks.in_colour and masks.threshold != 0:
         raise UserError(
             f'{path}: a colour mask; expected grey values {masks.values}. Save it in the same '
             'mode as the other masks.'
         )
     found = pack_colours(mask) if mask.ndim == 3 else mask
+    if masks.divisor:
+        found = class_values_of(found, masks.divisor)
     if mask.ndim == 2 and masks.in_colour:  # grey is the colour with R = G = B
         found = mask.astype(np.int64) * 0x010101
     if masks.threshold is not None:
         indices = (found > masks.threshold).astype(np.uint8)
         for value in masks.ignore:
-            indices[found == value] = IGNORE
+            if mask.ndim == 3 and isinstance(value, int):
+                value = (value, value, value)
+            elif mask.ndim == 2 and isinstance(value, tuple) and len(set(value)) == 1:
+                value = value[0]
+            indices[found == pack_value(value)] = IGNORE
         return indices
     known = np.array([pack_value(value) for value in [*masks.values, *masks.ignore]])
     labels = np.arange(len(known)).astype(np.uint8)
@@ -138,6 +161,16 @@ def to_indices(mask: np.ndarray, masks: MaskEncoding, path: Path) -> np.ndarray:
         )
     indices[unknown] = _nearest(found[unknown], masks)
     return indices
+
+
+def class_values_of(values: np.ndarray, divisor: int) -> np.ndarray:
+    """Return the class of each value of class * divisor + object, (H, W) as `values`.
+
+    A value below the divisor is a class itself: Cityscapes has 7 (road) beside 26001 (car 1).
+    """
+    if values.max() < divisor:  # which may not fit into their type
+        return values
+    return np.where(values < divisor, values, values // divisor)
 
 
 def _look_up(found: np.ndarray, known: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ import numpy as np
 from utils.runtime.files import whole_file
 
 
-def encode_rle(mask: np.ndarray) -> str:
-    """Return the runs of a mask (H, W), bool or integer; the foreground is all that is not 0."""
-    pixels = np.pad(mask.ravel() != 0, 1)  # index k is now pixel number k
+def encode_rle(mask: np.ndarray, background: int = 0) -> str:
+    """Return the runs of a mask (H, W), bool or integer; the foreground is all but `background`."""
+    pixels = np.pad(mask.ravel() != background, 1)  # index k is now pixel number k
     runs = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1  # starts and ends in turns
     runs[1::2] -= runs[::2]
     return ' '.join(map(str, runs.tolist()))
@@ -25,7 +25,11 @@ def encode_rle(mask: np.ndarray) -> str:
 
 def write_submission(rows: Iterable[tuple[str, str]], path: Path) -> None:
     """Write rows (file name, runs) as they come; the file appears when it is complete."""
-    with whole_file(path) as part, part.open('w', encoding='utf-8', newline='') as file:
+    with (
+        whole_file(path) as part,
+        # Names that are no text, in no encoding, keep their bytes.
+        part.open('w', encoding='utf-8', errors='surrogateescape', newline='') as file,
+    ):
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(('img', 'rle_mask'))
         writer.writerows(rows)

@@ -5,7 +5,6 @@ an (R, G, B) tuple of ints in [0, 255]. Axis letters: H and W pixels.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,13 @@ def value_to_json(value: MaskValue) -> int | list[int]:
     return list(value) if isinstance(value, tuple) else value
 
 
-def mask_array(mask: 'Picture', path: Path) -> np.ndarray:
+def format_values(values: list[MaskValue]) -> str:
+    """Return values in the syntax of the options: 1,2 or 0:0:255."""
+    shown = [':'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values[:8]]
+    return ','.join(shown) + (',…' if len(values) > 8 else '')
+
+
+def mask_array(mask: 'Picture', path: object) -> np.ndarray:
     """Return a mask's values: (H, W) integers, or (H, W, 3) uint8 for colours.
 
     Palette files give their indices. Alpha is dropped. If R = G = B in all pixels, the values are
@@ -59,7 +64,7 @@ def mask_array(mask: 'Picture', path: Path) -> np.ndarray:
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
-def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
+def _label_array(array: np.ndarray, path: object) -> np.ndarray:
     """Return (H, W) integers or (H, W, 3) uint8 from the content of an array file."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
@@ -73,7 +78,7 @@ def _label_array(array: np.ndarray, path: Path) -> np.ndarray:
     return _shallow_colours(array[..., :3], path) if colours else array
 
 
-def _shallow_colours(colours: np.ndarray, path: Path) -> np.ndarray:
+def _shallow_colours(colours: np.ndarray, path: object) -> np.ndarray:
     """Return colours (H, W, 3) of 16 bits as uint8; as they are where R = G = B, which is grey.
 
     255 is 65535 or 65280 in 16 bits. Raises UserError, naming `path`, for bytes that differ.

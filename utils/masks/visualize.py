@@ -46,13 +46,15 @@ def displayable(picture: Picture, pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2))
 
 
-def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Image.Image:
-    """Return the image with all classes but 0 tinted, and with yellow edges between classes.
+def overlay(
+    image: Image.Image, indices: np.ndarray, background: int | None = 0, opacity: float = 0.5
+) -> Image.Image:
+    """Return the image with all classes but the background tinted, and with yellow edges.
 
-    indices: (H, W), of the image's size. opacity: of the tint, 0 to 1.
+    indices: (H, W), of the image's size; IGNORE is not tinted. opacity: of the tint, 0 to 1.
     """
     pixels = np.asarray(image.convert('RGB')).astype(np.float32)
-    tint = (indices > 0)[..., None] * opacity
+    tint = ((indices != _index(background)) & (indices != IGNORE))[..., None] * opacity
     blend = pixels * (1 - tint) + CLASS_COLOURS[indices] * tint
     edges = np.zeros(indices.shape, dtype=bool)
     edges[1:] |= indices[1:] != indices[:-1]
@@ -61,19 +63,25 @@ def overlay(image: Image.Image, indices: np.ndarray, opacity: float = 0.5) -> Im
     return Image.fromarray(blend.round().astype(np.uint8))
 
 
-def error_map(truth: np.ndarray, predicted: np.ndarray) -> Image.Image:
+def error_map(truth: np.ndarray, predicted: np.ndarray, background: int | None = 0) -> Image.Image:
     """Return a picture in ERROR_COLOURS of where class indices (H, W) are right or wrong."""
     colours = np.zeros((*truth.shape, 3), dtype=np.uint8)
+    found, there = predicted != _index(background), truth != _index(background)
     where = {
-        'right': (predicted == truth) & (truth > 0),
-        'too much': (predicted > 0) & (truth == 0),
-        'missed': (predicted == 0) & (truth > 0),
-        'another class': (predicted != truth) & (predicted > 0) & (truth > 0),
+        'right': (predicted == truth) & there,
+        'too much': found & ~there,
+        'missed': ~found & there,
+        'another class': (predicted != truth) & found & there,
         'ignored': truth == IGNORE,
     }
     for name, pixels in where.items():
         colours[pixels] = ERROR_COLOURS[name]
     return Image.fromarray(colours)
+
+
+def _index(background: int | None) -> int:
+    """Return the class index of the background; one that no pixel has for none."""
+    return -1 if background is None else background
 
 
 def sample_sheet(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Image.Image:
@@ -100,17 +108,19 @@ def has_display() -> bool:
     return mpl.get_backend().lower() not in ('agg', 'pdf', 'ps', 'svg', 'cairo', 'template')
 
 
-def show_or_save(image: Image.Image, indices: np.ndarray, title: str, path: Path) -> bool:
+def show_or_save(
+    image: Image.Image, indices: np.ndarray, title: str, path: Path, background: int | None = 0
+) -> bool:
     """Show image, mask and overlay in a window; save them and return False without a display."""
     import matplotlib.pyplot as plt  # late: the import takes 1.3 s, and only --viz needs it
 
     figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout='constrained')
-    pictures = [image, colour_mask(indices), overlay(image, indices)]
+    pictures = [image, colour_mask(indices), overlay(image, indices, background)]
     for axis, picture, name in zip(axes, pictures, ('image', 'mask', 'overlay'), strict=True):
         axis.imshow(picture, cmap='gray')
         axis.set_title(name)
         axis.set_axis_off()
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)  # a name with two $ is no formula
     window = has_display()
     if window:
         plt.show()

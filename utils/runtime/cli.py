@@ -4,12 +4,18 @@ Imports no torch, so that -h and wrong options answer at once.
 """
 
 import argparse
+import importlib
 import math
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
+from .console import forgiving_console
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
 
@@ -24,6 +30,7 @@ class ProgramParser(argparse.ArgumentParser):
     def __init__(self, description: str, original: str = '') -> None:
         super().__init__(description=description)
         self.original = {'--help', *original.split()}
+        self.words: list[str] = []  # of the command line
 
     # Private to argparse, but the same from 3.10 to 3.14, with the option's name as second item.
     # Hidden aliases instead would have to be kept out of -h and of error messages.
@@ -31,6 +38,23 @@ class ProgramParser(argparse.ArgumentParser):
         found = super()._get_option_tuples(option_string)
         known = [match for match in found if match[1] in self.original]
         return known if len(known) == 1 else found
+
+    def parse_known_args(  # type: ignore[override]  # typeshed has overloads
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does, and keep the words for `error`."""
+        self.words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self.words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the message; for a value that begins with a minus sign, say how to write it."""
+        found = re.fullmatch(r'argument (\S+): expected one argument', message)
+        names, options = (found[1].split('/') if found else []), self._option_string_actions
+        for name, value in zip(self.words, self.words[1:], strict=False):
+            if name in names and value.startswith('-') and value not in options:
+                message += f'; a value that begins with a minus sign is written {name}={value}'
+                break
+        super().error(message)
 
 
 def number_in(
@@ -68,6 +92,16 @@ def value_list(text: str) -> list[int | list[int]]:
             )
         values.append(numbers if colour else numbers[0])
     return values
+
+
+def background_value(text: str) -> int | list[int] | str:
+    """Argparse type of --background: 'none', or a mask value as in value_list."""
+    if text == 'none':
+        return text
+    values = value_list(text)
+    if len(values) > 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected one value, as 0 or 0:0:0, or none')
+    return values[0]
 
 
 def fold_of(text: str) -> str:
@@ -114,9 +148,10 @@ def add_data_options(group: argparse._ArgumentGroup) -> None:
     """Add --images, --masks, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
-        help='folder of the images (default: %(default)s)')
+        help="folder of the images, or a quoted pattern such as 'train/*/*_img.png': what the "
+        'stars match is the id of an image (default: %(default)s)')
     add('--masks', type=Path, default='data/masks', metavar='DIR',
-        help='folder of their masks (default: %(default)s)')
+        help="folder of their masks, or a pattern: 'train/*/*_mask.png' (default: %(default)s)")
     add('--mask-suffix', metavar='S',
         help="suffix of a mask's name after that of its image, e.g. _mask for Carvana (default: "
         'found from the names)')
@@ -140,24 +175,44 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
 
-def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, without an exception."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_program(
+    work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, *modules: str
+) -> int:
     """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
-    An error that `explain` knows is printed; others, and all with --debug, show their traceback.
+    modules: those that `work` imports, which are imported first: Ctrl-C ends the program at once
+        then, where an import might swallow KeyboardInterrupt. An error that `explain` knows is printed; others, and all with --debug, show their traceback.
     """
-    from .distributed import process_group  # here, because it imports torch
+    with _plain_interrupts():
+        from .distributed import process_group  # here, because it imports torch
 
-    try:
-        with process_group():
-            return work(args) or 0
-    except KeyboardInterrupt:
-        if args.debug:
-            raise
-        print('interrupted; files written so far are complete', file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except (UserError, OSError, RuntimeError) as error:
-        message = explain(error)
-        if args.debug or message is None:
-            raise
-        print(f'error: {message}', file=sys.stderr)
-        return getattr(error, 'exit_code', UserError.exit_code)
+        for name in modules:
+            importlib.import_module(name)
+    with forgiving_console():
+        try:
+            with process_group():
+                return work(args) or 0
+        except KeyboardInterrupt:
+            if args.debug:
+                raise
+            print('interrupted; files written so far are complete', file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except (UserError, OSError, RuntimeError) as error:
+            message = explain(error)
+            if args.debug or message is None:
+                raise
+            print(f'error: {message}', file=sys.stderr)
+            return getattr(error, 'exit_code', UserError.exit_code)

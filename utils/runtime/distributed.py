@@ -6,6 +6,8 @@ Only rank 0 prints and writes. Without torchrun, there is one process to reduce 
 """
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -17,10 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .cgroups import available_cores
 from .errors import EXIT_INTERRUPTED, UserError, explain
 
 # Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
 TIMEOUT = timedelta(minutes=30)
+GRACE = 60.0  # seconds for a rank to save after torchrun was killed
 
 Item = TypeVar('Item')
 
@@ -65,12 +69,14 @@ def process_group() -> Iterator[None]:
     """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
     launched = {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys()
     if not launched or os.environ['WORLD_SIZE'] == '1' or _started():
+        _keep_to_cores()
         yield
         return
     store, number, count = next(dist.rendezvous('env://', timeout=TIMEOUT))
     # gloo for tensors on the CPU, NCCL for gradients on cards.
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
+    threading.Thread(target=_end_with_torchrun, args=(os.getppid(),), daemon=True).start()
     _divide_cores()
     try:
         if is_main_process():
@@ -184,10 +190,26 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
         ) from error
 
 
+def _end_with_torchrun(parent: int) -> None:
+    """Stop this rank when torchrun was killed; a training saves. Without it, it would train on."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(EXIT_INTERRUPTED)
+
+
+def _keep_to_cores() -> None:
+    # In a container with two of 64 cores, torch starts 64 threads, which wait for each other.
+    cores = available_cores()
+    if 'OMP_NUM_THREADS' not in os.environ and torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+
+
 def _divide_cores() -> None:
     # torchrun sets it to 1 if it is unset, so any other number is the user's.
     if os.environ.get('OMP_NUM_THREADS', '1') == '1':
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size()))
+        torch.set_num_threads(max(1, available_cores() // local_world_size()))
 
 
 def _reported_elsewhere(error: BaseException, store: 'dist.Store') -> bool:

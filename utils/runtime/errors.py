@@ -1,6 +1,6 @@
 """Errors that users can correct. They end a program with one message and exit code 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -71,10 +71,15 @@ def by_kind(problems: Iterable[Problem], shown: int = 3) -> list[str]:
     return lines
 
 
-def data_error(problems: list[Problem]) -> UserError:
-    """Return one UserError that lists all problems."""
+def data_error(problems: list[Problem], proposals: Sequence[str] = ()) -> UserError:
+    """Return one UserError that lists all problems, and options by which the files would pair."""
     heading = f'{len(problems)} problem{"s" * (len(problems) != 1)} with the data:'
-    return UserError('\n'.join([heading, *by_kind(problems)]))
+    return UserError('\n'.join([heading, *by_kind(problems), *proposed(proposals)]))
+
+
+def proposed(options: Sequence[str]) -> list[str]:
+    """Return the lines that propose options, none without."""
+    return ['These options pair the files:', *(f'  {text}' for text in options)] if options else []
 
 
 class DivergedError(UserError):
@@ -99,8 +104,8 @@ def explain(error: BaseException) -> str | None:
         return (
             f'a process that loads images has died ({text.splitlines()[0].strip():.200}), most '
             'likely because it ran out of memory, or of shared memory in a container. Use fewer '
-            '--workers, or --workers 0. Files written so far are complete; --resume continues '
-            'the training.'
+            '--workers, or --workers 0; give a container more with --shm-size=8g. Files written '
+            'so far are complete; --resume continues the training.'
         )
     if 'out of memory' in text or "can't allocate memory" in text:
         return (
@@ -110,8 +115,13 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+def shown(name: object) -> str:
+    """Return a name for a message, on one line: line breaks and tabs are escaped."""
+    return str(name).replace('\n', '\\n').replace('\r', '\\r').replace('\t', '\\t')
+
+
 def first_few(names: Iterable[object], count: int = 3) -> str:
     """Return 'a, b, c and 9 more', for messages about many files."""
-    texts = [str(name) for name in names]
+    texts = [shown(name) for name in names]
     more = f' and {len(texts) - count} more' if len(texts) > count else ''
     return ', '.join(texts[:count]) + more

@@ -2,38 +2,112 @@
 
 import csv
 import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 # torch.load warns of pickle protocols and sparse tensors, about which users can do nothing.
 LOADERS = r'torch\.(serialization|_weights_only_unpickler)'
 warnings.filterwarnings('ignore', category=UserWarning, module=LOADERS)
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path of the same suffix beside `path`, and move it there on success.
+PART = '.unet-{}.part{}'  # name of a temporary file: random digits, suffix of the target
+# Such names, and those of earlier versions, which had the target's name and a process id.
+PARTS = re.compile(r'\.(unet-[0-9a-f]{8}|.+\.\d+)\.part(\.\w+)?')
+PART_AGE = 24 * 3600  # seconds; older temporary files were left by killed processes
+SPECIAL = ('/dev', '/proc')  # what lies here is written to, never replaced, such as /dev/stdout
 
-    At any moment, power failures included, `path` is the old file or the new one, both complete.
+_swept: set[Path] = set()  # folders in which this process has looked for old temporary files
+
+
+@contextmanager
+def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary path of the same suffix in `path`'s folder, and move it there on success.
+
+    At any moment, power failures included, `path` is the old file or the new one, both complete. A
+    link stays, and its target is replaced; a device or pipe is written to. The old file's mode is
+    kept. private: only the user may read a new file.
     """
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
+    if path.exists() and not _replaceable(path):
+        with _written_to(path) as temporary:
+            yield temporary
+        return
+    target = path.resolve() if path.is_symlink() else path
+    if target.parent not in _swept:
+        _swept.add(target.parent)
+        remove_parts(target.parent)
+    temporary = target.with_name(PART.format(secrets.token_hex(4), target.suffix))
+    # O_EXCL: a link that somebody has put there is not followed.
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0)
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o600 if private else 0o666
+    lock = None
     try:
+        lock = os.open(temporary, flags, mode)
+        lock_file(lock)
+        if target.exists():
+            temporary.chmod(mode)  # whatever the umask
         yield temporary
-        with temporary.open('r+b') as file:  # Windows flushes only files open for writing
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        os.fsync(lock)
+        temporary.replace(target)
+    except OSError as error:
+        if error.filename == str(temporary):  # the user knows the name of the target only
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
+        if lock is not None:
+            os.close(lock)
         temporary.unlink(missing_ok=True)
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove temporary files of whole_file that a killed process left in `folder`."""
-    for part in folder.glob('.*.part.*'):
-        part.unlink(missing_ok=True)
+    """Remove temporary files of whole_file in `folder` that a killed process left: old, unlocked.
+
+    A process that writes one holds a lock on it, which the system releases when it ends.
+    """
+    for part in folder.iterdir():
+        with suppress(OSError):
+            if not PARTS.fullmatch(part.name) or time.time() - part.lstat().st_mtime < PART_AGE:
+                continue
+            file = os.open(part, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
+            try:
+                lock_file(file)
+                part.unlink()
+            finally:
+                os.close(file)
+
+
+def _replaceable(path: Path) -> bool:
+    """Return whether an existing path may be replaced: a regular file, not one of SPECIAL."""
+    return path.is_file() and not str(path.resolve()).startswith(SPECIAL)
+
+
+@contextmanager
+def _written_to(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, and write its content to `path` on success."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder, f'part{path.suffix}')
+        yield temporary
+        with temporary.open('rb') as file, path.open('wb') as special:
+            shutil.copyfileobj(file, special)
+
+
+def lock_file(file: int) -> None:
+    """Lock an open file for this process; raise BlockingIOError if another holds a lock on it."""
+    if fcntl:  # Windows has none, and lets nobody remove a file that is open
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def check_output_file(path: Path) -> None:
@@ -60,6 +134,13 @@ def user_cache(name: str) -> Path:
     return Path(base) / 'unet' / name
 
 
+def private_folder(folder: Path) -> None:
+    """Make a folder that only the user may enter, if it does not exist."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError):  # of another user
+        folder.chmod(0o700)  # those of earlier versions were open to all
+
+
 def read_torch_file(path: Path) -> object:
     """Return what torch.save wrote, on the CPU, never running code; ValueError if it did not."""
     import torch  # here, because image files need no torch
@@ -72,11 +153,18 @@ def read_torch_file(path: Path) -> object:
 
 
 def append_csv(path: Path, rows: list[dict]) -> None:
-    """Append rows, after a header if the file is new. None is written as an empty cell."""
+    """Append rows, after a header if the file is new. None is written as an empty cell.
+
+    A file that is there keeps its columns: an older version's, if an old run is resumed.
+    """
     if not rows:
         return
-    with path.open('a', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        if file.tell() == 0:
+    # Names that are no text, in no encoding, keep their bytes.
+    with path.open('a+', newline='', encoding='utf-8', errors='surrogateescape') as file:
+        file.seek(0)
+        header = next(csv.reader(file), None)
+        names = header or list(rows[0])
+        writer = csv.DictWriter(file, fieldnames=names, extrasaction='ignore')
+        if not header:
             writer.writeheader()
         writer.writerows(rows)

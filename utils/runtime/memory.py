@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
+from .cgroups import memory_room
 from .distributed import local_world_size
 
 SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
-CONTAINER = Path('/sys/fs/cgroup')
 
 
 def free_memory() -> int:
-    """Return the free bytes of main memory, within the container's limit; 0 if unknown."""
+    """Return the free bytes of main memory, within the limits of containers; 0 if unknown."""
     try:
         lines = Path('/proc/meminfo').read_text(encoding='ascii').splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith('MemAvail'))
@@ -21,12 +21,8 @@ def free_memory() -> int:
         if 'SC_PHYS_PAGES' not in getattr(os, 'sysconf_names', ()):
             return 0
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
-    try:
-        limit = (CONTAINER / 'memory.max').read_text(encoding='ascii').strip()
-        used = int((CONTAINER / 'memory.current').read_text(encoding='ascii'))
-    except OSError:
-        return free
-    return free if limit == 'max' else max(0, min(free, int(limit) - used))
+    room = memory_room()
+    return free if room is None else min(free, room)
 
 
 def available_memory(workers: int = 0) -> int:

@@ -1,13 +1,13 @@
 """Signals: a stopped training finishes its step and saves; dataloader workers end with it."""
 
 import multiprocessing
+import multiprocessing.queues
 import os
 import signal
 import threading
 from contextlib import ExitStack
 from types import FrameType
-
-from .distributed import all_reduce_max, world_size
+from typing import Any
 
 # By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect, but 0
 # for SIGUSR1, which schedulers send before the time limit: --resume continues the run.
@@ -19,7 +19,9 @@ NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)
 class StopRequest:
     """Context that catches signals. `received` is the signal's name, once `sync` was called.
 
-    In a thread, where Python allows no handlers, it catches none.
+    Before `catch_all` it catches SIGUSR1 only, so that a job that is still loading its data trains
+    a step and saves; Ctrl-C and SIGTERM end it at once. In a thread, where Python allows no
+    handlers, it catches none.
     With one process, a second signal takes effect at once. With several it does not, because
     torchrun repeats the signal (and sends SIGKILL after 30 seconds).
     """
@@ -30,11 +32,18 @@ class StopRequest:
         self._restore = ExitStack()  # sets the former handlers
 
     def __enter__(self) -> 'StopRequest':
+        self._handle([number for number in NUMBERS if number.name == 'SIGUSR1'])
+        return self
+
+    def catch_all(self) -> None:
+        """Catch the other signals, too: training begins, which ends with a saved step."""
+        self._handle([number for number in NUMBERS if number.name != 'SIGUSR1'])
+
+    def _handle(self, numbers: list[signal.Signals]) -> None:
         main = threading.current_thread() is threading.main_thread()
-        for number in NUMBERS if main else ():
+        for number in numbers if main else ():
             handler = signal.signal(number, self._catch)
             self._restore.callback(signal.signal, number, handler)
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._restore.close()
@@ -46,6 +55,8 @@ class StopRequest:
 
     def sync(self, *flags: int) -> list[int]:
         """Set `received` if any rank has caught a signal; return each flag's maximum over ranks."""
+        from .distributed import all_reduce_max  # late, as SIGUSR1 is caught before torch is there
+
         caught, *highest = all_reduce_max(self._caught, *flags)
         if caught:
             self.received = signal.Signals(caught).name
@@ -53,12 +64,12 @@ class StopRequest:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self._caught = number
-        if world_size() == 1:
+        if int(os.environ.get('WORLD_SIZE', '1')) == 1:  # of torchrun
             self._restore.close()
 
 
 def prepare_worker(worker: int) -> None:
-    """Worker_init_fn of a DataLoader: ignore signals, and end when the parent process ends.
+    """Worker_init_fn of a DataLoader: ignore signals; end with the parent, or if a batch is lost.
 
     Ctrl-C reaches every process, but only the parent handles it. torch's workers check every 5
     seconds whether their parent has changed. A worker whose parent was killed before the first
@@ -67,6 +78,14 @@ def prepare_worker(worker: int) -> None:
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # A batch that finds no shared memory (Docker's 64 MB) is lost in the thread that sends it, and
+    # the parent would wait for it for ever. It is told of a worker that ends.
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(_end)
+
+
+def _end(error: Exception, batch: object) -> None:
+    os._exit(1)
 
 
 def _end_with_parent() -> None:

@@ -19,11 +19,11 @@ from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData, decode_path
 from .optimization.guard import StepGuard
-from .optimization.loss import loss_weights, segmentation_loss
+from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
 from .resume import check_resumed, is_to_resume, read_last
-from .run_folder import open_output
+from .run_folder import check_output, open_output
 from .state import TrainState
 from .step import StepRunner, TrainStep
 from .validation import Validator
@@ -103,6 +103,7 @@ def build_run(
     elif args.load:
         source = replace(load_checkpoint(args.load), training=None)
     saved = source.training if source else None
+    check_output(args.output, saved)
     recipe = recipe or RECIPES[args.recipe]
     device = choose_device(args.device)
     config = network_config(args, recipe, source)
@@ -117,7 +118,8 @@ def build_run(
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
     schedule = recipe.schedule(optimizer, args.epochs * len(data.sampler))
-    criterion = build_loss(args, recipe, data, device)
+    weights = class_weights(args, data, device)
+    criterion = build_loss(args, recipe, weights)
     network = compiled(model, device) if args.compile else model
     tracker = open_output(args, saved, data.dataset.scan.left_out)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
@@ -128,7 +130,10 @@ def build_run(
     )  # fmt: skip
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
-    step = TrainStep(network, optimizer, precision, guard, criterion, recipe.max_gradient_norm)
+    totals = partial(sum_totals, class_weights=weights)
+    step = TrainStep(
+        network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
+    )
     if saved and source:
         state.load_state_dict(saved)
         recorder.load_state_dict(saved, source.metrics)
@@ -185,17 +190,24 @@ def build_model(
     return model
 
 
-def build_loss(
-    args: argparse.Namespace, recipe: Recipe, data: TrainingData, device: torch.device
-) -> Callable[..., Tensor]:
-    """Return the loss of logits, masks and, with a weight map, border weights."""
+def class_weights(
+    args: argparse.Namespace, data: TrainingData, device: torch.device
+) -> Tensor | None:
+    """Return the weights (K,) of --loss-weights, None without."""
     counts = data.dataset.scan.counts  # of ignored values too, which are in no class
     pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
+    return None if weights is None else torch.tensor(weights, device=device)
+
+
+def build_loss(
+    args: argparse.Namespace, recipe: Recipe, weights: Tensor | None
+) -> Callable[..., Tensor]:
+    """Return the loss of logits, masks and, with a weight map, border weights."""
     kind = args.dice_loss or recipe.dice_loss
     return partial(
         segmentation_loss,
-        class_weights=None if weights is None else torch.tensor(weights, device=device),
+        class_weights=weights,
         per_class=kind == 'per-class',
         dice=kind != 'none',
     )

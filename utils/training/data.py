@@ -10,16 +10,19 @@ from torch import Tensor
 from utils.data import dataloader
 from utils.data.augmentation import Augmented
 from utils.data.cache.placement import cached
+from utils.data.class_values import describe_foreground
 from utils.data.consistency import describe_duplicates
 from utils.data.context import with_context
 from utils.data.dataset import SegmentationDataset
 from utils.data.network_limits import check_tile, check_variance
-from utils.data.splits import describe_groups, split_pairs
+from utils.data.splits import describe_groups, describe_percent, split_pairs
+from utils.data.suggestions import check_classes_at_scale
 from utils.data.training_tiles import in_tiles
 from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.images.pixel_range import check_range_option, describe_range, range_of_data
 from utils.inference.checkpoint import Checkpoint
+from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import (
@@ -62,6 +65,7 @@ class TrainingData:
         source: Checkpoint | None,
     ):
         recipe = RECIPES[args.recipe]
+        self.mask_options = MaskOptions.from_args(args)
         self.device, self.padding = device, padding
         batch_size = args.batch_size or recipe.batch_size
         tile = args.tile or recipe.tile
@@ -78,7 +82,7 @@ class TrainingData:
             self.dataset = SegmentationDataset(
                 args.images, args.masks, args.scale, args.mask_suffix, channels=asked or channels,
                 mask_values=source.masks if source and source.training else None,
-                wanted=MaskOptions.from_args(args),
+                wanted=self.mask_options,
                 resize_masks=args.resize_masks, skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
@@ -90,9 +94,11 @@ class TrainingData:
                 '--early-stop counts validations without a better Dice, and there is no validation '
                 'set. Leave --early-stop out, or ask for a set with --validation (-v).'
             )
-        self.dataset.image_range, self.range_note = self._choose_range(args, source)
-        self.dataset.check_values()
-        self.groups = describe_groups(self.dataset.pairs, self.training, args)
+        self.range_note = self._set_range(args, source)
+        self.scale_notes = check_classes_at_scale(
+            self.dataset.scan, self.dataset.masks, args.scale, self.training
+        )
+        self.split_notes = self._describe_split(args)
         workers = default_workers(device) if args.workers is None else args.workers
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
@@ -112,13 +118,18 @@ class TrainingData:
         scorer = dataloader.make_dataloader(self.items, shard(scored), workers, loads_to)
         self.validation_loader = scorer if self.validation else None
 
-    def _choose_range(
-        self, args: argparse.Namespace, source: Checkpoint | None
-    ) -> tuple[ImageRange | None, str]:
-        """Return the range of deep images and a line that tells it, the same on all ranks.
+    def _set_range(self, args: argparse.Namespace, source: Checkpoint | None) -> str:
+        """Set the range of deep images, the same on all ranks; return a line that tells it.
 
         It is that of the run to resume, of --image-range, of --load, or else it is measured.
         """
+        self.dataset.image_range, note = self._choose_range(args, source)
+        self.dataset.check_values()
+        return note
+
+    def _choose_range(
+        self, args: argparse.Namespace, source: Checkpoint | None
+    ) -> tuple[ImageRange | None, str]:
         check_range_option(args.image_range, self.dataset.decode)
         known = source.image_range if source else None
         if self.dataset.decode == PILLOW_DECODE:
@@ -132,6 +143,14 @@ class TrainingData:
         return broadcast_object(
             range_of_data(images, self.training, channels, asked) if is_main_process() else None
         )
+
+    def _describe_split(self, args: argparse.Namespace) -> list[str]:
+        scan, masks = self.dataset.scan, self.dataset.masks
+        return [
+            *describe_groups(scan.pairs, self.training, args),
+            *describe_percent(args, len(self.validation), len(scan.pairs)),
+            *describe_foreground(scan, masks, self.training, self.validation),
+        ]
 
     def steps(self, epoch: int, start: int) -> Iterator[list[dict[str, Tensor]]]:
         """Yield the micro-batches of each step of an epoch (from 0), beginning at step `start`."""
@@ -158,9 +177,11 @@ class TrainingData:
             f'{len(self.training)} images to train on, {len(self.validation)} to validate on, '
             f'{sizes} at scale {self.dataset.scale:g}',
             f'mask values, with their share of the pixels: {", ".join(shares)}',
-            *self.groups,
-            *scan.notes(masks, self.dataset.channels),
+            describe_background(masks, self.mask_options),
+            *self.split_notes,
+            *self.dataset.notes(),
             *([self.range_note] if self.range_note else []),
+            *self.scale_notes,
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))
             ),

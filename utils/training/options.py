@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from utils.runtime.cli import add_device_options, fold_of, number_in, regular_expression, value_list
+from utils.runtime.cli import (
+    add_device_options,
+    background_value,
+    fold_of,
+    number_in,
+    regular_expression,
+    value_list,
+)
 
 # Options that train.py of the original has.
 ORIGINAL = (
@@ -58,9 +65,16 @@ def add_mask_options(group: argparse._ArgumentGroup) -> None:
     add('--snap-masks', action='store_true',
         help='replace any other value by the nearest of these, for JPEG and smoothed masks')
     add('--binarize', type=number_in(int, 0, 65534), metavar='T',
-        help='two classes: grey values over T are foreground, all others background')
+        help='two classes: grey values over T are foreground, all others background; 0, for masks '
+        'that number objects, takes palettes and colours too')
+    add('--mask-divisor', type=number_in(int, 2), metavar='N',
+        help='masks are class * N + object, as 26001 with N 1000: take the class; a value below N '
+        'is a class itself')
     add('--ignore-value', type=value_list, default=(), metavar='V,V',
         help='values of pixels that count neither in the loss nor in scores')
+    add('--background', type=background_value, metavar='VALUE|none',
+        help='value of the class that mean scores leave out, or none to count all classes '
+        '(default: the class named background, or else that of value 0; none if 0 is no class)')
 
 def add_model_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of the network and its initial weights."""

@@ -87,8 +87,11 @@ class Recorder:
         self.scores = scores
         names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
         state = self.state
-        row = {'epoch': state.epoch + 1, 'step': state.step, 'learning_rate': state.learning_rate}
-        row |= training | {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        row: dict = {'epoch': state.epoch + 1, 'step': state.step}
+        row |= {'learning_rate': state.learning_rate} | training
+        row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        for name in ('dice', 'iou'):  # the latter is the mIoU of the literature
+            row[f'{name}_all_classes'] = scores and scores['all_classes'][f'{name}_dataset']
         sheet = None
         if is_main_process():
             path = self.args.output / 'samples.png'
@@ -119,6 +122,7 @@ class Recorder:
         record = self.state.state_dict() | {
             'args': {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()},
             'data': self.data.fingerprint(),
+            'run': self.tracker.uid,
             'wandb': self.tracker.run_id,
             'processes': world_size(),
             'meter': self.meter.state(),

@@ -1,8 +1,11 @@
 """The output folder of a training run: opened, an earlier run set aside, kept small."""
 
 import argparse
+import json
+import secrets
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +13,8 @@ import torch
 
 from utils.runtime.distributed import is_main_process
 from utils.runtime.errors import Problem, UserError
-from utils.runtime.files import remove_parts, whole_file
+from utils.runtime.files import whole_file
+from utils.runtime.locks import FolderLock, check_unlocked
 
 from .tracking import SilentTracker, Tracker
 
@@ -22,16 +26,37 @@ def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Pro
     if args.output.exists() and not args.output.is_dir():
         raise UserError(f'--output {args.output} is a file; expected a folder. Name another.')
     args.output.mkdir(parents=True, exist_ok=True)
-    remove_parts(args.output)
+    lock = FolderLock(args.output)
     aside = None if state else set_aside_earlier_run(args.output)
     if aside:
         print(f'note: the files of an earlier run are now in {aside}')
     if left_out:
         with whole_file(args.output / 'left_out.txt') as part:
-            part.write_text('\n'.join(p.text for p in left_out) + '\n', encoding='utf-8')
+            text = '\n'.join(p.text for p in left_out) + '\n'
+            part.write_text(text, encoding='utf-8', errors='surrogateescape')
+    run = (state or {}).get('run') or secrets.token_hex(8)
     settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
     step, run_id = (state['step'], state['wandb']) if state else (0, None)
-    return Tracker(args.output, settings, args.wandb, step, run_id)
+    tracker = Tracker(args.output, settings | {'run': run}, args.wandb, step, run_id)
+    tracker.uid, tracker.lock = run, lock
+    return tracker
+
+
+def check_output(output: Path, state: dict | None) -> None:
+    """Raise UserError if another run uses the folder, or if its files are of another run.
+
+    state: of the run to resume, None for a new run.
+    """
+    check_unlocked(output)
+    if state is None or 'run' not in state:  # runs of earlier versions had no id
+        return
+    with suppress(OSError, ValueError):
+        found = json.loads((output / 'args.json').read_text(encoding='utf-8')).get('run')
+        if found not in (None, state['run']):
+            raise UserError(
+                f'{output / "last.pth"} is of another run than the other files in {output}, which '
+                'would be mixed. Move last.pth into a folder of its own, and resume it there.'
+            )
 
 
 def _commit() -> str | None:

@@ -24,7 +24,7 @@ from utils.runtime.precision import MixedPrecision
 
 from .optimization.batchnorm import running_statistics
 from .optimization.guard import StepGuard
-from .optimization.loss import segmentation_loss
+from .optimization.loss import Totals, segmentation_loss, sum_totals
 from .state import TrainState
 
 SMALLEST_HALVED = 4 * MIN_SIZE  # pixels; smaller images have too little left when halved
@@ -37,7 +37,8 @@ class TrainStep:
     """Forward and backward pass and update of one global batch.
 
     network: the model, or the compiled one.
-    criterion: gives the loss from logits, masks and, with a weight map, border weights.
+    criterion: gives the loss from logits, masks and, with a weight map, border weights; and, given
+        the totals of `sum_totals`, the share of a micro-batch in the loss of a step.
     max_gradient_norm: longer gradients are clipped to this.
     """
 
@@ -47,17 +48,26 @@ class TrainStep:
     guard: StepGuard
     criterion: Callable[..., Tensor] = segmentation_loss
     max_gradient_norm: float = 1.0
+    sum_totals: Callable[[Iterable[tuple[Tensor, ...]]], Totals] = sum_totals
 
     def __call__(
-        self, micro_batches: Iterable[tuple[Tensor, ...]], images: int
+        self,
+        micro_batches: Iterable[tuple[Tensor, ...]],
+        images: int,
+        totals: Totals | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss and the gradient norm before clipping, scalars on the device.
 
         micro_batches: this rank's images (B, C, H, W) float in [0, 1], masks (B, H, W) of class
             indices or IGNORE, and border weights (B, H, W) where there is a weight map.
         images: number of images in the global batch; a micro-batch's loss counts by its fraction.
+        totals: of all masks of the step, by which the micro-batches' losses count instead; those
+            of a list are summed here.
         A loss or gradient that is not finite becomes a gradient of zero (see StepGuard).
         """
+        if isinstance(micro_batches, list):
+            all_masks = [(masks, *border) for _, masks, *border in micro_batches]
+            totals = self.totals(len(all_masks), all_masks)
         self.guard.before_step()
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor | float = 0.0
@@ -67,7 +77,10 @@ class TrainStep:
                 part = len(pictures) / images
                 with self.precision.autocast():
                     logits = logits_of(self.network, pictures, (masks.shape[1], masks.shape[2]))
-                part_loss = self.criterion(logits, masks, *border) * part
+                if totals:
+                    part_loss = self.criterion(logits, masks, *border, totals=totals)
+                else:
+                    part_loss = self.criterion(logits, masks, *border) * part
                 self.precision.scaler.scale(part_loss).backward()
                 loss, fraction = loss + part_loss.detach(), fraction + part
         loss = combine_ranks(self.network, loss, fraction)
@@ -77,6 +90,14 @@ class TrainStep:
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         return loss, norm
+
+    def totals(self, count: int, masks: Iterable[tuple[Tensor, ...]]) -> Totals | None:
+        """Return the totals of `count` micro-batches' masks and border weights, without waiting.
+
+        None for one micro-batch, which needs none, and on several ranks: each would have to wait
+        for the others' totals before its first micro-batch.
+        """
+        return self.sum_totals(masks) if count > 1 and world_size() == 1 else None
 
     def undo(self) -> None:
         """Take back what an unfinished step has changed, so that it can be computed again."""
@@ -107,7 +128,9 @@ class StepRunner:
             rng = np.random.default_rng((self.seed, self.state.step, rank()))
             torch.manual_seed(int(rng.integers(2**63)))
         try:
-            loss, _ = self.step((self.on_device(batch) for batch in micro_batches), images)
+            totals = self.step.totals(len(micro_batches), map(self.masks, micro_batches))
+            on_device = (self.on_device(batch) for batch in micro_batches)
+            loss, _ = self.step(on_device, images, totals)
         except torch.OutOfMemoryError as error:
             failure = str(error).splitlines()[0]
             # Raised after the exchange of gradients: other ranks may have updated already.
@@ -125,8 +148,21 @@ class StepRunner:
         images, masks = to_device(batch, device)
         if 'border' in batch:  # border weights have the full resolution, so no coarse steps
             return images, masks, from_bytes(batch['border'].to(device, non_blocking=True))
-        coarse = self.state.step < self.coarse * self.state.total_steps
-        return halve_resolution(images, masks) if coarse else (images, masks)
+        return halve_resolution(images, masks) if self._is_coarse() else (images, masks)
+
+    def _is_coarse(self) -> bool:
+        return self.state.step < self.coarse * self.state.total_steps
+
+    def masks(self, batch: MicroBatch) -> tuple[Tensor, ...]:
+        """Return the masks of on_device, which takes the images to the device one batch at a time.
+
+        With a weight map also border weights, as the dataloader's bytes.
+        """
+        masks = batch['mask'].to(self.state.precision.device, non_blocking=True)
+        if 'border' in batch:
+            return masks, batch['border']
+        halved = self._is_coarse() and can_be_halved(batch['image'], masks)
+        return (masks[:, ::2, ::2] if halved else masks,)
 
     def _enable_checkpointing(
         self, micro_batches: list[MicroBatch], failure: str, alone: bool
@@ -185,12 +221,19 @@ def halve_resolution(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
     A step on them takes a quarter of the time (dev/LOG.md). BatchNorm's statistics differ, and are
     re-estimated before they are used. Images are resized bilinearly with antialiasing; of masks
-    every second pixel is taken. Both stay as they are where H or W is under 64 pixels, or where
-    images have context beside the scored pixels, of which halving would leave too little.
+    every second pixel is taken. Both stay as they are where can_be_halved says so.
     """
-    height, width = masks.shape[1:]
-    if min(height, width) < SMALLEST_HALVED or images.shape[2:] != masks.shape[1:]:
+    if not can_be_halved(images, masks):
         return images, masks
+    height, width = masks.shape[1:]
     size = (-(-height // 2), -(-width // 2))
     smaller = F.interpolate(images, size, mode='bilinear', antialias=True)
     return smaller, masks[:, ::2, ::2]
+
+
+def can_be_halved(images: Tensor, masks: Tensor) -> bool:
+    """Return whether both have a half: not if H or W is under 64 pixels, or images have context.
+
+    Of context beside the scored pixels, halving would leave too little.
+    """
+    return min(masks.shape[1:]) >= SMALLEST_HALVED and images.shape[2:] == masks.shape[1:]

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import nn
 
 from utils.runtime.files import append_csv, whole_file
+from utils.runtime.locks import FolderLock
 
 if TYPE_CHECKING:
     import wandb
@@ -39,6 +40,8 @@ class Tracker:
     """
 
     run: 'wandb.Run | None' = None
+    uid: str | None = None  # of the training run, in args.json and last.pth
+    lock: FolderLock | None = None  # on `output`
 
     def __init__(
         self, output: Path, args: dict, mode: str = 'auto', step: int = 0, run_id: str | None = None
@@ -85,10 +88,12 @@ class Tracker:
             self.run.log(figures, step=row['step'])
 
     def close(self) -> None:
-        """End the W&B run."""
+        """End the W&B run, and let others use the folder."""
         with self._guarded():
             if self.run:
                 self.run.finish()
+        if self.lock:
+            self.lock.release()
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

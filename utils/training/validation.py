@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from utils.evaluation.dice import dice_reference
 from utils.evaluation.metrics import number, summarize
 from utils.evaluation.scoring import count_at_scale
 
@@ -48,8 +49,9 @@ class Validator:
     def _score(self, loader: DataLoader, loss: float) -> dict:
         state, masks = self.state, self.data.dataset.masks
         counts = count_at_scale(state.model, loader, state.precision, self.data.dataset.decode)
-        scores = summarize(counts, masks.values, self.data.sampler.batch_size, masks.names)
-        state.schedule.after_validation(scores['dice_reference'])
+        batch_size = self.data.sampler.batch_size
+        scores = summarize(counts, masks, batch_size)
+        state.schedule.after_validation(dice_reference(counts, batch_size))  # the original's
         tqdm.write(
             f'Epoch {state.epoch + 1}, step {state.step}: Validation Dice score: '
             f'{number(scores["dice_dataset"])}, per image {number(scores["dice_per_image"])}, '

@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.images.decoding import PILLOW_DECODE
+from utils.masks.joined import mask_files
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
 from utils.runtime.memory import available_device_memory, available_memory
@@ -23,7 +24,7 @@ from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_end
 if TYPE_CHECKING:
     from utils.data.dataset import SegmentationDataset
 
-CACHE_VERSION = 1  # increase it when the same files and settings give other items
+CACHE_VERSION = 2  # increase it when the same files and settings give other items
 
 
 def cached(
@@ -96,12 +97,12 @@ def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     by it.
     """
     first = dataset.pairs[0]
-    folders = [str(first.image.parent.resolve()), str(first.mask.parent.resolve())]
+    folders = [str(first.image.parent.resolve()), str(mask_files(first.mask)[0].parent.resolve())]
     settings = [dataset.scale, dataset.channels, dataset.float_images, dataset.sizes]
     settings += [repr(dataset.masks)] + ['border'] * dataset.weight_map
     settings += [dataset.image_range] if dataset.image_range else []
     versions = [CACHE_VERSION, dataset.decode, PIL.__version__, torch.__version__]
-    paths = (path for pair in dataset.pairs for path in (pair.image, pair.mask))
+    paths = (path for pair in dataset.pairs for path in (pair.image, *mask_files(pair.mask)))
     files = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]
     kind = folders + settings[:2] + [PILLOW_DECODE] * (dataset.decode == PILLOW_DECODE)
     return folder / f'{_hash(kind)}-{_hash([settings, versions, files])}.items'

@@ -2,24 +2,31 @@
 
 import argparse
 import json
+import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
+from itertools import zip_longest
 
 from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, scaled_size
 from utils.images.pixel_range import check_range_option, range_of_data
+from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
+from utils.masks.joined import JoinedMask, mask_files
 from utils.masks.values import KINDS, value_to_json
-from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few
+from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
 from utils.runtime.files import check_output_file, whole_file
 
-from ..class_values import choose_encoding
+from ..class_values import choose_encoding, describe_foreground, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
-from ..pairing import match_sets
-from ..scan import DatasetScan, attempt, read_pairs
-from ..splits import describe_groups, split_pairs
+from ..pairing.patterns import literal_folder
+from ..pairing.sets import match_sets
+from ..scan import DatasetScan, attempt, read_scan
+from ..splits import describe_groups, describe_percent, split_pairs
+from ..suggestions import check_classes_at_scale, suggest
 
 
 def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
@@ -32,9 +39,17 @@ def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
     report = data_report(args, decode)
     print(format_report(report))
     if args.json:
+        texts = [*report.get('notes', []), *(problem['text'] for problem in report['problems'])]
+        report['proposals'] += options_in(texts)
         with whole_file(args.json) as part:
             part.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
     return 2 if report['problems'] else 0
+
+
+def options_in(texts: Iterable[str]) -> list[str]:
+    """Return the options that notes and problems propose: those that end a line after a colon."""
+    found = [re.search(r': (--\S.*)$', line) for text in texts for line in text.splitlines()]
+    return list(dict.fromkeys(match[1] for match in found if match))
 
 
 def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -> UserError:
@@ -42,37 +57,52 @@ def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -
     if args.skip_bad:
         return error
     try:
-        problems = [Problem(**problem) for problem in data_report(args, decode)['problems']]
+        report = data_report(args, decode)
     except UserError:
         return error
-    all_problems = data_error(problems)
+    problems = [Problem(**problem) for problem in report['problems']]
+    all_problems = data_error(problems, report['proposals'])
     if any(problem.text in str(error) for problem in problems):
         return all_problems
     return UserError(f'{error}\n{all_problems}') if problems else error
 
 
 def data_report(args: argparse.Namespace, decode: str) -> dict:
-    """Return the report as --json writes it; raise UserError for folders and contradictions."""
+    """Return the report as --json writes it; raise UserError for folders and contradictions.
+
+    With --skip-bad, `left_out` has the problems of the pairs that training leaves out.
+    """
     check_range_option(args.image_range, decode)
-    requested = requested_encoding(MaskOptions.from_args(args), args.masks)
+    requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    pairs, problems = match_sets((args.images, args.masks), args.mask_suffix, validation)
-    report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(pairs)}
-    if pairs:
-        readable, wrong = read_pairs(pairs, requested, args.resize_masks, decode)
-        problems += wrong
-        if readable:
-            report |= _contents(DatasetScan(readable, decode=decode), requested, args, problems)
+    matching = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    requested = named_by_files(requested, matching.class_names)
+    problems, left_out = matching.problems, []
+    report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
+    if matching.pairs:
+        scan, problems = read_scan(
+            matching, requested, args.resize_masks, args.skip_bad, decode, args.scale
+        )
+        left_out = scan.left_out
+        if args.skip_bad:
+            report['pairs'] = len(scan.pairs)
+        if scan.pairs:
+            report |= _contents(scan, requested, args, problems, matching.class_names)
+    report['rule'], report['proposals'] = matching.rule, matching.proposals
+    report['left_out'] = [problem._asdict() for problem in sorted(left_out)]
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
     return report
 
 
 def _contents(
-    scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem]
-) -> dict:
+    scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem],
+    class_names: list[str],
+) -> dict:  # fmt: skip
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
-    encoding = partial(choose_encoding, scan, requested, args.classes)
-    masks = attempt(encoding, problems, kind='mask values') or MaskEncoding(scan.values())
+    options = MaskOptions.from_args(args)
+    encoding = partial(choose_encoding, scan, requested, options)
+    chosen = attempt(encoding, problems, kind='mask values')
+    masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
     channels = attempt(lambda: channels_of(scan, asked, scan.decode), problems, kind='channels')
     images = [image for _, image, _ in scan.metadata]
@@ -82,8 +112,15 @@ def _contents(
     training, validation = split or ([], [])
     measured = attempt(lambda: _range(scan, training, channels, args), problems, kind='values')
     image_range, range_note = measured or (None, '')
-    notes = scan.notes(masks, channels or 3) + ([range_note] if range_note else [])
+    notes = [describe_background(masks, options)] if chosen else []
+    notes += scan.notes(masks, channels or 3) + ([range_note] if range_note else [])
+    if chosen:
+        notes += [f'note: {text}' for text in suggest(scan, masks, options)]
+        at_scale = partial(check_classes_at_scale, scan, masks, args.scale, training)
+        notes += attempt(at_scale, problems, kind='classes that vanish') or []
     notes += describe_groups(scan.pairs, training, args) if training else []
+    notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
+    notes += describe_foreground(scan, masks, training, validation) if chosen else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
     return {
@@ -94,7 +131,12 @@ def _contents(
         'mask_kinds': dict(Counter(KINDS.get(m.mode, '16 bits') for _, _, m in scan.metadata)),
         'image_range': image_range,
         'classes': _classes(scan, masks),
+        'ignore': [value_to_json(value) for value in masks.ignore],
+        'binarize': masks.threshold,
+        'mask_divisor': masks.divisor,
+        'background': masks.background,
         'notes': notes,
+        'items': _items(scan, set(training), class_names) if split else [],
     }
 
 
@@ -110,15 +152,32 @@ def _range(
 
 def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
     """Return a row for each class; share: of all pixels, masks: their number."""
-    shares = scan.shares()
-    rows = []
+    shares, at_scale = scan.shares(), scan.pixels(range(len(scan.metadata)), at_scale=True)
+    rows: list[dict] = []
     for k, (value, name) in enumerate(zip(masks.values, masks.titles, strict=True)):
         # Beside colours, a grey mask counts as one of the colours with R = G = B.
         same = {value, value[0]} if isinstance(value, tuple) and len(set(value)) == 1 else {value}
         count = sum(not same.isdisjoint(mask.counts) for _, _, mask in scan.metadata)
-        row = {'class': k, 'value': value_to_json(value), 'name': name}
-        rows.append(row | {'share': shares.get(value, 0), 'masks': count})
+        row: dict = {'class': k, 'index': k, 'value': value_to_json(value), 'name': name}
+        row |= {'values': [row['value']], 'share': shares.get(value, 0), 'masks': count}
+        rows.append(row | {'share_at_scale': at_scale.get(value, 0) / sum(at_scale.values())})
     return rows
+
+
+def _items(scan: DatasetScan, training: set[int], class_names: list[str]) -> list[dict]:
+    """Return the files of each item, and its part of the split; pages are of multi-page files."""
+    items = []
+    for k, pair in enumerate(scan.pairs):
+        joined = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
+        names = [class_names[value - 1] for value in joined] if class_names else []
+        masks = [
+            {'path': str(path), 'page': None, 'class': name}
+            for path, name in zip_longest(mask_files(pair.mask), names)
+        ]
+        split = 'training' if k in training else 'validation'
+        items.append({'id': pair.id, 'image': str(pair.image), 'page': None, 'masks': masks,
+                      'split': split})  # fmt: skip
+    return items
 
 
 def format_report(report: dict) -> str:
@@ -136,7 +195,12 @@ def format_report(report: dict) -> str:
                 f'the pixels, in {row["masks"]} masks'
             )
         lines += report['notes']
+    if report['left_out']:
+        lines.append(f'left out for {len(report["left_out"])} problems:')
+        lines += by_kind(Problem(**problem) for problem in report['left_out'])
     lines += by_kind(Problem(**problem) for problem in report['problems'])
+    lines += proposed(report['proposals'])
     count = len(report['problems'])
-    lines.append(f'{count} problems' if count else 'nothing is wrong')
+    right = 'nothing else is wrong' if report['left_out'] else 'nothing is wrong'
+    lines.append(f'{count} problems' if count else right)
     return '\n'.join(lines)

@@ -9,6 +9,9 @@ Masks are (B, H, W) class indices of any integer type; pixels of value IGNORE do
 Dice coefficients are the original's (evaluation.dice).
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -18,6 +21,13 @@ from utils.masks.encoding import IGNORE
 from utils.runtime.errors import UserError
 
 
+class Totals(NamedTuple):
+    """Sums over the masks of a step, scalars on their device."""
+
+    weight: Tensor  # by which the cross entropy's sum is divided
+    pixels: Tensor  # that count
+
+
 def segmentation_loss(
     logits: Tensor,
     masks: Tensor,
@@ -25,6 +35,7 @@ def segmentation_loss(
     class_weights: Tensor | None = None,
     per_class: bool = False,
     dice: bool = True,
+    totals: Totals | None = None,
 ) -> Tensor:
     """Return cross entropy + Dice loss, a scalar, in float32 or wider.
 
@@ -36,22 +47,40 @@ def segmentation_loss(
     per_class: average the Dice loss over the classes in the masks, background included; else, as in
         the original, K = 1 has the foreground's alone, and for K >= 2 all classes share one ratio.
 
+    totals: of all micro-batches of a step. The result is then the share of this one in the step's
+        loss, whose cross entropy is that of all images in one batch. So is the Dice loss of K >= 2
+        if all classes share one ratio, but for EPSILON; the others are means of the micro-batches'
+        Dice losses, weighted by the pixels that count.
+
     Each term is the mean over the pixels that count. Autocast is off inside: sums over an image's
     pixels exceed 65,504, the largest float16.
     """
     with torch.autocast(logits.device.type, enabled=False):
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
-        counts = masks != IGNORE
-        labels = torch.where(counts, masks, 0).long()
+        labels, counts, weights = _pixel_weights(masks, class_weights)
         entropy, dice_term = _terms(logits, labels, counts, per_class)
-        weights = counts if class_weights is None else class_weights[labels] * counts
         # A sum over a 0/1 map costs no synchronisation, unlike indexing with it.
-        total = weights.sum().clamp(min=1e-6)
+        whole = totals.weight if totals else (weights if border is None else counts).sum()
         if border is not None:
-            weights, total = weights + border * counts, counts.sum().clamp(min=1)
-        loss = (entropy * weights).sum() / total
+            weights = weights + border * counts
+        loss = (entropy * weights).sum() / whole.clamp(min=1e-6)
+        if totals:
+            dice_term = dice_term * counts.sum() / totals.pixels.clamp(min=1)
         return loss + dice_term if dice else loss
+
+
+def sum_totals(
+    batches: Iterable[tuple[Tensor, ...]], class_weights: Tensor | None = None
+) -> Totals:
+    """Return the totals of segmentation_loss for micro-batches of masks and any border weights."""
+    weight: Tensor | int = 0
+    pixels: Tensor | int = 0
+    for masks, *border in batches:
+        _, counts, weights = _pixel_weights(masks, class_weights)
+        weight = weight + (counts if border else weights).sum()
+        pixels = pixels + counts.sum()
+    return Totals(torch.as_tensor(weight), torch.as_tensor(pixels))
 
 
 def per_class_dice_loss(probabilities: Tensor, onehot: Tensor) -> Tensor:
@@ -90,6 +119,13 @@ def loss_weights(option: str | None, shares: list[float]) -> list[float] | None:
     if not any(weights):
         raise UserError(f'--loss-weights {option}: at least one must be over 0')
     return weights
+
+
+def _pixel_weights(masks: Tensor, class_weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return class indices int64, which pixels count, and their class weights, each (B, H, W)."""
+    counts = masks != IGNORE
+    labels = torch.where(counts, masks, 0).long()
+    return labels, counts, counts if class_weights is None else class_weights[labels] * counts
 
 
 def _terms(

@@ -1,0 +1,1 @@
+"""Pairs of images and masks: patterns of file names, matching, proposals where nothing matches."""

@@ -1,0 +1,83 @@
+"""Endings that tell masks from images by name, such as Carvana's _mask."""
+
+from collections import Counter
+from pathlib import Path
+
+from utils.runtime.errors import UserError, first_few
+
+
+def images_of_mixed(
+    folder: Path, named: dict[str, list[Path]], suffix: str | None
+) -> tuple[dict[str, list[Path]], str]:
+    """Return the images of a folder that also holds their masks, and the suffix of the masks."""
+    endings = _mask_endings(named)
+    if suffix:
+        endings.add(suffix)
+    images = {
+        name: files for name, files in named.items()
+        if not any(name.endswith(ending) for ending in endings)
+    }  # fmt: skip
+    if not images:
+        raise UserError(
+            f'{folder} holds masks only: every name ends in {" or ".join(sorted(endings))}. Add '
+            'the images, or name their folder with --images.'
+        )
+    if suffix:
+        return images, suffix
+    fitting = [e for e in sorted(endings) if all(name + e in named for name in images)]
+    if len(fitting) > 1:
+        raise _tie(fitting)
+    if not fitting:
+        raise UserError(
+            f'{folder} is the folder of the images and of the masks, and no ending tells them '
+            f'apart; there are {first_few(path.name for paths in named.values() for path in paths)}'
+            '. Expected masks named like their images and one ending (--mask-suffix=_mask), or '
+            f"patterns: --images '{folder}/*.jpg' --masks '{folder}/*.png'"
+        )
+    return images, fitting[0]
+
+
+def _mask_endings(names: dict[str, list[Path]]) -> set[str]:
+    """Return what follows an image's name in the names of masks in the same folder.
+
+    Only endings at least half as frequent as the most frequent one count: with 1_1_mask and
+    1_10_mask there is also 1_1 + 0.
+    """
+    endings: Counter[str] = Counter()
+    for name in names:
+        for length in range(1, len(name)):
+            number = name[length - 1].isdigit() and name[length].isdigit()
+            if not number and name[:length] in names:
+                endings[name[length:]] += 1
+    most = max(endings.values(), default=0)
+    return {ending for ending, count in endings.items() if 2 * count >= most}
+
+
+def find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> str:
+    """Return the suffix that gives all images a mask, else one that does for most.
+
+    Equal names go before any suffix, and a suffix before its own continuations. Raises UserError
+    if others fit as well: which of two annotators counts is for the user to say.
+    """
+    first = next(iter(images))
+    # A suffix of all masks is one of the first image's. '' and '_mask' are for reports of others.
+    candidates = {'', '_mask'} | {m.removeprefix(first) for m in masks if m.startswith(first)}
+    ordered = sorted(candidates, key=lambda suffix: (len(suffix), suffix))
+    fitting: list[str] = []
+    for suffix in ordered:  # all() stops at the first miss: names like 1 … 20000 have many suffixes
+        if all(name + suffix in masks for name in images):
+            fitting.append(suffix)
+            if not suffix:
+                return suffix
+    others = [suffix for suffix in fitting if not suffix.startswith(fitting[0])]
+    if others:
+        raise _tie([fitting[0], *others])
+    if fitting:
+        return fitting[0]
+    return max(ordered[:20], key=lambda suffix: sum(name + suffix in masks for name in images))
+
+
+def _tie(endings: list[str]) -> UserError:
+    """Return the error for masks of several endings."""
+    ways = ' or '.join(f'--mask-suffix={ending}' for ending in endings)
+    return UserError(f'every image has masks of {len(endings)} endings. Say which: {ways}')
