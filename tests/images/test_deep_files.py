@@ -195,3 +195,12 @@ def test_a_compressed_file_needs_no_other_package(tmp_path):
     path.write_bytes(content[:value] + struct.pack('<I', 0) + content[value + 4 :])
     assert np.array_equal(open_reduced(path, 1, 4)[0], RGBN8)
     assert read_metadata(path).mode == '4 x uint8'
+
+
+@pytest.mark.parametrize('name', ['RGB of 16 bits', 'RGB of 16 bits, PNG', 'five bands, planes'])
+def test_a_file_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch, name):
+    path = tmp_path / f'a.{FILES[name][0]}'
+    path.write_bytes(FILES[name][1])
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    with pytest.raises(UserError, match=rf'{path.name} is too large'):
+        read_metadata(path)
