@@ -101,8 +101,10 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
             args.images, args.masks, predictor.scale, args.mask_suffix,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
             resize_masks=args.resize_masks, decode=predictor.decode,
+            image_range=predictor.image_range,
         )  # fmt: skip
     dataset.check_sizes()
+    dataset.check_values()
     counts = count_dataset(predictor, dataset, conditions, args.workers)
     if not is_main_process():
         return

@@ -85,7 +85,8 @@ def predict(args: argparse.Namespace) -> int:
 def load_predictor(args: argparse.Namespace) -> 'Predictor':
     """Load the networks of --model as one predictor."""
     from utils.images.decoding import PILLOW_NOTE
-    from utils.inference.predictor import Predictor, average_predictors
+    from utils.inference.ensemble import average_predictors
+    from utils.inference.predictor import Predictor
 
     settings = (args.scale, args.device, args.amp, args.classes, args.bilinear)
     predictor = average_predictors([Predictor.load(m, *settings) for m in args.model], args.model)
@@ -120,9 +121,10 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         dataset = SegmentationDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
-            decode=predictor.decode,
+            decode=predictor.decode, image_range=predictor.image_range,
         )  # fmt: skip
         dataset.check_sizes()
+        dataset.check_values()
         print(quantize(predictor, dataset, pooled_dice))
 
 

@@ -44,8 +44,11 @@ def make_parser() -> argparse.ArgumentParser:
     add('--skip-bad', action='store_true',
         help='train without the pairs in which --check finds a problem (default: report an error)')
     add('--channels', type=cli.channel_count, default='auto', metavar='N',
-        help='channels of the images: 1 is grey, 3 RGB, other numbers come as .npy (default: '
-        'auto, what the images have)')
+        help='channels of the images: 1 is grey, 3 RGB, other numbers come as TIFF or .npy '
+        '(default: auto, what the images have)')
+    add('--image-range', type=cli.value_range, metavar='LOW,HIGH',
+        help='values of 16-bit and float images that become 0 and 1 (default: 0.5 and 99.5 '
+        'percentile of the training images, of each channel)')
     add('--cache', choices=['auto', 'none', 'disk', 'ram', 'device'], default='auto',
         help='keep decoded images in memory (ram), on disk, where the next run finds them, or on '
         'the device (default: auto: an existing disk cache, else ram or disk, whichever has room; '

@@ -8,7 +8,7 @@ that load_state_dict does not look up:
     model              UNet's arguments
     mask_values        the value of each class in the masks
     mask_encoding      the other fields of MaskEncoding
-    preprocessing      scale, decode path
+    preprocessing      scale, decode path, and the range of images of more than 8 bits, if any
     metrics            validation scores, None before the first validation
 
 last.pth is one dict of these entries, `weights` (a state_dict) and `training`, the state that
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from unet import UNet
+from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
@@ -59,6 +60,7 @@ class Checkpoint:
     training: dict | None = None
     mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's other fields
     decode: str = DECODE_PATH  # how its images were decoded, see utils.images.decoding
+    image_range: ImageRange | None = None  # of images of more than 8 bits
 
     @property
     def masks(self) -> MaskEncoding | None:
@@ -74,6 +76,7 @@ class Checkpoint:
             'network': _listed(self.model),
             'mask values': ', '.join(map(str, self.mask_values or [])) or 'unknown',
             'class names': ', '.join(self.mask_encoding.get('names') or []),
+            'pixel values that become 0 to 1': str(self.image_range or ''),
             'trained at scale': f'{self.scale:g}' if self.scale else 'unknown',
             'validation Dice when saved': '' if dice is None else f'{dice:.4f}',
             'training': _listed((self.training or {}).get('args', {})),
@@ -114,13 +117,16 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     bad = [k for k, v in checkpoint.weights.items() if not torch.isfinite(v).all()]
     if bad:
         raise NotFiniteError(f'weights with NaN or infinity are not saved: {first_few(bad)}')
+    preprocessing: dict = {'scale': checkpoint.scale, 'decode': checkpoint.decode}
+    if checkpoint.image_range:
+        preprocessing['range'] = [[low, high] for low, high in checkpoint.image_range]
     description = {
         'format': 'unet',
         'version': VERSION,
         'model': checkpoint.model,
         'mask_values': checkpoint.mask_values,
         'mask_encoding': checkpoint.mask_encoding,
-        'preprocessing': {'scale': checkpoint.scale, 'decode': checkpoint.decode},
+        'preprocessing': preprocessing,
         'metrics': checkpoint.metrics,
     }
     if checkpoint.training is None:
@@ -168,10 +174,13 @@ def _from_description(description: dict, content: dict, path: Path) -> Checkpoin
             f'{path} has format version {description["version"]}; this program reads versions up '
             f'to {VERSION}. Update the program.'
         )
+    preprocessing = description['preprocessing']
+    known = preprocessing.get('range')
     return Checkpoint(
         description['model'], content['weights'], description['mask_values'],
-        description['preprocessing']['scale'], description['metrics'], content.get('training'),
-        description.get('mask_encoding', {}), description['preprocessing']['decode'],
+        preprocessing['scale'], description['metrics'], content.get('training'),
+        description.get('mask_encoding', {}), preprocessing['decode'],
+        known and [(low, high) for low, high in known],
     )  # fmt: skip
 
 

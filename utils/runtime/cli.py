@@ -5,6 +5,7 @@ Imports no torch, so that -h and wrong options answer at once.
 
 import argparse
 import importlib
+import math
 import re
 import signal
 import sys
@@ -121,6 +122,20 @@ def regular_expression(text: str) -> str:
     except re.error as error:
         raise argparse.ArgumentTypeError(f'{text!r} is not a regular expression: {error}') from None
     return text
+
+
+def value_range(text: str) -> list[float]:
+    """Argparse type of --image-range: 'LOW,HIGH', two numbers, the second one greater."""
+    try:
+        low, high = map(float, text.split(','))
+    except ValueError:
+        low = high = 0.0
+    if not (low < high and math.isfinite(high - low)):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: expected LOW,HIGH, two numbers, as 0,2047; for a negative one '
+            '--image-range=-1,1'
+        )
+    return [low, high]
 
 
 def channel_count(text: str) -> int | str:
