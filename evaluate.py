@@ -101,8 +101,10 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
             args.images, args.masks, predictor.scale, args.mask_suffix,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
             resize_masks=args.resize_masks, decode=predictor.decode,
+            image_range=predictor.image_range,
         )  # fmt: skip
     dataset.check_sizes()
+    dataset.check_values()
     counts = count_dataset(predictor, dataset, conditions, args.workers)
     if not is_main_process():
         return
@@ -136,7 +138,7 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    return cli.run_program(evaluate_checkpoint, get_args(argv))
+    return cli.run_program(evaluate_checkpoint, get_args(argv), 'utils.evaluation.scoring')
 
 
 if __name__ == '__main__':

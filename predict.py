@@ -85,7 +85,8 @@ def predict(args: argparse.Namespace) -> int:
 def load_predictor(args: argparse.Namespace) -> 'Predictor':
     """Load the networks of --model as one predictor."""
     from utils.images.decoding import PILLOW_NOTE
-    from utils.inference.predictor import Predictor, average_predictors
+    from utils.inference.ensemble import average_predictors
+    from utils.inference.predictor import Predictor
 
     settings = (args.scale, args.device, args.amp, args.classes, args.bilinear)
     predictor = average_predictors([Predictor.load(m, *settings) for m in args.model], args.model)
@@ -120,9 +121,10 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         dataset = SegmentationDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
-            decode=predictor.decode,
+            decode=predictor.decode, image_range=predictor.image_range,
         )  # fmt: skip
         dataset.check_sizes()
+        dataset.check_values()
         print(quantize(predictor, dataset, pooled_dice))
 
 
@@ -164,6 +166,7 @@ def mask_to_image(mask: 'np.ndarray', mask_values: list) -> 'Image.Image':
     import numpy as np
     from PIL import Image
 
+    mask = np.asarray(mask)
     classes = mask.argmax(axis=0) if mask.ndim == 3 else mask.astype(np.int64)
     values = np.array(mask_values, dtype=bool if list(mask_values) == [0, 1] else np.uint8)
     table = np.zeros((max(int(classes.max()) + 1, len(values)), *values.shape[1:]), values.dtype)
@@ -178,7 +181,7 @@ def get_output_filenames(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    return run_program(predict, get_args(argv))
+    return run_program(predict, get_args(argv), 'utils.inference.results')
 
 
 if __name__ == '__main__':

@@ -18,13 +18,13 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from utils.runtime import cli
+from utils.runtime.signals import StopRequest
 from utils.training import options
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
     import torch
 
     from unet import UNet
-    from utils.runtime.signals import StopRequest
     from utils.training.builder import TrainingRun
 
 
@@ -44,8 +44,11 @@ def make_parser() -> cli.ProgramParser:
     add('--skip-bad', action='store_true',
         help='train without the pairs in which --check finds a problem (default: report an error)')
     add('--channels', type=cli.channel_count, default='auto', metavar='N',
-        help='channels of the images: 1 is grey, 3 RGB, other numbers come as .npy (default: '
-        'auto, what the images have)')
+        help='channels of the images: 1 is grey, 3 RGB, other numbers come as TIFF or .npy '
+        '(default: auto, what the images have)')
+    add('--image-range', type=cli.value_range, metavar='LOW,HIGH',
+        help='values of 16-bit and float images that become 0 and 1 (default: 0.5 and 99.5 '
+        'percentile of the training images, of each channel)')
     add('--cache', choices=['auto', 'none', 'disk', 'ram', 'device'], default='auto',
         help='keep decoded images in memory (ram), on disk, where the next run finds them, or on '
         'the device (default: auto: an existing disk cache, else ram or disk, whichever has room; '
@@ -81,7 +84,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     return args
 
 
-def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
+def train(args: argparse.Namespace, argv: list[str] | None, stop: StopRequest) -> int:
     """Train, or check the data, as the command line says; return the exit code."""
     from utils.data.report.check import check_data
     from utils.runtime.devices import make_deterministic
@@ -94,7 +97,7 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
         make_deterministic()
     # A resumed run parses the command line again, with the run's settings as defaults.
     run = build_run(args, lambda defaults: get_args(argv, defaults))
-    stop = train_run(run)
+    train_run(run, stop)
     if stop.received:
         stopped = f'stopped by {stop.received} at step {run.state.step}'
         print(f'{stopped}; continue with {run.recorder.how_to_resume()}')
@@ -103,13 +106,12 @@ def train(args: argparse.Namespace, argv: list[str] | None = None) -> int:
     return 0
 
 
-def train_run(run: 'TrainingRun') -> 'StopRequest':
-    """Train until the last epoch or a signal, which the result has received."""
-    from utils.runtime.signals import StopRequest
-
+def train_run(run: 'TrainingRun', stop: StopRequest) -> None:
+    """Train until the last epoch or a signal, which `stop` has received then."""
     data, state, recorder = run.data, run.state, run.recorder
     print(run.describe())
-    with closing(run), StopRequest() as stop:
+    stop.catch_all()
+    with closing(run):
         while not state.finished() and not stop.received:
             steps = data.steps(state.epoch, state.step_in_epoch)
             for micro_batches in recorder.progress(steps):
@@ -126,7 +128,6 @@ def train_run(run: 'TrainingRun') -> 'StopRequest':
                 state.end_epoch()
                 recorder.end_epoch()
             stop.sync()
-    return stop
 
 
 def train_model(
@@ -161,16 +162,19 @@ def train_model(
         base_channels=model.base_channels, norm=model.norm, dropout=model.dropout,
     )  # fmt: skip
     recipe = classic_with(weight_decay, momentum, gradient_clipping)
-    with nullcontext() if save_checkpoint else TemporaryDirectory() as nowhere:
-        args.output = Path(nowhere or args.output)
-        stop = train_run(build_run(args, lambda _: args, model, recipe))
+    with StopRequest() as stop, nullcontext() if save_checkpoint else TemporaryDirectory() as part:
+        args.output = Path(part or args.output)
+        train_run(build_run(args, lambda _: args, model, recipe), stop)
     if stop.received:
         raise KeyboardInterrupt(f'training was stopped by {stop.received}')
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    return cli.run_program(lambda args: train(args, argv), get_args(argv))
+    with StopRequest() as stop:
+        return cli.run_program(
+            lambda args: train(args, argv, stop), get_args(argv), 'utils.training.builder'
+        )
 
 
 if __name__ == '__main__':

@@ -18,13 +18,19 @@ say 'Environment'
 environment requirements.txt
 
 say 'Data'
-if [ -z "$(list_images data/imgs)" ]; then
+rendered=data/demo/rendered
+if [ -z "$(list_images data/imgs)" ] && [ ! -e $rendered ]; then
   "$python" scripts/make_demo_data.py --images data/demo/imgs --masks data/demo/masks
   "$python" scripts/make_demo_data.py --images data/unseen/imgs --masks data/unseen/masks \
     --count 48 --seed 1
-  # Moved when all are rendered: an interrupted call never trains on a part of them.
-  mv data/demo/masks/* data/masks/
-  mv data/demo/imgs/* data/imgs/
+  touch $rendered
+fi
+# Moved when all are rendered, and moved on if a call was interrupted here: none trains on a part.
+if [ -e $rendered ]; then
+  for part in masks imgs; do
+    list_images data/demo/$part | while IFS= read -r file; do mv "$file" data/$part/; done
+  done
+  rm $rendered
 fi
 echo "$(list_images data/imgs | wc -l | tr -d ' ') images in data/imgs, their masks in data/masks"
 

@@ -13,7 +13,7 @@ from running import run_train
 import evaluate
 import predict
 from utils.data.dataset import SegmentationDataset
-from utils.images.decoding import open_picture, to_channels
+from utils.images.decoding import PILLOW_DECODE, open_picture, to_channels
 from utils.images.metadata import read_metadata
 from utils.images.resizing import load_image
 from utils.inference.checkpoint import load_checkpoint
@@ -86,10 +86,9 @@ def test_a_grey_ramp_in_any_mode_gives_the_same_pixels(tmp_path, name, channels)
 @pytest.mark.parametrize(
     ('name', 'content', 'message'),
     [
-        ('f.tif', np.full((20, 24), 3.5, np.float32), 'from 3.5 to 3.5; expected 0 to 1'),
-        ('f.npy', np.full((20, 24), np.nan), 'from nan to nan'),
-        ('i.tif', np.full((20, 24), -7, np.int32), 'from -7 to -7; expected 0 to 65535'),
-        ('i.npy', np.zeros((20, 24), np.int64), 'type int64; expected uint8, uint16, bool'),
+        ('f.npy', np.full((20, 24), np.nan), '480 of 480 values are NaN or infinite'),
+        ('f.tif', np.full((20, 24), np.inf, np.float32), '480 of 480 values are NaN or infinite'),
+        ('i.npy', np.zeros((20, 24), np.int64), 'type int64; expected uint8, uint16, int16'),
         ('c.npy', np.zeros((3, 20, 24), np.uint8), r'\(3, 20, 24\) looks like \(C, H, W\)'),
         ('d.npy', np.zeros((2, 20, 24, 3), np.uint8), 'expected one picture'),
         ('v.npy', np.zeros(20, np.uint8), r'expected \(H, W\) or \(H, W, C\)'),
@@ -100,6 +99,23 @@ def test_values_and_shapes_of_no_picture_are_an_error(tmp_path, name, content, m
     save(Image.fromarray(content) if name.endswith('tif') else content, path)
     with pytest.raises(UserError, match=rf'{name}.*{message}'):
         read_metadata(path)
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (np.full((20, 24), 3.5, np.float32), 'from 3.5 to 3.5; expected 0 to 1'),
+        (np.full((20, 24), -7, np.int32), 'from -7 to -7; expected 0 to 65535'),
+    ],
+)
+def test_values_beyond_those_of_their_type_need_a_range(tmp_path, content, message):
+    path = tmp_path / 'a.tif'
+    Image.fromarray(content).save(path)
+    with pytest.raises(UserError, match=rf'a\.tif.*{message}.*--image-range'):
+        load_image(path, 1, 1.0)
+    with pytest.raises(UserError, match=message):
+        read_metadata(path, PILLOW_DECODE)
+    assert load_image(path, 1, 1.0, image_range=[(-7, 3.5)]).unique() in (0, 1)
 
 
 def n_channel_set(folder, channels, extension='npy', dtype=np.uint8):

@@ -76,7 +76,7 @@ def pages(extension, count=3):
 
 
 def bands(count):
-    """Return a TIFF of `count` 8-bit bands, of which Pillow reads up to 4."""
+    """Return a TIFF of `count` 8-bit bands, such as no mask has."""
     tags = [
         (256, 3, 1, SIZE[0]), (257, 3, 1, SIZE[1]), (258, 3, 1, 8), (259, 3, 1, 1),
         (262, 3, 1, 1), (273, 4, 1, 200), (277, 3, 1, count), (278, 3, 1, SIZE[1]),
@@ -143,23 +143,22 @@ BROKEN = {
     'film.gif': (pages('gif'), r'holds 3 pictures \(GIF'),
     'film.webp': (pages('webp'), r'holds 3 pictures \(WEBP'),
     'film.png': (pages('png'), r'holds 3 pictures \(PNG'),
-    'five bands.tif': (bands(5), r'save others as \.npy \(H, W, C\)'),
-    'seven bands.tiff': (bands(7), r'save others as \.npy'),
+    'five bands cut.tif': (bands(5)[:-1], UNREADABLE),
     'lab.tif': (encoded('tif', 'LAB'), 'of mode LAB; expected grey'),
 }
 AS_IMAGE = {
     'complex.npy': (npy(np.zeros((32, 48), complex)), 'type complex128; expected uint8'),
     'text.npy': (npy(np.full((32, 48), 'a')), 'expected uint8, uint16'),
-    'ids.npy': (npy(np.zeros((32, 48), np.int32)), 'type int32; expected uint8'),
-    'bright.npy': (npy(np.full((32, 48), 255.0)), 'from 255 to 255; expected 0 to 1'),
-    'nan.npy': (npy(np.full((32, 48), np.nan)), 'from nan to nan'),
-    'infinite.pt': (tensor(torch.full((32, 48), torch.inf)), 'from inf to inf'),
+    'ids.npy': (npy(np.zeros((32, 48), np.int64)), 'type int64; expected uint8'),
+    'nan.npy': (npy(np.full((32, 48), np.nan)), '1536 of 1536 values are NaN or infinite'),
+    'infinite.pt': (tensor(torch.full((32, 48), torch.inf)), 'values are NaN or infinite'),
     'first.pt': (tensor(torch.zeros(3, 32, 48, dtype=torch.uint8)), r'looks like \(C, H, W\)'),
     'film.npy': (npy(np.zeros((2, 32, 48, 3), np.uint8)), 'expected one picture'),
-    'bright.tif': (encoded('tif', 'F', SIZE)[:-4] + struct.pack('<f', 9), 'expected 0 to 1'),
+    'hole.tif': (encoded('tif', 'F', SIZE)[:-4] + struct.pack('<f', float('nan')), '1 of 1536'),
 }
 AS_MASK = {
     'soft.npy': (npy(np.zeros((32, 48))), r'type float64; expected \(H, W\) integers'),
+    'five bands.tif': (bands(5), r'shape \(32, 48, 5\).*expected \(H, W\) integers'),
     'scores.npy': (npy(np.zeros((32, 48, 9), np.uint8)), r'take argmax\(axis=2\)'),
     'soft.tif': (encoded('tif', 'F'), 'mask of mode F; expected grey, palette'),
     'print.jpg': (encoded('jpg', 'CMYK'), 'mask of mode CMYK; expected grey'),

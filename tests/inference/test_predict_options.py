@@ -18,7 +18,8 @@ import predict
 from unet import UNet
 from utils.images.decoding import pictures_of_any_size
 from utils.inference import tiling
-from utils.inference.predictor import Predictor, average_predictors
+from utils.inference.ensemble import average_predictors
+from utils.inference.predictor import Predictor
 from utils.inference.tiling import Tiling
 from utils.runtime import memory
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, scaled_size
+from utils.images.pixel_range import check_values
 from utils.images.resizing import load_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
@@ -46,6 +48,8 @@ class SegmentationDataset(Dataset):
         pixels between touching cells background.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
     decode: DECODE_PATH or PILLOW_DECODE.
+    image_range: of deep images, see arrays.unit_pixels; may be set later, as it is measured after
+        the split.
 
     Item i is {'image': (C, H, W) uint8, or float32 in [0, 1] if any image has more than 8 bits a
     channel (`float_images`; up to 257 with PILLOW_DECODE), 'mask': uint8 (H, W) of class indices
@@ -70,6 +74,7 @@ class SegmentationDataset(Dataset):
         weight_map: bool = False,
         validation_dirs: tuple[Path, Path] | None = None,
         decode: str = DECODE_PATH,
+        image_range: ImageRange | None = None,
     ):
         if not 0 < scale <= 1:
             raise UserError(f'scale {scale}: expected over 0, at most 1')
@@ -95,6 +100,7 @@ class SegmentationDataset(Dataset):
             )
         self.channels = channels_of(self.scan, channels, decode)
         self.float_images = any(image.deep for _, image, _ in self.scan.metadata)
+        self.image_range = image_range
         self.sizes = [scaled_size(image.size, scale) for _, image, _ in self.scan.metadata]
 
     @property
@@ -113,6 +119,11 @@ class SegmentationDataset(Dataset):
     def check_sizes(self, smallest_batch: int | None = None) -> None:
         """Raise UserError for images too small for the network, see network_limits."""
         check_sizes(self.pairs, self.sizes, self.scale, smallest_batch)
+
+    def check_values(self) -> None:
+        """Raise UserError for images whose values need an image_range, where there is none."""
+        if self.image_range is None:
+            check_values([(pair.image, image) for pair, image, _ in self.scan.metadata])
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -140,7 +151,9 @@ class SegmentationDataset(Dataset):
 
     def image(self, index: int) -> Tensor:
         """Return the image (C, H, W) of an item."""
-        image = load_image(self.pairs[index].image, self.channels, self.scale, self.decode)
+        image = load_image(
+            self.pairs[index].image, self.channels, self.scale, self.decode, self.image_range
+        )
         return to_unit_range(image) if self.float_images else image
 
     def mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from unet import MIN_SIZE, input_side, output_side
 from utils.images.arrays import can_convert, channels_error
-from utils.images.decoding import DECODE_PATH, WITH_ALPHA, scaled_size
+from utils.images.decoding import DECODE_PATH, scaled_size
 from utils.images.metadata import ImageMetadata
 from utils.runtime.errors import UserError, first_few
 
@@ -78,10 +78,14 @@ def check_channels(
         found = metadata.channels_as(channels, decode)
         if not can_convert(found, channels):
             raise channels_error(path, found, channels)
-        if found != channels or (metadata.mode in WITH_ALPHA and channels in (1, 3)):
+        if (
+            found != channels
+            or metadata.channels > channels
+            or (metadata.alpha and channels in (1, 3))
+        ):
             converted.append(f'{path.name} ({metadata.mode})')
     if converted:
-        into = 'grey' if channels == 1 else 'RGB'
+        into = 'grey' if channels == 1 else 'RGB, or their first 3 channels taken'
         print(f'note: {len(converted)} inputs are converted to {into}: {first_few(converted)}')
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, WITH_ALPHA, scaled_size
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import MaskSource, mask_files
@@ -100,8 +100,14 @@ class DatasetScan:
             kinds = ', '.join(f'{count} {mode}' for mode, count in modes.most_common())
             into = {1: 'grey', 3: 'RGB'}.get(channels, f'{channels} channels')
             lines.append(f'note: images of {len(modes)} modes ({kinds}) are all taken as {into}')
-        elif channels < 4 and set(modes) <= set(WITH_ALPHA):
+        elif channels in (1, 3) and all(image.alpha for _, image, _ in self.metadata):
             lines.append(f'note: the images are {next(iter(modes))}; alpha is dropped')
+        more = [pair.image.name for pair, image, _ in self.metadata if image.channels > 3]
+        if more and channels == 3:
+            lines.append(
+                f'note: {len(more)} images have more than 3 channels, of which the first 3 are '
+                f'taken: {first_few(more)}. Training without --channels takes all.'
+            )
         if self.decode == PILLOW_DECODE:
             lines.append(PILLOW_NOTE)
         turned = [pair.image.name for pair, image, _ in self.metadata if image.turned]

@@ -31,7 +31,7 @@ MASKS_TRIED = 16  # with a class, to find a scale that keeps it
 RIM = "a thin rim along outlines often means 'not labelled', here {}"
 HIGHEST = "a value apart from class numbers often means 'not labelled', here {}"
 STRAY = 'only a few pixels of one mask have {}; correct them, or do not count them'
-LOWEST = "{} counts as a class; if it means 'not labelled' rather than background"
+LOWEST = "{} counts as a class; if it is not background but 'not labelled'"
 
 
 class Suggestion(NamedTuple):

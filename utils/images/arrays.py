@@ -1,9 +1,10 @@
-"""Array files (.npy, .pt, .pth) to pixels, and pixels to the channels of a network.
+"""Array files (.npy, .pt, .pth) to values, and values to the channels and the range of a network.
 
-Pixels are (H, W, C): uint8, or float32 in [0, 1] for types of more than 8 bits. No array file is
-ever unpickled. Axis letters: H and W pixels, C channels.
+Values are (H, W, C) of the file's type. Pixels are uint8, or float32 in [0, 1] for other types. No
+array file is ever unpickled. Axis letters: H and W pixels, C channels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ from utils.runtime.errors import UserError
 from utils.runtime.torch_files import check_size, read_torch_file
 
 ARRAY_SUFFIXES = {'.npy', '.pt', '.pth'}
+TYPES = ('uint8', 'uint16', 'int16', 'int32', 'uint32', 'float16', 'float32', 'float64')
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # of R, G and B: luma of ITU-R BT.601, as in Pillow
+
+
+# The values that become 0 and 1, (low, high) of each channel of the network.
+ImageRange = Sequence[tuple[float, float]]
 
 
 def max_pixels() -> float:
@@ -63,11 +69,10 @@ def _torch_file(path: Path) -> np.ndarray:
         raise ValueError(f'a tensor that is no plain array: {error}') from error
 
 
-def array_pixels(array: np.ndarray, path: Path) -> np.ndarray:
-    """Return the pixels (H, W, C) of an array (H, W) or (H, W, C), scaled by its dtype.
+def array_values(array: np.ndarray, path: Path) -> np.ndarray:
+    """Return an array (H, W) or (H, W, C) as (H, W, C), bool as uint8 0 and 255, others unchanged.
 
-    bool and uint8 become uint8 in [0, 255], uint16 is divided by 65535, floats are unchanged.
-    Raises UserError, naming `path`, for other dtypes and shapes, and for floats outside [0, 1].
+    Raises UserError, naming `path`, for other types than TYPES and other shapes.
     """
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3:
@@ -81,41 +86,102 @@ def array_pixels(array: np.ndarray, path: Path) -> np.ndarray:
         )
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return array.astype(np.float32) / 65535
-    if array.dtype.kind != 'f':
+    if array.dtype.name not in TYPES:
         raise UserError(
-            f'{path}: pixels of type {array.dtype}; expected uint8, uint16, bool, or floats in '
-            '[0, 1]. Save one of these types.'
+            f'{path}: pixels of type {array.dtype}; expected {", ".join(TYPES)} or bool. Save one '
+            'of these types.'
         )
-    return check_unit_range(array.astype(np.float32), path)
+    return array
 
 
-def check_unit_range(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """Return float pixels unchanged; raise UserError, naming `path`, if any is outside [0, 1]."""
-    low, high = pixels.min(), pixels.max()  # NaN if any pixel is
-    if not (low >= 0 and high <= 1):
+def array_pixels(
+    array: np.ndarray, path: Path, image_range: ImageRange | None = None
+) -> np.ndarray:
+    """Return an array as unit_pixels; raises UserError as array_values does."""
+    return unit_pixels(array_values(array, path), path, image_range)
+
+
+def unit_pixels(
+    values: np.ndarray, path: Path, image_range: ImageRange | None = None
+) -> np.ndarray:
+    """Return pixels (H, W, C) of uint8 unchanged, of other types as float32 in [0, 1].
+
+    image_range: the values that become 0 and 1, of each channel; values beyond are clipped. None is
+    0 to 65535 for integers and 0 to 1 for floats, and raises UserError, naming `path`, for values
+    beyond. So do NaN and infinity in any case.
+    """
+    if values.dtype == np.uint8:
+        return values
+    floats = values.dtype.kind == 'f'
+    if image_range is None:
+        found = extremes(values, path)
+        if not fits_default(found, floats):
+            raise range_error(found, floats, path)
+        image_range = [(0, 1 if floats else 65535)]
+    elif floats:
+        check_finite(values, path)
+    low, high = np.array(image_range, dtype=np.float64).T
+    # float32 does not hold integers of 32 bits.
+    pixels = values.astype(np.result_type(values.dtype, np.float32))
+    if low.any():
+        pixels -= low.astype(pixels.dtype)
+    if (high - low != 1).any():
+        pixels /= (high - low).astype(pixels.dtype)
+    return pixels.clip(0, 1, out=pixels).astype(np.float32, copy=False)
+
+
+def extremes(values: np.ndarray, path: Path) -> tuple[float, float]:
+    """Return the lowest and highest value; raise UserError, naming `path`, for NaN and infinity."""
+    if values.dtype.kind == 'f':
+        check_finite(values, path)
+    return values.min().item(), values.max().item()
+
+
+def check_finite(values: np.ndarray, path: Path) -> None:
+    """Raise UserError, naming `path`, if values are NaN or infinite."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        bad = finite.size - np.count_nonzero(finite)
         raise UserError(
-            f'{path}: floating-point pixels from {low:g} to {high:g}; expected 0 to 1. Divide all '
-            'files by the same number, the highest value of their type or camera.'
+            f'{path}: {bad} of {finite.size} values are NaN or infinite; expected numbers. Replace '
+            'them, for instance by the lowest value: np.nan_to_num in Python, gdal_fillnodata for '
+            'a GeoTIFF.'
         )
-    return pixels
 
 
-def with_channels(pixels: np.ndarray, channels: int, path: Path) -> np.ndarray:
-    """Return the pixels (H, W, C) as grey (1) or RGB (3); raise UserError for other conversions."""
-    found = pixels.shape[2]
+def fits_default(found: Sequence[float], floats: bool) -> bool:
+    """Return whether lowest and highest value need no range: 0 to 65535, floats 0 to 1."""
+    low, high = found
+    return low >= 0 and high <= (1 if floats else 65535)
+
+
+def range_error(found: Sequence[float], floats: bool, path: Path) -> UserError:
+    """Return the UserError for an image of values that need a range, where there is none."""
+    low, high = found
+    kind, most = ('floating-point', 1) if floats else ('integer', 65535)
+    return UserError(
+        f'{path}: {kind} pixels from {low:g} to {high:g}; expected 0 to {most}, because the '
+        'network has no range of values. Train one with --image-range LOW,HIGH, and not with '
+        '--recipe classic; or divide all files by one number.'
+    )
+
+
+def with_channels(values: np.ndarray, channels: int, path: Path) -> np.ndarray:
+    """Return values (H, W, C) as grey (1) or RGB (3), in their own type.
+
+    Raises UserError for other conversions.
+    """
+    found = values.shape[2]
     if found == channels:
-        return pixels
+        return values
     if not can_convert(found, channels):
         raise channels_error(path, found, channels)
     if channels == 3:
-        return pixels.repeat(3, axis=2)
-    if pixels.dtype == np.uint8:
-        return np.array(Image.fromarray(pixels).convert('L'))[..., None]
-    return (pixels @ np.array(GREY_WEIGHTS, dtype=np.float32))[..., None]
+        return values.repeat(3, axis=2)
+    if values.dtype == np.uint8:
+        return np.array(Image.fromarray(values).convert('L'))[..., None]
+    grey = values @ np.array(GREY_WEIGHTS, dtype=np.result_type(values.dtype, np.float32))
+    return (grey.round() if values.dtype.kind in 'ui' else grey).astype(values.dtype)[..., None]
 
 
 def can_convert(found: int, channels: int) -> bool:

@@ -3,15 +3,16 @@
 DECODE_PATH is the fast way. PILLOW_DECODE is that of milesial/Pytorch-UNet: the whole picture as it
 is stored, whatever its EXIF orientation. `decode` parameters take one of the two.
 
-Pixels are uint8, or float32 in [0, 1] for files of more than 8 bits a channel: 16-bit values are
-divided by 65535, whatever the image's values. Axis letters: H and W pixels, C channels.
+Pixels are uint8, or float32 in [0, 1] for files of more than 8 bits a channel, see
+arrays.unit_pixels. Of these and of pictures of many bands, Pillow alone keeps a part, so that
+DECODE_PATH reads them by deep_files. Axis letters: H and W pixels, C channels.
 """
 
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.runtime.errors import UserError
 
-from . import arrays
-from .arrays import ARRAY_SUFFIXES
+from . import arrays, deep_files
+from .arrays import ARRAY_SUFFIXES, ImageRange
+from .deep_files import ORIENTATION, DeepFile
 
 # Recorded in checkpoints. Those of earlier versions may name the fast way in other words.
 DECODE_PATH = (
@@ -51,7 +53,6 @@ UNREADABLE = (
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
-ORIENTATION = 274  # EXIF tag; values from 5 on swap width and height
 BAND_ROWS = 1024  # rows that are converted at a time
 MULTI_FRAME_FORMATS = ('GIF', 'PNG', 'TIFF', 'WEBP')  # in others, further pictures are previews
 
@@ -63,34 +64,60 @@ Picture = Image.Image | np.ndarray
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file for the block, which decodes it; UserError if it is not one picture."""
+    with _readable(path), Image.open(path) as picture:
+        if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
+            raise UserError(
+                f'{path} holds {getattr(picture, "n_frames", "several")} pictures '
+                f'({picture.format} pages or frames); expected one. Save each as a file, or '
+                'all as the channels of one .npy (H, W, C).'
+            )
+        yield picture
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise a UserError for whatever the block raises because of a broken file."""
     try:
-        with Image.open(path) as picture:
-            if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
-                raise UserError(
-                    f'{path} holds {getattr(picture, "n_frames", "several")} pictures '
-                    f'({picture.format} pages or frames); expected one. Save each as a file, or '
-                    'all as the channels of one .npy (H, W, C).'
-                )
-            yield picture
+        yield
     except UNREADABLE as error:
         raise _unreadable_error(path, error) from error
 
 
-def open_picture(path: Path, decode: str = DECODE_PATH) -> Picture:
+def find_deep(path: Path, decode: str = DECODE_PATH) -> DeepFile | None:
+    """Return the header of a file that is read by deep_files, None for others and broken ones."""
+    if decode != PILLOW_DECODE and path.suffix.lower() not in ARRAY_SUFFIXES:
+        with suppress(*UNREADABLE):
+            return deep_files.find(path)
+    return None
+
+
+def read_deep(file: DeepFile, channels: int | None = None) -> np.ndarray:
+    """Return deep_files.read's pixels (H, W, C); raise UserError for a broken file too."""
+    width, height = file.size
+    with _readable(file.path):
+        if width * height > arrays.max_pixels():
+            raise Image.DecompressionBombError(f'{width} x {height} pixels')
+        return deep_files.read(file, channels)
+
+
+def open_picture(path: Path, decode: str = DECODE_PATH, channels: int | None = None) -> Picture:
     """Return an image file's decoded picture, or an array; raise as `opened`.
 
-    The picture is upright, or with PILLOW_DECODE as it is stored.
+    The picture is upright, or with PILLOW_DECODE as it is stored. channels: see open_reduced.
     """
     if decode != PILLOW_DECODE or path.suffix.lower() in ARRAY_SUFFIXES:
-        return open_reduced(path, 1.0)[0]
+        return open_reduced(path, 1.0, channels)[0]
     with opened(path) as picture:
         picture.load()
         return picture
 
 
-def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], int]:
+def open_reduced(
+    path: Path, scale: float, channels: int | None = None
+) -> tuple[Picture, tuple[int, int], int]:
     """Return a picture of at least `scale` times the file's size; raise as `opened`.
 
+    channels: of the network; a deep file's array has alpha only if that makes so many.
     Returns the picture, the file's (width, height) as shown, and how many times smaller the picture
     is. A JPEG is decoded at 1/2, 1/4 or 1/8 size, which is faster (half of 1918 x 1280: 6.5 instead
     of 8.3 ms) and leaves fewer pixels to resize.
@@ -98,6 +125,8 @@ def open_reduced(path: Path, scale: float) -> tuple[Picture, tuple[int, int], in
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = arrays.read_array(path)
         return array, picture_size(array), 1
+    if file := find_deep(path):
+        return read_deep(file, channels), file.size, 1
     with opened(path) as picture:
         size = picture.size
         reduced = picture.draft(None, scaled_size(size, scale))  # None unless a JPEG
@@ -129,17 +158,27 @@ def pictures_of_any_size() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def to_channels(picture: Picture, channels: int, path: Path) -> np.ndarray:
+def to_channels(
+    picture: Picture, channels: int, path: Path, image_range: ImageRange | None = None
+) -> np.ndarray:
     """Return the pixels (H, W, C) of a picture, C = `channels` (1 is grey, 3 RGB), writable.
 
+    image_range: of pictures of more than 8 bits, see arrays.unit_pixels.
+    """
+    return arrays.unit_pixels(to_values(picture, channels, path), path, image_range)
+
+
+def to_values(picture: Picture, channels: int, path: Path) -> np.ndarray:
+    """Return the values (H, W, C) of a picture, in its own type, C = `channels` (1 is grey, 3 RGB).
+
     Alpha is dropped, except for 2 channels (grey and alpha) and 4 (RGB and alpha). Raises UserError
-    for a picture of channels that cannot be converted, or with values outside their range.
+    for a picture of channels that cannot be converted.
     """
     if isinstance(picture, np.ndarray):
-        return arrays.with_channels(arrays.array_pixels(picture, path), channels, path)
+        return arrays.with_channels(arrays.array_values(picture, path), channels, path)
     check_mode(picture.mode, path)
     if picture.mode in DEEP_MODES:
-        return arrays.with_channels(deep_pixels(picture, path), channels, path)
+        return arrays.with_channels(np.asarray(picture)[..., None], channels, path)
     wanted = ({1: 'L', 3: 'RGB'} | ALPHA_COUNTS).get(channels)
     if wanted is None or (channels in ALPHA_COUNTS and picture.mode != wanted):
         raise arrays.channels_error(path, len(picture.getbands()), channels)
@@ -169,20 +208,6 @@ def check_mode(mode: str, path: Path) -> None:
         )
 
 
-def deep_pixels(picture: Image.Image, path: Path) -> np.ndarray:
-    """Return the pixels (H, W, 1), float32 in [0, 1], of a grey picture of more than 8 bits."""
-    values = np.asarray(picture)
-    if picture.mode == 'F':
-        return arrays.check_unit_range(values, path)[..., None]
-    # Pillow reads some 16-bit files as mode I. Values of 32 bits have no standard range.
-    if values.min() < 0 or values.max() > 65535:
-        raise UserError(
-            f'{path}: integer pixels from {values.min()} to {values.max()}; expected 0 to 65535. '
-            'Save 16 bits, or floats from 0 to 1.'
-        )
-    return (values.astype(np.float32) / 65535)[..., None]
-
-
 def _unreadable_error(path: Path, error: Exception) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
@@ -192,10 +217,7 @@ def _unreadable_error(path: Path, error: Exception) -> UserError:
         )
     remedy = 'Replace it, or leave it out.'
     if isinstance(error, UnidentifiedImageError) and path.suffix.lower() in ('.tif', '.tiff'):
-        remedy = (
-            'Of TIFFs, only those of 1, 3 or 4 bands of 8 bits, or 1 band of 16 bits or floats, '
-            'are read; save others as .npy (H, W, C).'
-        )
+        remedy = 'Save it as another kind of TIFF, or as .npy (H, W, C).'
     kind = 'truncated' if 'truncated' in str(error) else 'unreadable'
     reason = str(error) or type(error).__name__
     return UserError(f'{path} cannot be read as a picture: {reason}. {remedy}', kind)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .arrays import ImageRange
 from .decoding import (
     DECODE_PATH,
     PILLOW_DECODE,
@@ -27,25 +28,37 @@ from .decoding import (
 from .original import BICUBIC, resized
 
 
-def load_image(path: Path, channels: int, scale: float, decode: str = DECODE_PATH) -> Tensor:
+def load_image(
+    path: Path,
+    channels: int,
+    scale: float,
+    decode: str = DECODE_PATH,
+    image_range: ImageRange | None = None,
+) -> Tensor:
     """Return an image file as (C, H, W) uint8, or float32 if over 8 bits, at `scale`.
 
+    image_range: of files of more than 8 bits, see arrays.unit_pixels; PILLOW_DECODE has none.
     Raises UserError, naming the file, if it cannot be read or has other channels.
     """
-    return read_image(path, channels, scale, decode)[0]
+    return read_image(path, channels, scale, decode, image_range)[0]
 
 
 def read_image(
-    path: Path, channels: int, scale: float, decode: str = DECODE_PATH
+    path: Path,
+    channels: int,
+    scale: float,
+    decode: str = DECODE_PATH,
+    image_range: ImageRange | None = None,
 ) -> tuple[Tensor, tuple[int, int]]:
     """Return load_image's tensor and the file's own (width, height)."""
     if decode == PILLOW_DECODE:
         stored = open_picture(path, decode)
         pixels = pixels_by_pillow(stored, channels, scale, path)
         return torch.from_numpy(pixels).permute(2, 0, 1), picture_size(stored)
-    picture, size, times = open_reduced(path, scale)
+    picture, size, times = open_reduced(path, scale, channels)
     # A view, not a copy: what follows is fastest with channels last in memory.
-    image = torch.from_numpy(to_channels(picture, channels, path)).permute(2, 0, 1)
+    pixels = to_channels(picture, channels, path, image_range)
+    image = torch.from_numpy(pixels).permute(2, 0, 1)
     extent = (size[0] / times, size[1] / times)
     return resize_image(image, scaled_size(size, scale), extent), size
 
@@ -108,6 +121,13 @@ def resize_image(
     resized = F.interpolate(batch, **target, mode='bicubic', antialias=True)
     resized = resized.contiguous(memory_format=torch.channels_last)[0]
     return resized.clamp_(0, 1) if image.is_floating_point() else resized
+
+
+def change_range(images: Tensor, known: ImageRange, wanted: ImageRange) -> Tensor:
+    """Return float images (B, C, H, W), in [0, 1] of one range, in [0, 1] of another."""
+    (low, high), (new_low, new_high) = (images.new_tensor(one).T for one in (known, wanted))
+    factor, shift = (high - low) / (new_high - new_low), (low - new_low) / (new_high - new_low)
+    return (images * factor[:, None, None] + shift[:, None, None]).clamp_(0, 1)
 
 
 def to_unit_range(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -8,7 +8,7 @@ that load_state_dict does not look up:
     model              UNet's arguments
     mask_values        the value of each class in the masks
     mask_encoding      the other fields of MaskEncoding
-    preprocessing      scale, decode path
+    preprocessing      scale, decode path, and the range of images of more than 8 bits, if any
     metrics            validation scores, None before the first validation
 
 last.pth is one dict of these entries, `weights` (a state_dict) and `training`, the state that
@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 
 from unet import UNet
+from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
 
-from .checkpoint_files import (
+from .checkpoint_format.files import (
     DESCRIPTION,
     SAFETENSORS,
     describe_missing,
@@ -41,16 +42,14 @@ from .checkpoint_files import (
     unwrap,
     write_safetensors,
 )
-from .checkpoint_schema import (
+from .checkpoint_format.schema import (
     MODEL,
     VERSION,
     check_description,
     check_mask_values,
     check_training,
-    check_weights,
-    infer_model,
-    not_finite,
 )
+from .checkpoint_format.weights import check_weights, infer_model, not_finite
 
 # What the programs of milesial/Pytorch-UNet build; they ask for classes and upsampling only.
 ORIGINAL = {'n_channels': 3, 'base_channels': 64, 'norm': 'batch', 'padding': 'same'}
@@ -68,6 +67,7 @@ class Checkpoint:
     training: dict | None = None
     mask_encoding: dict = field(default_factory=dict)  # MaskEncoding's other fields
     decode: str = DECODE_PATH  # how its images were decoded, see utils.images.decoding
+    image_range: ImageRange | None = None  # of images of more than 8 bits
 
     @property
     def masks(self) -> MaskEncoding | None:
@@ -83,6 +83,7 @@ class Checkpoint:
             'network': _listed(self.model),
             'mask values': ', '.join(map(str, self.mask_values or [])) or 'unknown',
             'class names': ', '.join(self.mask_encoding.get('names') or []),
+            'pixel values that become 0 to 1': str(self.image_range or ''),
             'trained at scale': f'{self.scale:g}' if self.scale else 'unknown',
             'validation Dice when saved': '' if dice is None else f'{dice:.4f}',
             'training': _listed((self.training or {}).get('args', {})),
@@ -91,13 +92,16 @@ class Checkpoint:
 
     def description(self) -> dict:
         """Return the entries that describe the weights, of plain values, see the module."""
+        preprocessing: dict = {'scale': self.scale, 'decode': self.decode}
+        if self.image_range:
+            preprocessing['range'] = [[low, high] for low, high in self.image_range]
         return {
             'format': 'unet',
             'version': VERSION,
             'model': self.model,
             'mask_values': self.mask_values,
             'mask_encoding': self.mask_encoding,
-            'preprocessing': {'scale': self.scale, 'decode': self.decode},
+            'preprocessing': preprocessing,
             'metrics': self.metrics,
         }
 
@@ -211,11 +215,12 @@ def _from_state_dict(content: dict, path: Path) -> Checkpoint:
 
 def _described(description: dict, weights: dict, training: dict | None = None) -> Checkpoint:
     """Return a checkpoint with the settings of a description that check_description has passed."""
-    values = description['mask_values']
+    values, preprocessing = description['mask_values'], description['preprocessing']
+    known = preprocessing.get('range')
     return Checkpoint(
-        description['model'], weights, values and list(values),
-        description['preprocessing']['scale'], description['metrics'], training,
-        description.get('mask_encoding', {}), description['preprocessing']['decode'],
+        description['model'], weights, values and list(values), preprocessing['scale'],
+        description['metrics'], training, description.get('mask_encoding', {}),
+        preprocessing['decode'], known and [(low, high) for low, high in known],
     )  # fmt: skip
 
 

@@ -155,8 +155,9 @@ class PredictionPipeline:
 
 def load_displayable(path: Path, predictor: Predictor) -> Image.Image:
     """Return a file, an input of the predictor, as RGB image of its full size."""
-    picture = open_picture(path, predictor.decode)
-    return displayable(picture, to_channels(picture, predictor.model.n_channels, path))
+    channels = predictor.model.n_channels
+    picture = open_picture(path, predictor.decode, channels)
+    return displayable(picture, to_channels(picture, channels, path, predictor.image_range))
 
 
 def map_in_threads(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from unet import UNet
 from utils.data.network_limits import network_size
+from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, picture_size
-from utils.images.resizing import read_image, to_unit_range
+from utils.images.resizing import change_range, read_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
@@ -41,10 +42,11 @@ class Predictor:
 
     model: the first one, moved to the device. scale: factor of image width and height. masks:
     encoding of the training masks, or only the mask value of each class. precision: by default
-    float32 on the CPU. decode: how images were decoded in training. models: all networks. networks:
-    what computes their logits, see use_backend. tiling: tiles to predict by; None predicts whole
-    images, or by tiles if memory does not hold them. mirrored: whether to average with the
-    prediction for the mirror image.
+    float32 on the CPU. decode: how images were decoded in training. image_range: of images of more
+    than 8 bits, see arrays.unit_pixels; ranges: that of each network. models: all networks.
+    networks: what computes their logits, see use_backend. tiling: tiles to predict by; None
+    predicts whole images, or by tiles if memory does not hold them. mirrored: whether to average
+    with the prediction for the mirror image.
 
     With PILLOW_DECODE prediction goes as in the original: what is averaged, blended and resized are
     the logits, and classes are of the resized ones. Else it is the probabilities. `outputs` stands
@@ -58,8 +60,10 @@ class Predictor:
         masks: MaskEncoding | list[MaskValue],
         precision: MixedPrecision | None = None,
         decode: str = DECODE_PATH,
+        image_range: ImageRange | None = None,
     ):
-        self.decode = decode
+        self.decode, self.image_range = decode, image_range
+        self.ranges = [image_range]
         self.scale, self.masks = scale, encoding_of(masks)
         self.precision = precision or MixedPrecision(torch.device('cpu'), amp=False)
         model = model.to(self.precision.device)
@@ -85,9 +89,9 @@ class Predictor:
         UserError if `classes` or `bilinear` are given and differ from the file's.
         """
         checkpoint = load_checkpoint(path)
-        model, trained = checkpoint.model, checkpoint.scale
+        config, trained = checkpoint.model, checkpoint.scale
         asked = {'n_classes': classes, 'bilinear': bilinear}
-        wrong = [f'{k} is {model[k]}, not {v}' for k, v in asked.items() if v and model[k] != v]
+        wrong = [f'{k} is {config[k]}, not {v}' for k, v in asked.items() if v and config[k] != v]
         if wrong:
             raise UserError(f'{path}: {" and ".join(wrong)}. Leave --classes and --bilinear out.')
         if scale and trained and scale != trained:
@@ -97,10 +101,11 @@ class Predictor:
                 f'note: {path} does not record the scale of its training; 0.5 is used. Name '
                 'another with --scale (-s).'
             )
-        masks = checkpoint.masks or MaskEncoding([*plain_values(model['n_classes'])])
+        masks = checkpoint.masks or MaskEncoding([*plain_values(config['n_classes'])])
         precision = MixedPrecision(choose_device(device), amp)
         scale = scale or trained or 0.5
-        return cls(checkpoint.build_model(), scale, masks, precision, checkpoint.decode)
+        model, known = checkpoint.build_model(), checkpoint.image_range
+        return cls(model, scale, masks, precision, checkpoint.decode, known)
 
     def use_backend(self, backend: str) -> None:
         """Compute all models with a backend other than 'auto'; 'torch' folds BatchNorm."""
@@ -131,9 +136,10 @@ class Predictor:
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
         image: of any size. A path (see predict_file), a picture of Pillow, or an array (H, W, C) or
-        (H, W) or a tensor (C, H, W) or (H, W) of uint8, uint16, or floats in [0, 1]. For two
-        classes K is 1, the foreground. Outputs, not masks, are resized, so that outlines are
-        smooth. Raises UserError if the image is too small at this scale or has other channels.
+        (H, W) or a tensor (C, H, W) or (H, W) of a type of array files; without image_range,
+        integers up to 65535 or floats in [0, 1]. For two classes K is 1, the foreground. Outputs,
+        not masks, are resized, so that outlines are smooth. Raises UserError if the image is too
+        small at this scale, or has other channels or values.
         """
         return self.to_probabilities(self._image_outputs(image))
 
@@ -141,10 +147,10 @@ class Predictor:
         if isinstance(image, str | Path):
             return self.resized_outputs(*self.read_file(Path(image)))
         channels = self.model.n_channels
-        picture = to_picture(image, channels, self.decode)
+        picture = to_picture(image, channels, self.decode, self.image_range)
         size = picture_size(picture)
         seen = network_size(size, self.scale, 'an image')
-        tensor = to_tensor(picture, channels, self.scale, seen, self.decode)
+        tensor = to_tensor(picture, channels, self.scale, seen, self.decode, self.image_range)
         return self.resized_outputs(tensor, size)
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
@@ -174,21 +180,30 @@ class Predictor:
 
     def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""
-        image, size = read_image(path, self.model.n_channels, self.scale, self.decode)
+        channels = self.model.n_channels
+        image, size = read_image(path, channels, self.scale, self.decode, self.image_range)
         network_size(size, self.scale, str(path))
         return image, size
 
     @torch.inference_mode()
     def predict_batch(self, images: Tensor) -> Tensor:
         """Return outputs (B, K, H, W) float32 for images (B, C, H, W), uint8 or in [0, 1]."""
+        deep = images.is_floating_point()
         images = to_unit_range(images.to(self.precision.device, memory_format=torch.channels_last))
-        passes = list(product(self.networks, (False, True)[: 1 + self.mirrored]))
+        known = self.ranges if deep else [self.image_range] * len(self.networks)
+        networks = zip(self.networks, known, strict=False)  # int8 is one network
+        passes = list(product(networks, (False, True)[: 1 + self.mirrored]))
         total = self._forward(images, *passes[0])
         for network, mirror in passes[1:]:
             total.add_(self._forward(images, network, mirror))
         return total.div_(len(passes))
 
-    def _forward(self, images: Tensor, network: LogitsFunction, mirror: bool) -> Tensor:
+    def _forward(
+        self, images: Tensor, known: tuple[LogitsFunction, ImageRange | None], mirror: bool
+    ) -> Tensor:
+        network, own = known
+        if own and self.image_range and own != self.image_range:
+            images = change_range(images, self.image_range, own)
         with self.precision.autocast():
             logits = logits_of(network, images.flip(3) if mirror else images)
         outputs = logits.float() if self.as_original else class_probabilities(logits)
@@ -214,7 +229,7 @@ class Predictor:
         and (width, height) of their results. For two classes K is 1, the foreground. Images too
         large for the memory are predicted while their strips are read.
         """
-        for shape, group in groupby(inputs, key=lambda pair: pair[0].shape):
+        for (shape, _), group in groupby(inputs, key=lambda pair: (pair[0].shape, pair[0].dtype)):
             alike, batch = list(group), None
             if len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None:
                 with suppress(torch.OutOfMemoryError):
@@ -270,29 +285,3 @@ class Predictor:
             return tiling.full_size_strips(self._foreground(image[None])[0], size)
         bands = tiling.tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiles)
         return tiling.resized_strips(bands, image.shape[1], size)
-
-
-def average_predictors(predictors: list[Predictor], names: list[str]) -> Predictor:
-    """Return the first predictor, changed to average the probabilities of all.
-
-    Raises UserError, with `names`, if they take different images or predict different classes.
-    """
-    first = predictors[0]
-    for other, name in zip(predictors[1:], names[1:], strict=True):
-        compared = {
-            'channels': (first.model.n_channels, other.model.n_channels),
-            'outputs': (first.model.n_classes, other.model.n_classes),
-            'mask values': (first.masks.values, other.masks.values),
-            'class names': (first.masks.names, other.masks.names),
-            'scale': (first.scale, other.scale),
-            'images decoded as by the original:': (first.as_original, other.as_original),
-        }
-        wrong = [f'{what} {one} and {two}' for what, (one, two) in compared.items() if one != two]
-        if wrong:
-            raise UserError(
-                f'{names[0]} and {name} cannot be averaged: {", ".join(wrong)}. Use networks with '
-                'the same classes, channels and scale (--scale sets one scale for all).'
-            )
-    first.models = [predictor.model for predictor in predictors]
-    first.networks = [*first.models]
-    return first

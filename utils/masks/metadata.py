@@ -124,8 +124,10 @@ def _count_picture(
 def kind_mode(mask: Picture) -> str:
     """Return the Pillow mode that stands for masks of this kind."""
     if isinstance(mask, np.ndarray):
+        if mask.ndim == 3 and mask.shape[2] > 1:
+            return 'RGB'
         if mask.dtype == np.uint8:
-            return 'RGB' if mask.ndim == 3 and mask.shape[2] > 1 else 'L'
+            return 'L'
         return '1' if mask.dtype == bool else 'I;16'
     return KIND_MODES.get(mask.mode, mask.mode)
 

@@ -68,14 +68,30 @@ def _label_array(array: np.ndarray, path: object) -> np.ndarray:
     """Return (H, W) integers or (H, W, 3) uint8 from the content of an array file."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    colours = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8
+    colours = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype in (np.uint8, np.uint16)
     if array.dtype.kind not in 'bui' or not (array.ndim == 2 or colours):
         raise UserError(
             f'{path}: mask array of shape {array.shape} and type {array.dtype}; expected (H, W) '
             'integers, or (H, W, 3) uint8 colours. Save class numbers as integers; of scores '
             '(H, W, K) take argmax(axis=2) first.'
         )
-    return array[..., :3] if colours else array
+    return _shallow_colours(array[..., :3], path) if colours else array
+
+
+def _shallow_colours(colours: np.ndarray, path: object) -> np.ndarray:
+    """Return colours (H, W, 3) of 16 bits as uint8; as they are where R = G = B, which is grey.
+
+    255 is 65535 or 65280 in 16 bits. Raises UserError, naming `path`, for bytes that differ.
+    """
+    if colours.dtype == np.uint8 or (colours == colours[..., :1]).all():
+        return colours
+    high, low = colours >> 8, colours & 255
+    if ((low != 0) & (low != high)).any():
+        raise UserError(
+            f'{path}: a colour mask of 16 bits whose colours are no colours of 8 bits; expected '
+            'multiples of 257. Save it as RGB of 8 bits, or its classes as grey values.'
+        )
+    return high.astype(np.uint8)
 
 
 def pack_colours(colours: np.ndarray) -> np.ndarray:

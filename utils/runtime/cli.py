@@ -4,9 +4,14 @@ Imports no torch, so that -h and wrong options answer at once.
 """
 
 import argparse
+import importlib
+import math
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -148,6 +153,20 @@ def regular_expression(text: str) -> str:
     return text
 
 
+def value_range(text: str) -> list[float]:
+    """Argparse type of --image-range: 'LOW,HIGH', two numbers, the second one greater."""
+    try:
+        low, high = map(float, text.split(','))
+    except ValueError:
+        low = high = 0.0
+    if not (low < high and math.isfinite(high - low)):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: expected LOW,HIGH, two numbers, as 0,2047; for a negative one '
+            '--image-range=-1,1'
+        )
+    return [low, high]
+
+
 def channel_count(text: str) -> int | str:
     """Argparse type of --channels: 'auto', or a whole number from 1."""
     return text if text == 'auto' else int(number_in(int, 1)(text))
@@ -185,13 +204,33 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--debug', action='store_true', help='show the traceback of an error')
 
 
-def run_program(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
+@contextmanager
+def _plain_interrupts() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, without an exception."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_program(
+    work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace, *modules: str
+) -> int:
     """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
+    modules: those that `work` imports, which are imported first: Ctrl-C ends the program at once
+        then, where an import might swallow KeyboardInterrupt.
     An error that `explain` knows is printed; others, and all with --debug, show their traceback.
     """
-    from .distributed import process_group  # here, because it imports torch
+    with _plain_interrupts():
+        from .distributed import process_group  # here, because it imports torch
 
+        for name in modules:
+            importlib.import_module(name)
     with forgiving_console():
         try:
             with process_group():

@@ -6,6 +6,8 @@ Only rank 0 prints and writes. Without torchrun, there is one process to reduce 
 """
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -22,6 +24,7 @@ from .errors import EXIT_INTERRUPTED, UserError, explain, is_memory_failure
 
 # Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
 TIMEOUT = timedelta(minutes=30)
+GRACE = 60.0  # seconds for a rank to save after torchrun was killed
 
 Item = TypeVar('Item')
 
@@ -73,6 +76,7 @@ def process_group() -> Iterator[None]:
     # gloo for tensors on the CPU, NCCL for gradients on cards.
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
+    threading.Thread(target=_end_with_torchrun, args=(os.getppid(),), daemon=True).start()
     _divide_cores()
     try:
         if is_main_process():
@@ -186,6 +190,15 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
             f'({str(error).splitlines()[0]:.200}). Files written so far are complete: continue a '
             'training with --resume, a prediction with --skip-existing.'
         ) from error
+
+
+def _end_with_torchrun(parent: int) -> None:
+    """Stop this rank when torchrun was killed; a training saves. Without it, it would train on."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _keep_to_cores() -> None:

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
-from .distributed import all_reduce_max, world_size
-
 # By signal, the exit code of a stopped training: 128 + the signal's number, as shells expect, but 0
 # for SIGUSR1, which schedulers send before the time limit: --resume continues the run.
 EXIT_CODES = {'SIGINT': 130, 'SIGTERM': 143, 'SIGUSR1': 0}
@@ -21,7 +19,9 @@ NUMBERS = [getattr(signal, name) for name in EXIT_CODES if hasattr(signal, name)
 class StopRequest:
     """Context that catches signals. `received` is the signal's name, once `sync` was called.
 
-    In a thread, where Python allows no handlers, it catches none.
+    Before `catch_all` it catches SIGUSR1 only, so that a job that is still loading its data trains
+    a step and saves; Ctrl-C and SIGTERM end it at once. In a thread, where Python allows no
+    handlers, it catches none.
     With one process, a second signal takes effect at once. With several it does not, because
     torchrun repeats the signal (and sends SIGKILL after 30 seconds).
     """
@@ -32,11 +32,18 @@ class StopRequest:
         self._restore = ExitStack()  # sets the former handlers
 
     def __enter__(self) -> 'StopRequest':
+        self._handle([number for number in NUMBERS if number.name == 'SIGUSR1'])
+        return self
+
+    def catch_all(self) -> None:
+        """Catch the other signals, too: training begins, which ends with a saved step."""
+        self._handle([number for number in NUMBERS if number.name != 'SIGUSR1'])
+
+    def _handle(self, numbers: list[signal.Signals]) -> None:
         main = threading.current_thread() is threading.main_thread()
-        for number in NUMBERS if main else ():
+        for number in numbers if main else ():
             handler = signal.signal(number, self._catch)
             self._restore.callback(signal.signal, number, handler)
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._restore.close()
@@ -48,6 +55,8 @@ class StopRequest:
 
     def sync(self, *flags: int) -> list[int]:
         """Set `received` if any rank has caught a signal; return each flag's maximum over ranks."""
+        from .distributed import all_reduce_max  # late, as SIGUSR1 is caught before torch is there
+
         caught, *highest = all_reduce_max(self._caught, *flags)
         if caught:
             self.received = signal.Signals(caught).name
@@ -55,7 +64,7 @@ class StopRequest:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self._caught = number
-        if world_size() == 1:
+        if int(os.environ.get('WORLD_SIZE', '1')) == 1:  # of torchrun
             self._restore.close()
 
 

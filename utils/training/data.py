@@ -18,12 +18,21 @@ from utils.data.network_limits import check_tile, check_variance
 from utils.data.splits import describe_groups, describe_percent, split_pairs
 from utils.data.suggestions import check_classes_at_scale
 from utils.data.training_tiles import in_tiles
+from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
+from utils.images.pixel_range import check_range_option, describe_range, range_of_data
 from utils.inference.checkpoint import Checkpoint
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions
 from utils.runtime.devices import default_workers
-from utils.runtime.distributed import local_main_process_first, rank, shard, world_size
+from utils.runtime.distributed import (
+    broadcast_object,
+    is_main_process,
+    local_main_process_first,
+    rank,
+    shard,
+    world_size,
+)
 from utils.runtime.errors import UserError
 from utils.training.optimization.recipes import RECIPES
 
@@ -85,6 +94,7 @@ class TrainingData:
                 '--early-stop counts validations without a better Dice, and there is no validation '
                 'set. Leave --early-stop out, or ask for a set with --validation (-v).'
             )
+        self.range_note = self._set_range(args, source)
         self.scale_notes = check_classes_at_scale(
             self.dataset.scan, self.dataset.masks, args.scale, self.training
         )
@@ -107,6 +117,32 @@ class TrainingData:
         scored = dataloader.same_size_batches(self.validation, self.dataset.sizes, batch_size)
         scorer = dataloader.make_dataloader(self.items, shard(scored), workers, loads_to)
         self.validation_loader = scorer if self.validation else None
+
+    def _set_range(self, args: argparse.Namespace, source: Checkpoint | None) -> str:
+        """Set the range of deep images, the same on all ranks; return a line that tells it.
+
+        It is that of the run to resume, of --image-range, of --load, or else it is measured.
+        """
+        self.dataset.image_range, note = self._choose_range(args, source)
+        self.dataset.check_values()
+        return note
+
+    def _choose_range(
+        self, args: argparse.Namespace, source: Checkpoint | None
+    ) -> tuple[ImageRange | None, str]:
+        check_range_option(args.image_range, self.dataset.decode)
+        known = source.image_range if source else None
+        if self.dataset.decode == PILLOW_DECODE:
+            return None, ''
+        if source and (source.training or (known and not args.image_range)):
+            if not known or not self.dataset.float_images:
+                return known, ''
+            return known, describe_range(known, f'of {args.load or "the run"}')
+        images = [(pair.image, image) for pair, image, _ in self.dataset.scan.metadata]
+        channels, asked = self.dataset.channels, args.image_range
+        return broadcast_object(
+            range_of_data(images, self.training, channels, asked) if is_main_process() else None
+        )
 
     def _describe_split(self, args: argparse.Namespace) -> list[str]:
         scan, masks = self.dataset.scan, self.dataset.masks
@@ -144,6 +180,7 @@ class TrainingData:
             describe_background(masks, self.mask_options),
             *self.split_notes,
             *self.dataset.notes(),
+            *([self.range_note] if self.range_note else []),
             *self.scale_notes,
             *describe_duplicates(
                 *([images[k] for k in side] for side in (self.training, self.validation))

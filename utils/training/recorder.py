@@ -157,6 +157,7 @@ class Recorder:
             **self.data.dataset.masks.to_checkpoint(),
             scale=self.data.dataset.scale,
             decode=self.data.dataset.decode,
+            image_range=self.data.dataset.image_range,
             metrics=self.scores,
             training=training,
         )

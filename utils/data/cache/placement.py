@@ -100,6 +100,7 @@ def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     folders = [str(first.image.parent.resolve()), str(mask_files(first.mask)[0].parent.resolve())]
     settings = [dataset.scale, dataset.channels, dataset.float_images, dataset.sizes]
     settings += [repr(dataset.masks)] + ['border'] * dataset.weight_map
+    settings += [dataset.image_range] if dataset.image_range else []
     versions = [CACHE_VERSION, dataset.decode, PIL.__version__, torch.__version__]
     paths = (path for pair in dataset.pairs for path in (pair.image, *mask_files(pair.mask)))
     files = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ..pairing.matching import Pair
 
-CACHE_VERSION = 4  # raise it when the same file would give other metadata
+CACHE_VERSION = 5  # raise it when the same file would give other metadata
 
 
 def _files_and_folders(pair: 'Pair', folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from functools import partial
 from itertools import zip_longest
 
-from utils.images.decoding import DECODE_PATH, scaled_size
+from utils.images.arrays import ImageRange
+from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, scaled_size
+from utils.images.pixel_range import check_range_option, range_of_data
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
@@ -70,6 +72,7 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
 
     With --skip-bad, `left_out` has the problems of the pairs that training leaves out.
     """
+    check_range_option(args.image_range, decode)
     requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
     matching = match_sets((args.images, args.masks), args.mask_suffix, validation)
@@ -107,8 +110,10 @@ def _contents(
     attempt(lambda: check_sizes(scan.pairs, sizes, args.scale), problems, kind='too small')
     split = attempt(lambda: split_pairs(scan.pairs, args), problems, kind='split')
     training, validation = split or ([], [])
+    measured = attempt(lambda: _range(scan, training, channels, args), problems, kind='values')
+    image_range, range_note = measured or (None, '')
     notes = [describe_background(masks, options)] if chosen else []
-    notes += scan.notes(masks, channels or 3)
+    notes += scan.notes(masks, channels or 3) + ([range_note] if range_note else [])
     if chosen:
         notes += [f'note: {text}' for text in suggest(scan, masks, options)]
         at_scale = partial(check_classes_at_scale, scan, masks, args.scale, training)
@@ -124,6 +129,7 @@ def _contents(
         'modes': dict(Counter(image.mode for image in images).most_common()),
         'sizes': dict(Counter('{} x {}'.format(*image.size) for image in images).most_common()),
         'mask_kinds': dict(Counter(KINDS.get(m.mode, '16 bits') for _, _, m in scan.metadata)),
+        'image_range': image_range,
         'classes': _classes(scan, masks),
         'ignore': [value_to_json(value) for value in masks.ignore],
         'binarize': masks.threshold,
@@ -132,6 +138,16 @@ def _contents(
         'notes': notes,
         'items': _items(scan, set(training), class_names) if split else [],
     }
+
+
+def _range(
+    scan: DatasetScan, training: list[int], channels: int | None, args: argparse.Namespace
+) -> tuple[ImageRange | None, str]:
+    """Return what range_of_data does; nothing where images are read as the original does."""
+    if scan.decode == PILLOW_DECODE or not channels:
+        return None, ''
+    images = [(pair.image, image) for pair, image, _ in scan.metadata]
+    return range_of_data(images, training, channels, args.image_range)
 
 
 def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:

@@ -4,7 +4,9 @@
 
 The file's input is 'images' (B, C, H, W), float32 in [0, 1], of at least 16 x 16 pixels; its output
 is 'logits' (B, K, H, W), for softmax over K, or sigmoid if K is 1. Its metadata, JSON values, are
-'scale' (factor of the images' width and height), 'mask_values' and 'class_names', if known.
+'scale' (factor of the images' width and height), 'mask_values', 'class_names' and 'image_range',
+if known: [low, high] of each channel, the values of 16-bit and float images that become 0 and 1,
+beyond which they are clipped.
 """
 
 import argparse
@@ -30,6 +32,7 @@ def export_metadata(checkpoint: Checkpoint) -> dict:
         'scale': checkpoint.scale,
         'mask_values': checkpoint.mask_values,
         'class_names': checkpoint.mask_encoding.get('names'),
+        'image_range': checkpoint.image_range,
     }
     return {name: value for name, value in settings.items() if value is not None}
 

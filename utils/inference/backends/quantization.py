@@ -71,6 +71,7 @@ def _cache_path(predictor: Predictor, dataset: SegmentationDataset, chosen: list
     """Return the cached file of this network, quantized and scored on these images."""
     settings = (CACHE_VERSION, predictor.scale, predictor.decode, predictor.precision.name)
     digest = hashlib.sha256(str(settings).encode())
+    digest.update(str(predictor.image_range or '').encode())
     for name, tensor in predictor.model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy())
