@@ -19,7 +19,7 @@ RELEASED = 'https://github.com/milesial/Pytorch-UNet/releases/download/v3.0'
 WEIGHTS = {scale: f'{RELEASED}/unet_carvana_scale{scale}_epoch2.pth' for scale in (0.5, 1.0)}
 
 
-class ScaleError(ValueError, RuntimeError):
+class NoWeightsError(ValueError, RuntimeError):
     """A scale for which no weights were released; the original raises RuntimeError."""
 
 
@@ -35,8 +35,8 @@ def unet_carvana(
     or URL of other weights, in any format that utils.checkpoint reads; loaded even if `pretrained`
     is False. map_location: device of the result.
 
-    Raises ScaleError for another scale, UserError for a file that is missing or no checkpoint, and
-    without a network.
+    Raises NoWeightsError for another scale, UserError for a file that is missing or no checkpoint,
+    and without a network.
     """
     if not pretrained and weights is None:
         return UNet(n_channels=3, n_classes=2).to(map_location)
@@ -44,7 +44,7 @@ def unet_carvana(
     from utils.inference.checkpoint import load_checkpoint
 
     if weights is None and scale not in WEIGHTS:
-        raise ScaleError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
+        raise NoWeightsError(f'weights exist for scale 0.5 and 1.0, not {scale}; or give `weights`')
     source = str(weights or WEIGHTS[scale])
     path = Path(source)
     if '://' in source:

@@ -166,6 +166,7 @@ def mask_to_image(mask: 'np.ndarray', mask_values: list) -> 'Image.Image':
     import numpy as np
     from PIL import Image
 
+    mask = np.asarray(mask)
     classes = mask.argmax(axis=0) if mask.ndim == 3 else mask.astype(np.int64)
     values = np.array(mask_values, dtype=bool if list(mask_values) == [0, 1] else np.uint8)
     table = np.zeros((max(int(classes.max()) + 1, len(values)), *values.shape[1:]), values.dtype)

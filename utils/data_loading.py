@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from utils.data.pairing.patterns import group_by_stem, plain_stem, visible_files
+from utils.data.pairing.patterns import composed, group_by_stem, visible_files
 from utils.images.arrays import ARRAY_SUFFIXES, read_array
 from utils.images.original import NEAREST, image_array, resized
 from utils.masks.metadata import count_values
@@ -53,7 +53,7 @@ def unique_mask_values(idx: str, mask_dir: str | Path, mask_suffix: str) -> np.n
     Raises IndexError if there is no such mask, ValueError if it is neither (H, W) nor (H, W, C).
     """
     name = idx + mask_suffix
-    found = group_by_stem(visible_files(Path(mask_dir))).get(name)
+    found = group_by_stem(visible_files(Path(mask_dir))).get(composed(name))
     if not found:
         raise MissingMaskError(f'{mask_dir} has no mask {name}.*')
     return _values_in(found[0])
@@ -111,8 +111,8 @@ class BasicDataset(Dataset):
             raise EmptyFolderError(f'{images_dir} holds no files. Put your images there.')
         masks = visible_files(self.mask_dir) if self.mask_dir.is_dir() else []
         self._images, self._masks = group_by_stem(images), group_by_stem(masks)
-        self.ids = [plain_stem(path) for path in images]
-        without = [name for name in self.ids if name + mask_suffix not in self._masks]
+        self.ids = [path.stem for path in images]
+        without = [name for name in self.ids if composed(name + mask_suffix) not in self._masks]
         if without:
             raise MissingMaskError(
                 f'{len(without)} of {len(images)} images have no mask NAME{mask_suffix}.* in '
@@ -123,7 +123,7 @@ class BasicDataset(Dataset):
 
     def _find_mask_values(self) -> list:
         """Return the sorted values of all masks, each read once, in threads."""
-        paths = [self._masks[name + self.mask_suffix][0] for name in self.ids]
+        paths = [self._masks[composed(name + self.mask_suffix)][0] for name in self.ids]
         with ThreadPoolExecutor(min(8, available_cores())) as threads:
             found = threads.map(_values_in, paths)
             values = list(tqdm(found, 'Reading the masks', len(paths), leave=False, delay=2))
@@ -139,9 +139,9 @@ class BasicDataset(Dataset):
         return len(self.ids)
 
     def __getitem__(self, idx: int) -> dict[str, Tensor]:
-        name = self.ids[idx]
+        name = composed(self.ids[idx])
         image_path = _only_file(name, self._images)
-        mask_path = _only_file(name + self.mask_suffix, self._masks)
+        mask_path = _only_file(composed(name + self.mask_suffix), self._masks)
         image, mask = load_image(image_path), load_image(mask_path)
         if image.size != mask.size:
             raise PairError(

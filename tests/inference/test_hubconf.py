@@ -22,6 +22,7 @@ def test_without_weights_it_is_the_carvana_network():
     assert (model.n_channels, model.n_classes, model.bilinear) == (3, 2, False)
 
 
+@pytest.mark.slow  # a process that imports torch; the tests below load within this one
 def test_it_loads_from_any_folder_in_a_program_of_its_own(tmp_path):
     torch.save(UNet(3, 2, base_channels=4).state_dict(), tmp_path / 'w.pth')
     program = (

@@ -277,3 +277,13 @@ def test_the_published_fallback_from_carvana_names_works(tmp_path):
     except (AssertionError, RuntimeError, IndexError):
         dataset = BasicDataset(images, masks, 0.5)
     assert len(dataset) == 2
+
+
+def test_ids_name_the_files_as_they_are_stored_and_masks_pair_in_either_form(tmp_path):
+    split, joined = 'u\u0308ber', '\u00fcber'  # the accent apart, as macOS stores it, or not
+    images, masks = write(tmp_path, {f'{split}.png': grey(9)}, {f'{joined}.png': grey(0, 1)})
+    dataset = BasicDataset(images, masks)
+    assert dataset.ids == [split]
+    assert (images / f'{dataset.ids[0]}.png').exists()
+    assert dataset[0]['mask'].max() == 1
+    assert unique_mask_values(split, masks, '').tolist() == [0, 1]

@@ -147,7 +147,8 @@ def test_mask_to_image_has_the_mode_of_the_values(values, mode, expected):
 
 def test_a_predicted_mask_becomes_a_picture():
     mask = predict_img(brightness_network(), Image.new('RGB', (32, 20), 'white'), CPU)
-    assert mask_to_image(mask, [0, 1]).getcolors() == [(640, 255)]
+    for form in (mask, torch.from_numpy(mask)):
+        assert mask_to_image(form, [0, 1]).getcolors() == [(640, 255)]
 
 
 def test_output_filenames_are_as_given_or_stand_beside_the_inputs():

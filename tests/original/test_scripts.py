@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from conftest import ROOT
 from drawing import data_set
 from PIL import Image
 
+import unet
 from utils.inference.checkpoint import load_checkpoint
 
 SCRIPTS = Path(__file__).parent / 'scripts'
@@ -32,6 +34,12 @@ def run_here(name, *arguments):
 
 
 @pytest.fixture
+def narrow(monkeypatch):
+    """Networks of a sixteenth of the width, for speed; the slow test has them whole."""
+    monkeypatch.setattr(unet, 'UNet', partial(unet.UNet, base_channels=4))
+
+
+@pytest.fixture
 def data(folder, monkeypatch):
     """A folder with data/imgs and data/masks, and matplotlib without a window."""
     monkeypatch.setenv('MPLBACKEND', 'agg')
@@ -39,6 +47,7 @@ def data(folder, monkeypatch):
     return folder
 
 
+@pytest.mark.usefixtures('narrow')
 def test_scripts_train_and_predict_a_folder(data, capsys):
     pytest.importorskip('matplotlib')
     found = run_here('train_loop.py')

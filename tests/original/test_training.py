@@ -118,7 +118,7 @@ def test_train_model_without_checkpoints_leaves_no_file(data, capsys):
 def test_the_settings_of_train_model_act(data, monkeypatch):
     runs = []
     whole = train.train_run
-    monkeypatch.setattr(train, 'train_run', lambda run: runs.append(run) or whole(run))
+    monkeypatch.setattr(train, 'train_run', lambda run, stop: runs.append(run) or whole(run, stop))
     settings = {
         'epochs': 1, 'batch_size': 2, 'learning_rate': 3e-4, 'val_percent': 0.5, 'img_scale': 0.6,
         'amp': True, 'weight_decay': 1e-3, 'momentum': 0.5, 'gradient_clipping': 0.25,
@@ -163,10 +163,11 @@ def test_an_empty_data_folder_is_a_runtime_error_for_train_model(folder):
 
 
 def test_a_signal_that_stops_train_model_is_an_interrupt(data, monkeypatch):
-    class Stopped:
-        received = 'SIGINT'
+    def stopped(run, stop):
+        run.close()
+        stop.received = 'SIGINT'
 
-    monkeypatch.setattr(train, 'train_run', lambda run: run.close() or Stopped())
+    monkeypatch.setattr(train, 'train_run', stopped)
     with pytest.raises(KeyboardInterrupt, match='stopped by SIGINT'):
         train_model(small_network(), CPU, epochs=1)
 

@@ -137,7 +137,7 @@ def test_scores_of_a_file_without_a_record_are_of_the_originals_masks(turned, n_
                 logits = logits_at_full_size(network, Image.open(path), 0.5)
             found, true = original_mask(logits) > 0, np.asarray(truth) > 0
             both, sums = both + (found & true).sum(), sums + found.sum() + true.sum()
-        options = ['--at-scale'] * at_scale + ['--json', 's.json', '--report', 'r']
+        options = ['--json', 's.json', *(['--at-scale'] if at_scale else ['--report', 'r'])]
         assert evaluate.main([*data, *options]) == 0
         scores = json.loads(Path('s.json').read_text())
         # Within the pixels whose class depends on the order of a sum.

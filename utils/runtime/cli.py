@@ -194,7 +194,8 @@ def run_program(
     """Run `work(args)` in the process group of torchrun, if any, and return the exit code.
 
     modules: those that `work` imports, which are imported first: Ctrl-C ends the program at once
-        then, where an import might swallow KeyboardInterrupt. An error that `explain` knows is printed; others, and all with --debug, show their traceback.
+        then, where an import might swallow KeyboardInterrupt.
+    An error that `explain` knows is printed; others, and all with --debug, show their traceback.
     """
     with _plain_interrupts():
         from .distributed import process_group  # here, because it imports torch

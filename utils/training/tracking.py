@@ -143,7 +143,8 @@ def _resolve_auto() -> tuple[str, str]:
             wandb.teardown()  # or its process would stay, though nothing is logged
     # As in _guarded: whatever wandb raises, about a damaged file say, is no reason to stop.
     except Exception as error:  # noqa: BLE001
-        return 'disabled', f'as wandb cannot be used ({type(error).__name__}: {error})'
+        reason = ' '.join(str(error).split())
+        return 'disabled', f'as wandb cannot be used ({type(error).__name__}: {reason})'
     if asked in ('offline', 'dryrun', 'disabled'):
         told = 'WANDB_MODE' if os.environ.get('WANDB_MODE') else "wandb's settings file"
         return 'disabled' if asked == 'disabled' else 'offline', f'by {told}'

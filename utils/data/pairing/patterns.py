@@ -70,13 +70,8 @@ def group_by_stem(files: Iterable[Path]) -> dict[str, list[Path]]:
     """Return the files of each stem, in their order."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in files:
-        groups[plain_stem(path)].append(path)
+        groups[composed(path.stem)].append(path)
     return dict(groups)
-
-
-def plain_stem(path: Path) -> str:
-    """Return a file's name without extension, see `composed`."""
-    return composed(path.stem)
 
 
 def composed(name: str) -> str:
