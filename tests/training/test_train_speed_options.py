@@ -70,9 +70,9 @@ def test_compile_trains_a_compiled_network_and_keeps_the_names_of_weights(folder
     assert run_train('-e', '1', '-b', '3', '--output', 'plain') == 0
     real, compiled = torch.compile, []
 
-    def eagerly(function):  # compiling to machine code takes a minute
+    def eagerly(function, **options):  # compiling to machine code takes a minute
         compiled.append(function)
-        return real(function, backend='eager')
+        return real(function, backend='eager', **options)
 
     monkeypatch.setattr(torch, 'compile', eagerly)
     assert run_train('-e', '1', '-b', '3', '--output', 'compiled', '--compile') == 0

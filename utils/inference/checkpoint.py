@@ -34,24 +34,22 @@ from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
 
-from .checkpoint_files import (
+from .checkpoint_format.files import (
     DESCRIPTION,
     SAFETENSORS,
-    check_weights,
     describe_missing,
-    infer_model,
-    not_finite,
     read_content,
     unwrap,
     write_safetensors,
 )
-from .checkpoint_schema import (
+from .checkpoint_format.schema import (
     MODEL,
     VERSION,
     check_description,
     check_mask_values,
     check_training,
 )
+from .checkpoint_format.weights import check_weights, infer_model, not_finite
 
 # What the programs of milesial/Pytorch-UNet build; they ask for classes and upsampling only.
 ORIGINAL = {'n_channels': 3, 'base_channels': 64, 'norm': 'batch', 'padding': 'same'}

@@ -16,7 +16,6 @@ from unet import UNet
 from utils.data.network_limits import network_size
 from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, picture_size
-from utils.images.inputs import ImageInput, to_picture, to_tensor
 from utils.images.resizing import change_range, read_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
@@ -28,6 +27,7 @@ from utils.runtime.precision import MixedPrecision
 from . import tiling
 from .backends.selection import build_network
 from .checkpoint import load_checkpoint, plain_values
+from .inputs import ImageInput, to_picture, to_tensor
 from .logits import (
     LogitsFunction,
     class_indices,
@@ -147,11 +147,11 @@ class Predictor:
         if isinstance(image, str | Path):
             return self.resized_outputs(*self.read_file(Path(image)))
         channels = self.model.n_channels
-        picture = to_picture(image, channels, self.decode)
+        picture = to_picture(image, channels, self.decode, self.image_range)
         size = picture_size(picture)
         seen = network_size(size, self.scale, 'an image')
-        pixels = to_tensor(picture, channels, self.scale, seen, self.decode, self.image_range)
-        return self.resized_outputs(pixels, size)
+        tensor = to_tensor(picture, channels, self.scale, seen, self.decode, self.image_range)
+        return self.resized_outputs(tensor, size)
 
     def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.

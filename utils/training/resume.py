@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.inference.checkpoint import Checkpoint, load_checkpoint
-from utils.inference.checkpoint_schema import (
+from utils.inference.checkpoint_format.schema import (
     BOOL,
     DICT,
     LARGEST_INT,

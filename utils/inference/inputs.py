@@ -10,18 +10,19 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from utils.images.arrays import ImageRange, array_pixels, channels_error
+from utils.images.decoding import PILLOW_DECODE, Picture, to_channels
+from utils.images.resizing import pixels_by_pillow, resize_image
 from utils.runtime.errors import UserError
-
-from .arrays import ImageRange, array_pixels, array_values, channels_error
-from .decoding import PILLOW_DECODE, Picture, to_channels
-from .resizing import pixels_by_pillow, resize_image
 
 ImageInput = np.ndarray | Tensor | Image.Image | str | Path
 
 NAME = Path('the image')  # for messages
 
 
-def to_picture(image: ImageInput, channels: int, decode: str) -> Picture:
+def to_picture(
+    image: ImageInput, channels: int, decode: str, image_range: ImageRange | None = None
+) -> Picture:
     """Return an image as a Pillow picture, or as an array (H, W) or (H, W, C), C = `channels`.
 
     image: as in Predictor.predict_probabilities, but no path. A picture is turned upright, as image
@@ -37,7 +38,7 @@ def to_picture(image: ImageInput, channels: int, decode: str) -> Picture:
             f'an image of type {type(image).__name__}; expected a path, a picture of Pillow, an '
             'array (H, W, C) or a tensor (C, H, W). Convert it with numpy.asarray.'
         )
-    found = array_values(image, NAME).shape[2]
+    found = array_pixels(image, NAME, image_range).shape[2]
     if found != channels:
         raise channels_error(NAME, found, channels)
     return image
@@ -65,15 +66,14 @@ def to_tensor(
 ) -> Tensor:
     """Return a result of to_picture as (C, h, w) uint8, or float32 in [0, 1], at `scale`.
 
-    size: (w, h), see network_limits.network_size. image_range: of images of more than 8 bits, see
-    arrays.unit_pixels, which raises UserError for other values.
+    size: (w, h), see network_limits.network_size.
     """
-    if isinstance(picture, np.ndarray):
-        pixels = array_pixels(picture, NAME, image_range)
-    elif decode != PILLOW_DECODE:
-        pixels = to_channels(picture, channels, NAME, image_range)
     if decode == PILLOW_DECODE:
         pixels = pixels_by_pillow(picture, channels, scale, NAME)
+    elif isinstance(picture, np.ndarray):
+        pixels = array_pixels(picture, NAME, image_range)
+    else:
+        pixels = to_channels(picture, channels, NAME, image_range)
     # torch warns about read-only arrays, such as those of Pillow's images.
     tensor = torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).permute(2, 0, 1)
     return resize_image(tensor, size)

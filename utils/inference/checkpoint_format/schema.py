@@ -28,6 +28,14 @@ def is_number(value: object) -> bool:
     return _is_whole(value) or isinstance(value, float)
 
 
+def _is_range(value: object) -> bool:
+    """Return whether this is [low, high] of finite numbers, low under high."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return False
+    low, high = value
+    return all(is_number(v) and math.isfinite(v) for v in value) and low < high
+
+
 def _is_value(value: object) -> bool:
     """Return whether this is a mask value: a whole number, or a colour."""
     if isinstance(value, list | tuple):
@@ -59,16 +67,6 @@ def _is_plain(value: object) -> bool:
         elif not (item is None or isinstance(item, bool | str) or is_number(item)):
             return False
     return not left
-
-
-def _is_range(value: object) -> bool:
-    return isinstance(value, list | tuple) and all(
-        isinstance(pair, list | tuple)
-        and len(pair) == 2
-        and all(is_number(bound) and math.isfinite(bound) for bound in pair)
-        and pair[0] < pair[1]
-        for pair in value
-    )
 
 
 def or_none(rule: Rule) -> Rule:
@@ -118,8 +116,11 @@ PREPROCESSING: dict[str, Rule] = {
     'decode': TEXT,
 }
 RANGE: dict[str, Rule] = {
-    'range': or_none((_is_range, 'a pair of numbers (low, high) for each channel')),
-}
+    'range': or_none((
+        lambda ranges: isinstance(ranges, list | tuple) and all(map(_is_range, ranges)),
+        'a list of [low, high] for each channel',
+    )),
+}  # fmt: skip
 DESCRIPTION_ENTRIES: dict[str, Rule] = {
     'version': whole_from(1),
     'model': DICT,
@@ -185,19 +186,18 @@ def check_description(path: Path, found: object) -> dict:
     _known_only(path, model, MODEL | MODEL_OPTIONS, 'model')
     check_entries(path, found['preprocessing'], PREPROCESSING, RANGE, 'preprocessing.')
     known = found['preprocessing'].get('range')
+    if known is not None and len(known) != model['n_channels']:
+        raise _wrong(path, f'preprocessing.range has {len(known)} items for its channels')
     check_entries(path, encoding, {}, MASK_ENCODING, 'mask_encoding.')
     _known_only(path, encoding, MASK_ENCODING, 'mask_encoding')
     dice = (found['metrics'] or {}).get('dice_dataset')
     if not (dice is None or is_number(dice)):
         raise _wrong(path, f'metrics.dice_dataset is {_shown(dice)}, expected a number')
     classes, values = max(2, model['n_classes']), found['mask_values']
-    for name, listed, count in (
-        ('mask_values', values, classes),
-        ('mask_encoding.names', encoding.get('names'), classes),
-        ('preprocessing.range', known, model['n_channels']),
-    ):
-        if listed and len(listed) != count:
-            raise _wrong(path, f'{name} has {len(listed)} items, expected {count}')
+    counted = {'mask_values': values, 'mask_encoding.names': encoding.get('names')}
+    for name, listed in counted.items():
+        if listed and len(listed) != classes:
+            raise _wrong(path, f'{name} has {len(listed)} items for {classes} classes')
     if (encoding.get('background') or 0) >= classes:
         raise _wrong(path, f'mask_encoding.background is none of its {classes} classes')
     return found
