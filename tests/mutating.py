@@ -39,7 +39,7 @@ def reshaped(tensor, chance):
     if kind == 3:
         types = [torch.float64, torch.float16, torch.int64, torch.bool, torch.complex64]
         return tensor.to(chance.choice(types))
-    changed = tensor.clone()
+    changed = tensor.clone(memory_format=torch.contiguous_format)
     if changed.is_floating_point() and changed.numel():
         changed.view(-1)[0] = chance.choice([float('nan'), float('inf'), -float('inf'), 1e38])
     return changed

@@ -267,6 +267,7 @@ def finished_run(tmp_path_factory):
         ('optimizer.param_groups.1.momentum', ..., 'optimizer.groups.1.momentum is not'),
         ('optimizer.state.40.momentum', torch.zeros(3), 'optimizer.state.40 is not'),
         ('optimizer.state.60.momentum', ..., 'optimizer.state of the parameters up to'),
+        ('optimizer.state.40.mean', 0.5, 'optimizer.state of the parameters up to'),
         ('optimizer.state.x', {}, 'optimizer.state is not'),
         ('schedule.base_lrs', 7, 'schedule.base_lrs is not'),
         ('schedule.last_epoch', ..., 'schedule.last_epoch is not'),

@@ -121,13 +121,15 @@ def build_run(
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
     network = compiled(model, device) if args.compile else model
-    tracker = open_output(args, saved, data.dataset.scan.left_out)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
         model, optimizer, schedule, precision, args.epochs, len(data.sampler),
         recipe.validations_per_epoch, args.early_stop,
     )  # fmt: skip
+    if saved:  # which may be refused, before a file is written
+        state.load_state_dict(saved)
+    tracker = open_output(args, saved, data.dataset.scan.left_out)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
     totals = partial(sum_totals, class_weights=weights)
@@ -135,7 +137,6 @@ def build_run(
         network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
     )
     if saved and source:
-        state.load_state_dict(saved)
         recorder.load_state_dict(saved, source.metrics)
         if model.checkpointing:
             step.network = model  # not the compiled one

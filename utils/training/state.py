@@ -164,7 +164,7 @@ def misfit(saved: object, fresh: object, name: str) -> str | None:
 def misfit_moments(saved: object, optimizer: Optimizer) -> str | None:
     """Return the name of what is wrong with the state of an optimizer's parameters, or None.
 
-    Each is a tensor of its parameter's shape, or a number; parameters of a group have equal names.
+    Each is a tensor of its parameter's shape, or a number; parameters of a group have equal ones.
     """
     if not isinstance(saved, dict):
         return 'optimizer.state'
@@ -177,11 +177,15 @@ def misfit_moments(saved: object, optimizer: Optimizer) -> str | None:
                 _is_moment(value, parameter) for value in state.values()
             ):
                 return f'optimizer.state.{number}'
-            names.add(tuple(sorted(map(str, state))))
+            names.add(tuple(sorted((str(k), _kind(value)) for k, value in state.items())))
             number += 1
         if len(names) > 1:
             return f'optimizer.state of the parameters up to {number - 1}'
     return None if all(key in range(number) for key in saved) else 'optimizer.state'
+
+
+def _kind(value: object) -> str:
+    return f'{value.dtype}, scalar {not value.dim()}' if isinstance(value, Tensor) else 'number'
 
 
 def _is_moment(value: object, parameter: Tensor) -> bool:
