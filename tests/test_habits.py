@@ -83,6 +83,7 @@ def lint_imports(folder):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('file', 'line', 'kept'),
     [

@@ -15,6 +15,7 @@ from utils.data.splits import split_ids
 from utils.inference.checkpoint import load_checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('options', 'values', 'n_classes'),
     [

@@ -85,6 +85,7 @@ def test_full_moves_image_and_mask_together_and_leaves_values_that_are_no_colour
     assert torch.stack(centres).std(dim=0).min() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('color', [(130, 90, 100), (130,)])
 def test_full_jitters_the_colours_of_every_rgb_and_grey_image(color):
     augmented = Augmented(Squares(color=color), 0, 'full')

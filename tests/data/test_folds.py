@@ -168,6 +168,7 @@ def test_files_of_one_name_size_and_time_in_both_sets_are_told_apart(folder, cap
         assert 'in 3 masks' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [
     ['--group-regex', 'p.'], ['--fold', '2/2'], ['--fold', '1/3', '--group-regex', 'p.'],
     ['--val-images', 'val/imgs', '--val-masks', 'val/masks'],

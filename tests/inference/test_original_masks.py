@@ -62,6 +62,7 @@ def test_masks_of_a_turned_jpeg_of_odd_size_are_the_originals(folder, n_classes,
     assert check('img.jpg', n_classes, scale).shape == SIZE[::-1]  # as stored, not upright
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scale', [0.5, 1.0])
 @pytest.mark.parametrize('mode', ['L', 'P', '1', 'RGB', 'RGBA', 'LA', 'CMYK', 'F', DEEP])
 def test_pictures_of_every_mode_are_taken_as_they_are(folder, mode, scale):
@@ -190,6 +191,7 @@ def test_a_recorded_fast_way_is_kept(folder, capsys):
     assert 'cannot be averaged: images decoded as by the original' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_overlays_and_figures_show_the_picture_as_it_is_predicted(folder, monkeypatch):
     monkeypatch.setenv('MPLBACKEND', 'agg')
     photo().save('img.jpg', exif=EXIF)

@@ -227,6 +227,7 @@ def test_without_a_description_predict_and_evaluate_ask_for_the_scale(folder, ca
     assert capsys.readouterr().out == ''
 
 
+@pytest.mark.slow
 def test_every_form_of_one_network_works_in_every_program(folder):
     data_set(folder, 4)
     model = brightness_network()

@@ -38,6 +38,7 @@ def foreground(network):
     return lambda tile: network(tile[None])[0].softmax(dim=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(400, 1000), (901, 333), (517, 777), (512, 512), (40, 900)])
 @torch.inference_mode()
 def test_tiles_with_the_default_overlap_give_the_whole_pictures_probabilities(network, size):

@@ -121,6 +121,7 @@ def test_masks_are_written_with_the_values_that_were_read(folder, name):
         assert np.array_equal(np.asarray(written.convert('RGB')), np.asarray(original))
 
 
+@pytest.mark.slow
 def test_predict_and_evaluate_need_no_option_for_any_encoding(folder, capsys):
     for name in ('wide ids', 'RGB', '16 bits'):
         extension, encode, classes, _ = ENCODINGS[name]

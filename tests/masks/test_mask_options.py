@@ -140,6 +140,7 @@ def test_snapping_takes_the_nearest_value_and_reports_how_much_it_moved(folder, 
     assert evaluate.main(['-m', LAST, *data]) == 0  # the checkpoint snaps as well
 
 
+@pytest.mark.slow
 def test_jpeg_masks_are_explained_and_snapped_or_binarized(folder, capsys):
     _, masks = data_set(folder, 3, size=(64, 48))
     originals = {}

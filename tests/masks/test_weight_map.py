@@ -138,6 +138,7 @@ def test_a_map_is_computed_once(cells, monkeypatch):
     assert len(calls) == 3
 
 
+@pytest.mark.slow
 def test_options_change_the_weights(cells):
     small = ['-e', '1', '-v', '0', '--base-channels', '2', '--augment', 'none']
     assert run_train(*small, '--output', 'a') == 0

@@ -254,6 +254,7 @@ def test_files_that_do_not_fit_are_assertion_errors_on_access(tmp_path):
             dataset[dataset.ids.index(name)]
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_keeps_its_type(tmp_path):
     images, masks = data_set(tmp_path, 1)
     Image.fromarray(grey(0, 255)).save(masks / 'disc00.png')

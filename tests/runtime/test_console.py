@@ -52,6 +52,7 @@ def test_any_name_can_be_printed(encoding, monkeypatch):
     assert raw.getvalue().split() == [rb'\u6c7d\u8f66', rb'\udcff.png']
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_stops_no_work(folder):
     data_set(folder, 6)
     save('m.pth', brightness_network(), mask_values=[0, 255])

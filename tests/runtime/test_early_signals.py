@@ -47,6 +47,7 @@ def test_ctrl_c_during_imports_ends_the_program_at_once_and_without_a_traceback(
     assert not (folder / 'checkpoints').exists()
 
 
+@pytest.mark.slow
 def test_sigusr1_during_imports_saves_after_a_step_and_reports_success(folder):
     data_set(folder, 8)
     done = run(folder, EARLY, '-e', '5', '-b', '1')

@@ -124,6 +124,7 @@ def test_without_credentials_and_terminal_it_exits_2_before_kaggle_is_called(che
     assert checkout.calls() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('file', 'extra'),
     [
@@ -169,6 +170,7 @@ def test_a_terminal_asks_for_the_token_unseen_and_stores_it_for_the_owner_only(c
     checkout.run_whole(KAGGLE_API_TOKEN='')
 
 
+@pytest.mark.slow
 def test_a_wrong_number_of_pictures_is_an_error_with_the_counts(checkout):
     found = 'found: 3 images in train_hq.zip, 3 masks in train_masks.zip'
     checkout.run_failing(1, 'expected: 5 images and 5 masks', found, CARVANA_EXPECTED='5')
@@ -176,6 +178,7 @@ def test_a_wrong_number_of_pictures_is_an_error_with_the_counts(checkout):
     checkout.run_failing(1, 'expected: 5088 images and 5088 masks', CARVANA_EXPECTED='')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damaged_inside', [False, True])
 def test_a_damaged_zip_in_data_is_downloaded_again(checkout, damaged_inside):
     whole = (checkout.remote / ZIPS[0]).read_bytes()
@@ -186,11 +189,13 @@ def test_a_damaged_zip_in_data_is_downloaded_again(checkout, damaged_inside):
     assert sum('--force' in call for call in checkout.calls()) == damaged_inside
 
 
+@pytest.mark.slow
 def test_a_download_killed_half_way_is_resumed(checkout):
     checkout.run_failing(1, 'run again', STAND_IN='dies')
     assert 'Resuming from' in checkout.run_whole().stderr
 
 
+@pytest.mark.slow
 def test_a_kill_while_unpacking_leaves_no_partial_picture_and_a_new_run_completes(
     checkout, tmp_path
 ):
@@ -206,6 +211,7 @@ def test_a_kill_while_unpacking_leaves_no_partial_picture_and_a_new_run_complete
     assert checkout.calls() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['../outside.jpg', '/tmp/outside.jpg', 'a\\..\\..\\outside.jpg'])
 def test_a_zip_whose_names_lead_outside_is_refused(checkout, tmp_path, name):
     ready = make_zips(tmp_path / 'ready')

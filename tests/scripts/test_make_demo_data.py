@@ -68,6 +68,7 @@ def views():
     return found
 
 
+@pytest.mark.slow
 def test_a_car_has_16_numbered_views_and_the_last_car_may_be_cut_short(written):
     images, masks = written
     stems = [path.stem for path in images]
@@ -110,6 +111,7 @@ def test_another_seed_gives_another_car_and_name(written, tmp_path):
     assert not np.array_equal(first[0].paint, first[1].paint)
 
 
+@pytest.mark.slow
 def test_the_car_covers_a_plausible_fraction_and_never_touches_the_border(views, written):
     inside = [np.asarray(mask) > 0 for _, mask, _ in views]
     assert min(map(np.mean, inside)) > 0.05

@@ -119,6 +119,7 @@ def test_caches_of_the_two_ways_are_two_files_and_neither_removes_the_other(fold
     assert paths[0].split('-')[0] != paths[1].split('-')[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n_classes', [1, 2])
 def test_scores_of_a_file_without_a_record_are_of_the_originals_masks(turned, n_classes):
     images, masks = turned

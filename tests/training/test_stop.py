@@ -53,6 +53,7 @@ def stop_after(monkeypatch):
     return arrange
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'code', 'recipe', 'workers', 'step'),
     [

@@ -138,6 +138,7 @@ def test_a_logger_that_cannot_start_warns_and_training_goes_on(tmp_path, fake_wa
     assert (tmp_path / 'metrics.csv').exists()
 
 
+@pytest.mark.slow
 def test_the_real_wandb_logs_a_training_offline(tmp_path, monkeypatch):
     pytest.importorskip('wandb')
     monkeypatch.chdir(tmp_path)

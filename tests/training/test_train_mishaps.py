@@ -108,6 +108,7 @@ def test_out_of_memory_goes_on_with_checkpointing_from_where_it_stood(folder, ca
     assert load_checkpoint('frugal/last.pth').training['checkpointing']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('recipe', ['fast', 'classic'])
 def test_a_step_that_ran_out_of_memory_half_way_leaves_no_trace(folder, monkeypatch, recipe):
     data_set(folder, 8)

@@ -8,6 +8,7 @@ from running import run_train, same_weights
 from utils.inference.checkpoint import load_checkpoint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [

@@ -111,6 +111,7 @@ def test_resume_refuses_what_it_cannot_go_on_with(folder, capsys):
     assert 'the training images are not those of the run to resume' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options',
     [
@@ -251,6 +252,7 @@ def finished_run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('key', 'value', 'message'),
     [

@@ -54,6 +54,7 @@ def in_step(count, action):
     return work
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_writes_one_set_of_files_that_one_process_reproduces(folder):
     data_set(folder, 10)  # 7 to train on: the last step has one image for process 0 alone
     options = ['-e', '2', '-v', '30', '-b', '1', '--keep', '1']
@@ -81,6 +82,7 @@ def test_a_run_of_two_processes_writes_one_set_of_files_that_one_process_reprodu
         assert sum(dice) / 3 == pytest.approx(best[name], abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('recipe', ['fast', pytest.param('classic', marks=pytest.mark.slow)])
 def test_a_signal_to_one_process_stops_all_and_the_resumed_run_is_the_unbroken_one(
     folder, capsys, recipe
@@ -130,6 +132,7 @@ def equal(one, other):
     return all(torch.equal(one[k], other[k]) for k in one if 'num_batches' not in k)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_one_process_lets_all_go_on_with_checkpointing(folder):
     data_set(folder, 9)
     plain = weights_of_each(folder, ['-e', '1', '-b', '2'])

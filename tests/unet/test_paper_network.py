@@ -180,6 +180,7 @@ def test_a_run_with_dropout_and_tiles_resumes_bit_for_bit(folder, monkeypatch):
     assert same_weights('a/last.pth', 'b/last.pth')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'options', [['--padding', 'valid'], ['--norm', 'none'], ['--dropout', '0.5'], ['--tile', '20']]
 )

@@ -108,6 +108,7 @@ def test_the_dice_losses_of_classes_are_averaged_by_the_pixels_that_count():
     torch.testing.assert_close(step_on(parts, 3, options)[0], expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', ['', '--loss-weights 1,3'])
 @pytest.mark.parametrize('recipe', ['classic', 'fast'])  # fast begins at half the resolution
 def test_accumulate_2_trains_with_the_loss_of_batch_size_2(folder, options, recipe):

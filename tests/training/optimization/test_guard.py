@@ -84,6 +84,7 @@ def test_the_path_of_devices_that_must_not_wait_does_the_same():
         assert all(torch.isfinite(p.grad).all() != good for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_training_goes_on_past_bad_steps_and_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 12, size=(64, 48))
