@@ -1,6 +1,7 @@
 """Run train.py and read what it wrote."""
 
 import csv
+import json
 from pathlib import Path
 
 import torch
@@ -27,3 +28,9 @@ def same_weights(a, b):
 def rows(path='checkpoints/metrics.csv'):
     with Path(path).open(newline='', encoding='utf-8') as file:
         return list(csv.DictReader(file))
+
+
+def checked(capsys, *options):
+    """What --check says of imgs and masks: its text and its report."""
+    run_train('--check', '--json', 'report.json', *options)
+    return capsys.readouterr().out, json.loads(Path('report.json').read_text())

@@ -8,7 +8,7 @@ import torch
 from drawing import data_set, decode_rle
 from networks import brightness_network, save
 from PIL import Image
-from running import rows, run_train
+from running import checked, rows, run_train
 
 import evaluate
 import predict
@@ -18,17 +18,9 @@ from utils.masks.classes import MaskOptions
 from utils.masks.components import largest_components
 from utils.masks.encoding import IGNORE
 from utils.masks.visualize import ERROR_COLOURS, error_map
-from utils.runtime.files import append_csv
 
 DATA = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', '--device', 'cpu']
 PETS = (2, 3, 1)  # background, outline (ignored), pet: from the outside to the centre
-
-
-def checked(capsys, *options):
-    """What --check says of imgs and masks: its text and its report."""
-    run_train('--check', '--json', 'report.json', *options)
-    with open('report.json') as file:  # noqa: PTH123
-        return capsys.readouterr().out, json.load(file)
 
 
 def scores(*options):
@@ -282,39 +274,3 @@ def test_the_errors_page_shows_no_class_as_background_if_none_is():
     ):
         colours = [list(ERROR_COLOURS.get(name, (0, 0, 0))) for name in names]
         assert np.asarray(error_map(truth, found, background))[0].tolist() == colours
-
-
-@pytest.mark.parametrize('value', [0, 255])
-def test_a_validation_set_without_foreground_says_so(folder, capsys, value):
-    data_set(folder, 6)
-    (folder / 'val/imgs').mkdir(parents=True)
-    (folder / 'val/masks').mkdir()
-    for k in range(2):
-        Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(folder / f'val/imgs/v{k}.png')
-        Image.fromarray(np.full((32, 48), value, np.uint8)).save(folder / f'val/masks/v{k}.png')
-    options = ['--val-images', 'val/imgs', '--val-masks', 'val/masks']
-    said = 'the validation set has no foreground: its 2 masks hold only 0.'
-    assert (said in checked(capsys, *options)[0]) == (value == 0)
-    # Where both classes count, one of them alone is as little.
-    alone = f'its 2 masks hold only {value}.'
-    assert alone in checked(capsys, *options, '--background', 'none')[0]
-    assert 'has no foreground' not in checked(capsys)[0]
-    if value == 0:
-        assert run_train('-e', '1', '-b', '3', '--base-channels', '2', *options) == 0
-        assert said in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(('percent', 'words'), [('0.2', '--validation 20'), ('20', None)])
-def test_a_share_taken_for_a_percentage_gets_a_note(folder, capsys, percent, words):
-    data_set(folder, 6)
-    out = checked(capsys, '-v', percent)[0]
-    assert (words or 'nothing is wrong') in out
-    assert ('is 0.2 percent, 1 of 6 images' in out) == bool(words)
-    assert checked(capsys, '-v', '0')[0].count('percent') == 0
-
-
-def test_the_metrics_of_an_older_run_keep_their_columns(folder):
-    path = folder / 'metrics.csv'
-    append_csv(path, [{'step': 1, 'loss': 0.5}])
-    append_csv(path, [{'step': 2, 'loss': 0.25, 'iou_all_classes': None}])
-    assert path.read_text().splitlines() == ['step,loss', '1,0.5', '2,0.25']

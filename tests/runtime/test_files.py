@@ -173,6 +173,13 @@ def test_csv_rows_are_appended_below_one_header(folder):
     assert path.read_text().splitlines() == ['a,b', '1,', '2,x']
 
 
+def test_the_metrics_of_an_older_run_keep_their_columns(folder):
+    path = folder / 'metrics.csv'
+    append_csv(path, [{'step': 1, 'loss': 0.5}])
+    append_csv(path, [{'step': 2, 'loss': 0.25, 'iou_all_classes': None}])
+    assert path.read_text().splitlines() == ['step,loss', '1,0.5', '2,0.25']
+
+
 def test_warnings_of_torch_load_do_not_reach_the_user(folder):
     torch.save(torch.eye(3).to_sparse(), 'sparse.pt')
     torch.save(torch.eye(3), 'protocol.pt', pickle_protocol=4)
