@@ -152,6 +152,12 @@ def test_the_ending_of_masks_in_the_images_folder_is_found(tmp_path):
     assert all(pair.mask.stem == f'{pair.id}_mask' for pair in pairs)
 
 
+def test_images_whose_names_begin_alike_are_not_taken_for_masks(tmp_path):
+    names = ['cat', 'cat2']
+    folder = touch(tmp_path / 'd', *(f'{n}{s}.png' for n in names for s in ('', '_mask')))
+    assert [pair.id for pair in pair_files(folder, folder)] == names
+
+
 @pytest.mark.parametrize('link', ['symlink_to', 'hardlink_to'])
 def test_two_links_to_one_file_are_no_pair(tmp_path, link):
     images, masks = touch(tmp_path / 'i', 'a.png', 'b.png'), touch(tmp_path / 'm', 'b.png')

@@ -40,17 +40,22 @@ def images_of_mixed(
 def _mask_endings(names: dict[str, list[Path]]) -> set[str]:
     """Return what follows an image's name in the names of masks in the same folder.
 
-    Only endings at least half as frequent as the most frequent one count: with 1_1_mask and
-    1_10_mask there is also 1_1 + 0.
+    Only endings at least half as frequent as the most frequent one count, and none of names that
+    have a mask themselves: with cat_mask and cat2_mask there is also cat + 2.
     """
     endings: Counter[str] = Counter()
     for name in names:
         for length in range(1, len(name)):
-            number = name[length - 1].isdigit() and name[length].isdigit()
-            if not number and name[:length] in names:
+            if name[:length] in names:
                 endings[name[length:]] += 1
-    most = max(endings.values(), default=0)
-    return {ending for ending, count in endings.items() if 2 * count >= most}
+    if not endings:
+        return set()
+    usual = min(endings, key=lambda ending: (-endings[ending], len(ending), ending))
+    images = {name for name in names if name + usual in names}
+    return {
+        ending for ending, count in endings.items()
+        if 2 * count >= endings[usual] and not any(name + ending in images for name in images)
+    }  # fmt: skip
 
 
 def find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> str:
