@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from drawing import data_set
 
+from utils.runtime import cli
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = '--images imgs --masks masks -s 1 --base-channels 2 --device cpu --wandb disabled'.split()
 
@@ -45,6 +47,19 @@ def test_ctrl_c_during_imports_ends_the_program_at_once_and_without_a_traceback(
     assert done.returncode == -signal.SIGINT
     assert done.stderr == ''
     assert not (folder / 'checkpoints').exists()
+
+
+@pytest.mark.parametrize('handler', [signal.SIG_IGN, signal.default_int_handler])
+def test_ctrl_c_stays_ignored_in_jobs_that_ignore_it(handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with cli._plain_interrupts():
+            inside = signal.getsignal(signal.SIGINT)
+        after = signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert after is handler
+    assert inside == (signal.SIG_IGN if handler == signal.SIG_IGN else signal.SIG_DFL)
 
 
 @pytest.mark.slow

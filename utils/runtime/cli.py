@@ -206,15 +206,19 @@ def add_debug_option(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def _plain_interrupts() -> Iterator[None]:
-    """Let Ctrl-C end the process at once, without an exception."""
-    if threading.current_thread() is not threading.main_thread():
+    """Let Ctrl-C end the process at once, without an exception, where it would raise one.
+
+    Not where it is ignored, as in a job that a shell has started in the background.
+    """
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not raises or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_program(
