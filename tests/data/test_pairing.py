@@ -199,8 +199,8 @@ def test_the_rule_and_what_is_left_out_are_said(tmp_path):
     (images / 'd.HEIC').write_bytes(b'x')
     lines = match_sets((images, masks), None, None).lines()
     assert lines[0] == f'pairs: {images}/* with {masks}/*_m'
-    assert '1 pictures of kinds that are not read are left out (d.HEIC)' in lines[1]
-    assert '1 masks are left out, as no image has their names (c_m.png)' in lines[2]
+    assert 'left out, of kinds that are not read: 1 (d.HEIC)' in lines[1]
+    assert 'masks left out, as no image has their names: 1 (c_m.png)' in lines[2]
 
 
 def test_jfif_is_jpeg(tmp_path):

@@ -221,12 +221,12 @@ def _notes(images: Listing, masks: Listing, unused: list[Path]) -> list[str]:
                      if name.lower().endswith(UNREAD_SUFFIXES)})  # fmt: skip
     if unread:
         notes.append(
-            f'note: {len(unread)} pictures of kinds that are not read are left out '
-            f'({first_few(unread)}); convert them to PNG to use them'
+            f'note: left out, of kinds that are not read: {len(unread)} ({first_few(unread)}). '
+            'Convert them to PNG to use them.'
         )
     if unused:
         notes.append(
-            f'note: {len(unused)} masks are left out, as no image has their names '
+            f'note: masks left out, as no image has their names: {len(unused)} '
             f'({first_few(path.name for path in unused)})'
         )
     return notes
