@@ -67,7 +67,7 @@ class TrainingRun:
     def close(self) -> None:
         """End worker processes and the W&B run."""
         self.data.close()
-        self.recorder.tracker.close()
+        self.recorder.close()
 
 
 def note_of_classic_defaults(args: argparse.Namespace) -> list[str]:
