@@ -95,7 +95,7 @@ def test_a_finished_run_goes_on_from_its_last_rate_and_says_so(folder, rates, ca
         (4, [left / 90 for left in range(10, 0, -1)], '0.000222 so far, decays to 0 at step 20'),
         (
             6, [0.1, *(left / 90 for left in range(9, 0, -1))],
-            '2.22e-05 so far, rises to 0.0002 in 1 steps, then decays to 0 at step 30',
+            '2.22e-05 so far, rises to 0.0002 in 1 step, then decays to 0 at step 30',
         ),
     ]:  # fmt: skip
         rates.clear()

@@ -55,7 +55,8 @@ class Plan:
     def describe(self, rate: float) -> str:
         """Return what the learning rate does from here; rate: that of the recipe."""
         now, peak = f'{self.before * rate:.3g}', f'{self.peak * rate:.3g}'
-        rises = f' rises to {peak} in {self.rise} steps, then' if self.rise else ''
+        count = f'{self.rise} step{"s" if self.rise > 1 else ""}'
+        rises = f' rises to {peak} in {count}, then' if self.rise else ''
         return f'the learning rate, {now} so far,{rises} decays to 0 at step {self.steps}'
 
 
