@@ -1,7 +1,6 @@
 """Progress is a bar in a terminal, and lines, few of them, in a log file."""
 
 import contextlib
-import fcntl
 import os
 import re
 import struct
@@ -18,7 +17,8 @@ from utils.data_loading import BasicDataset
 from utils.runtime import console
 from utils.runtime.console import progress, progress_bar
 
-termios = pytest.importorskip('termios')  # not on Windows
+fcntl = pytest.importorskip('fcntl')  # not on Windows
+termios = pytest.importorskip('termios')
 
 
 @pytest.fixture
