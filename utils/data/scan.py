@@ -12,8 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tqdm import tqdm
-
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
@@ -21,6 +19,7 @@ from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
 from utils.masks.values import MaskValue
 from utils.runtime.cgroups import available_cores
+from utils.runtime.console import progress
 from utils.runtime.errors import Problem, UserError, data_error, first_few
 
 from .cache.scans import ScanCache
@@ -186,7 +185,7 @@ def read_pairs(
     cache = ScanCache(pairs, masks, decode, scale)
     with ThreadPoolExecutor(min(8, available_cores())) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
-        read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
+        read = list(progress(results, 'Reading the data', len(pairs), delay=2))
     cache.write()
     metadata = [entry for entry, _ in read if entry]
     problems = [problem for _, wrong in read for problem in wrong]

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from utils.images.metadata import ImageMetadata
 from utils.masks.rle import join_submissions, write_submission
 from utils.masks.visualize import show_or_save
+from utils.runtime.console import progress_bar
 from utils.runtime.distributed import gather_shards, is_main_process, rank, shard, world_size
 from utils.runtime.errors import UserError, shown
 
@@ -56,8 +57,7 @@ def _report(
     predictor: Predictor,
 ) -> Iterator[Result]:
     """Yield the results after printing them; append each image's error or None to `failures`."""
-    hidden = None if count > FEW else True  # None: unless the output is a terminal
-    with tqdm(total=count, desc='Predicting', unit='img', leave=False, disable=hidden) as bar:
+    with progress_bar('Predicting', count, 'img', hidden=count <= FEW) as bar:
         for outcome in outcomes:
             bar.update()
             job = outcome.job

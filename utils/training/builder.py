@@ -22,7 +22,7 @@ from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
-from .resume import check_resumed, is_to_resume, read_last
+from .resume import check_resumed, is_to_resume, plan_steps, read_last
 from .run_folder import check_output, open_output
 from .state import TrainState
 from .step import StepRunner, TrainStep
@@ -59,12 +59,15 @@ class TrainingRun:
         if state.step:
             left = 'nothing left to do' if state.finished() else f'in epoch {state.epoch + 1}'
             lines.append(f'resuming after step {state.step}, {left}')
+        if state.step == state.schedule.plan.start > 0 and not state.finished():
+            change = state.schedule.describe_change(rate)
+            lines.append(f'note: the run now has {state.epochs} epochs: {change}')
         return '\n'.join(lines)
 
     def close(self) -> None:
         """End worker processes and the W&B run."""
         self.data.close()
-        self.recorder.tracker.close()
+        self.recorder.close()
 
 
 def note_of_classic_defaults(args: argparse.Namespace) -> list[str]:
@@ -117,7 +120,7 @@ def build_run(
     broadcast_tensors(list(model.state_dict().values()))
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
-    schedule = recipe.schedule(optimizer, args.epochs * len(data.sampler))
+    schedule = recipe.schedule(optimizer, plan_steps(args.epochs, len(data.sampler), saved))
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
     network = compiled(model, device) if args.compile else model

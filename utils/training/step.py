@@ -151,7 +151,7 @@ class StepRunner:
         return halve_resolution(images, masks) if self._is_coarse() else (images, masks)
 
     def _is_coarse(self) -> bool:
-        return self.state.step < self.coarse * self.state.total_steps
+        return self.state.step < self.coarse * self.state.schedule.plan.fewest
 
     def masks(self, batch: MicroBatch) -> tuple[Tensor, ...]:
         """Return the masks of on_device, which takes the images to the device one batch at a time.

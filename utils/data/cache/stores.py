@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from utils.runtime.cgroups import available_cores
+from utils.runtime.console import progress
 from utils.runtime.files import private_folder, whole_file
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class DeviceItems(Dataset):
             decoded = threads.map(dataset.__getitem__, range(len(dataset)))
             self.items = [
                 {name: tensor.to(device) for name, tensor in item.items()}
-                for item in tqdm(decoded, 'Decoding', len(dataset), leave=False, delay=2)
+                for item in progress(decoded, 'Decoding', len(dataset), delay=2)
             ]
 
     def __len__(self) -> int:
