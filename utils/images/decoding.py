@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.runtime.errors import UserError
+from utils.runtime.torch_files import check_size
 
 from . import arrays, deep_files
 from .arrays import ARRAY_SUFFIXES, ImageRange
@@ -97,7 +98,12 @@ def read_deep(file: DeepFile, channels: int | None = None) -> np.ndarray:
     with _readable(file.path):
         if width * height > arrays.max_pixels():
             raise Image.DecompressionBombError(f'{width} x {height} pixels')
-        return deep_files.read(file, channels)
+        values = (file.bands + (file.alpha is not None)) * width * height
+        check_size(values * np.dtype(file.dtype).itemsize, file.path)
+        pixels = deep_files.read(file, channels)
+        if not pixels.size:
+            raise ValueError(f'it has {width} x {height} pixels of {file.channels} channels')
+        return pixels
 
 
 def open_picture(path: Path, decode: str = DECODE_PATH, channels: int | None = None) -> Picture:
