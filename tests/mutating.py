@@ -124,7 +124,9 @@ def pieces_of(content, form):
     if form == 'png':
         cuts = _chunks(content, 8, lambda at: 12 + int.from_bytes(content[at : at + 4], 'big'))
     elif form == 'webp':
-        cuts = _chunks(content, 12, lambda at: 8 + int.from_bytes(content[at + 4 : at + 8], 'little'))
+        cuts = _chunks(
+            content, 12, lambda at: 8 + int.from_bytes(content[at + 4 : at + 8], 'little')
+        )
     elif form == 'jpg':
         cuts = _chunks(content, 2, lambda at: 2 + int.from_bytes(content[at + 2 : at + 4], 'big'))
     elif form == 'tif':

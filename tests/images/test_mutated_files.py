@@ -114,7 +114,9 @@ def read_as_mask(path, decode=DECODE_PATH):
     load_mask(path, MaskEncoding(values[:8], ignore=values[8:], snap=True), 0.5, decode=decode)
 
 
-WAYS = [(work, how) for work in (read_as_image, read_as_mask) for how in (DECODE_PATH, PILLOW_DECODE)]
+WAYS = [
+    (work, how) for work in (read_as_image, read_as_mask) for how in (DECODE_PATH, PILLOW_DECODE)
+]
 
 
 def faults_of(work, path, decode):
@@ -141,7 +143,9 @@ def try_files(reader, seeds, monkeypatch):
     for seed in seeds:
         content = contents[seed % len(contents)]
         hostile = form == 'zip' and seed % 2
-        changed = rezipped(content, seed) if hostile else mutated_file(content, form, seed, contents)
+        changed = (
+            rezipped(content, seed) if hostile else mutated_file(content, form, seed, contents)
+        )
         path.write_bytes(changed)
         for work, decode in WAYS:
             if faults := faults_of(work, path, decode):

@@ -24,7 +24,7 @@ from drawing import data_set
 from running import SMALL, same_weights
 
 import train
-import utils.training.builder  # noqa: F401  # before the processes are forked
+import utils.training.builder  # before the processes are forked
 import utils.training.recorder
 from utils.inference.checkpoint import load_checkpoint
 from utils.runtime.files import PARTS
@@ -78,6 +78,15 @@ def temporary_files():
     return inside + [path for path in Path().rglob('*') if PARTS.fullmatch(path.name)]
 
 
+def wait_for_writing(process, earliest):
+    """Wait until a training writes a file, but not before a moment; or until it has ended."""
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while os.waitid(os.P_PID, process, ended) is None:
+        if time.monotonic() > earliest and temporary_files():
+            return
+        time.sleep(0.001)
+
+
 def finished(last):
     return last.exists() and load_checkpoint(last).training['epoch'] == EPOCHS
 
@@ -85,7 +94,8 @@ def finished(last):
 def kill_and_resume(workers, cache, kills, chance):
     """Kill a training `kills` times, resume it to its end, compare it; return the parts found.
 
-    It is killed at a random moment of the time that the unbroken run took.
+    It is killed at a random moment of the time that the unbroken run took, every second time while
+    it writes a file.
     """
     options = [*OPTIONS, '--workers', workers, '--cache', cache]
     begun = time.monotonic()
@@ -94,7 +104,11 @@ def kill_and_resume(workers, cache, kills, chance):
     while kills:
         how = ['--resume', 'broken'] if last.exists() else [*options, '--output', 'broken']
         process = start(*how)
-        time.sleep(chance.uniform(0, seconds / 2))
+        if chance.random() < 0.5:
+            time.sleep(chance.uniform(0, seconds / 2))
+        else:
+            wait_for_writing(process, time.monotonic() + chance.uniform(0, seconds / 2))
+            time.sleep(chance.uniform(0, 0.02))
         os.kill(process, signal.SIGKILL)
         kills -= os.WIFSIGNALED(os.waitpid(process, 0)[1])
         ended = time.monotonic() + 30

@@ -65,6 +65,7 @@ Picture = Image.Image | np.ndarray
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file for the block, which decodes it; UserError if it is not one picture."""
+    arrays.check_regular(path)
     with _readable(path), Image.open(path) as picture:
         if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
             raise UserError(
@@ -87,6 +88,7 @@ def _readable(path: Path) -> Iterator[None]:
 def find_deep(path: Path, decode: str = DECODE_PATH) -> DeepFile | None:
     """Return the header of a file that is read by deep_files, None for others and broken ones."""
     if decode != PILLOW_DECODE and path.suffix.lower() not in ARRAY_SUFFIXES:
+        arrays.check_regular(path)
         with suppress(*UNREADABLE):
             return deep_files.find(path)
     return None
