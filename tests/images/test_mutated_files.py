@@ -71,7 +71,8 @@ def deep_tiffs():
 ARRAYS = [IMAGE, MASK, IMAGE.astype(np.float32) / 255, MASK > 0, IMAGE.astype(np.uint16) * 9]
 TIFF = [('L', {}), ('RGB', {'compression': 'tiff_lzw'}), ('P', {'compression': 'tiff_deflate'}),
         ('1', {'compression': 'group4'}), ('RGB', {'compression': 'jpeg'}), ('F', {}),
-        ('I;16', {}), ('RGB', {'compression': 'packbits', 'exif': turned()}), ('CMYK', {})]  # fmt: skip
+        ('I;16', {}), ('RGB', {'compression': 'packbits', 'exif': turned()}),
+        ('CMYK', {})]  # fmt: skip
 
 # By suffix and kind: the form of the file, see mutating.pieces_of, and sound files.
 READERS = {

@@ -35,7 +35,7 @@ def test_a_last_file_that_cannot_be_written_leaves_the_one_before(folder, capsys
 
 
 def in_namespace(script, *arguments):
-    """Run a shell script in a mount namespace of its own; skip the test where that is not possible."""
+    """Run a shell script in a mount namespace of its own; skip the test if that is impossible."""
     if shutil.which('unshare') is None or not hasattr(os, 'geteuid') or os.geteuid():
         pytest.skip('needs root on Linux, to mount file systems')
     command = ['unshare', '-m', 'sh', '-c', script, 'sh', sys.executable, str(ROOT / 'train.py')]
