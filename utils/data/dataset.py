@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DECODE_PATH, scaled_size
+from utils.images.decoding import DECODE_PATH, picture_size, scaled_size
 from utils.images.pixel_range import check_values
-from utils.images.resizing import load_image, to_unit_range
+from utils.images.resizing import read_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
-from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, load_mask, resize_mask
-from utils.masks.joined import open_mask
+from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, mask_indices, resize_mask
+from utils.masks.joined import MaskSource, open_mask
 from utils.masks.values import MaskValue, mask_array, pack_colours
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
@@ -150,12 +150,44 @@ class SegmentationDataset(Dataset):
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:
-        """Return the image (C, H, W) of an item."""
-        image = load_image(
-            self.pairs[index].image, self.channels, self.scale, self.decode, self.image_range
+        """Return the image (C, H, W) of an item; raise UserError if it has changed since the scan.
+
+        Files that change during a run would otherwise end it in the network, or be learned from
+        with other values.
+        """
+        pair, known, _ = self.scan.metadata[index]
+        image, size = read_image(
+            pair.image, self.channels, self.scale, self.decode, self.image_range
         )
+        if size != known.size:
+            raise changed_error(pair.image, size, known.size)
+        if image.is_floating_point() != known.deep:
+            bits = ('8 bits', 'more than 8 bits')
+            raise changed_error(pair.image, bits[not known.deep], bits[known.deep])
         return to_unit_range(image) if self.float_images else image
 
     def mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the class indices (H, W) of an item at (width, height) `size`, else the file's."""
-        return load_mask(self.pairs[index].mask, self.masks, 1.0, size, self.decode)
+        """Return the class indices (H, W) of an item at (width, height) `size`, else the file's.
+
+        Raises UserError as `image`.
+        """
+        pair, _, known = self.scan.metadata[index]
+        mask = open_mask(pair.mask, self.decode)
+        if picture_size(mask) != known.size:
+            raise changed_error(pair.mask, picture_size(mask), known.size)
+        return mask_indices(mask, self.masks, size or known.size, pair.mask)
+
+
+def changed_error(path: MaskSource, found: object, expected: object) -> UserError:
+    """Return the error of a file that is no longer what it was when the data were scanned.
+
+    found, expected: a (width, height), or in words.
+    """
+    now, before = (
+        '{} x {} pixels'.format(*what) if isinstance(what, tuple) else f'{what} a channel'
+        for what in (found, expected)
+    )
+    return UserError(
+        f'{path} has changed since the data were checked: it has {now} now, and had {before}. '
+        'Put the file back, or start again; train.py continues a run with --resume.'
+    )

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
-from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
 from utils.masks.values import MaskValue
 from utils.runtime.cgroups import available_cores
@@ -211,11 +209,9 @@ def _read_pair(
     if problems:
         return None, problems
     decode = cache.decode
-    image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
+    image = attempt(lambda: read_metadata(pair.image, decode), problems, pair)
     size = scaled_size(image.size, cache.scale) if image else None
-    mask = attempt(
-        lambda: read_mask_metadata(_checked_mask(pair), masks, decode, size), problems, pair
-    )
+    mask = attempt(lambda: read_mask_metadata(pair.mask, masks, decode, size), problems, pair)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
@@ -237,16 +233,3 @@ def attempt(
         text = f'{error.filename} cannot be read: {error.strerror}. {remedy}'
         problems.append(Problem('unreadable', text, ids))
     return None
-
-
-def _checked(path: Path) -> Path:
-    """Return the path; raise UserError if it is not a file: reading a pipe would never end."""
-    if path.exists() and not path.is_file():
-        raise UserError(f'{path} is not a file; expected a picture. Remove it.')
-    return path
-
-
-def _checked_mask(pair: Pair) -> MaskSource:
-    for path in mask_files(pair.mask):
-        _checked(path)
-    return pair.mask

@@ -27,8 +27,15 @@ def max_pixels() -> float:
     return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float('inf')
 
 
+def check_regular(path: Path) -> None:
+    """Raise UserError for what is there but no file: reading a pipe would never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f'{path} is not a file; expected a picture. Remove it.')
+
+
 def read_array(path: Path) -> np.ndarray:
     """Return the array of a file; raise UserError, naming the file, if that is not possible."""
+    check_regular(path)
     try:
         array = _numpy_file(path) if path.suffix.lower() == '.npy' else _torch_file(path)
         if array.ndim < 2 or 0 in array.shape or array.shape[0] * array.shape[1] > max_pixels():

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from utils.runtime.errors import UserError
+from utils.runtime.torch_files import check_size
 
 from . import arrays, deep_files
 from .arrays import ARRAY_SUFFIXES, ImageRange
@@ -64,6 +65,7 @@ Picture = Image.Image | np.ndarray
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file for the block, which decodes it; UserError if it is not one picture."""
+    arrays.check_regular(path)
     with _readable(path), Image.open(path) as picture:
         if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
             raise UserError(
@@ -86,6 +88,7 @@ def _readable(path: Path) -> Iterator[None]:
 def find_deep(path: Path, decode: str = DECODE_PATH) -> DeepFile | None:
     """Return the header of a file that is read by deep_files, None for others and broken ones."""
     if decode != PILLOW_DECODE and path.suffix.lower() not in ARRAY_SUFFIXES:
+        arrays.check_regular(path)
         with suppress(*UNREADABLE):
             return deep_files.find(path)
     return None
@@ -97,7 +100,12 @@ def read_deep(file: DeepFile, channels: int | None = None) -> np.ndarray:
     with _readable(file.path):
         if width * height > arrays.max_pixels():
             raise Image.DecompressionBombError(f'{width} x {height} pixels')
-        return deep_files.read(file, channels)
+        values = (file.bands + (file.alpha is not None)) * width * height
+        check_size(values * np.dtype(file.dtype).itemsize, file.path)
+        pixels = deep_files.read(file, channels)
+        if not pixels.size:
+            raise ValueError(f'it has {width} x {height} pixels of {file.channels} channels')
+        return pixels
 
 
 def open_picture(path: Path, decode: str = DECODE_PATH, channels: int | None = None) -> Picture:

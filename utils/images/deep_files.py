@@ -161,7 +161,9 @@ def _find_tiff(path: Path, pages: list[dict[int, tuple]]) -> DeepFile | None:
     plain = bits in ({8}, {16}) and formats == {UNSIGNED} and tags.get(PLANES, (1,))[0] == 1
     mode = PILLOW_MODES.get(bands, '') if colours == RGB and plain and len(pages) == 1 else ''
     turn = tags.get(ORIENTATION, (1,))[0]
-    width = next(n for n in (8, 16, 32, 64) if n >= depth)
+    width = next((n for n in (8, 16, 32, 64) if n >= depth), 0)
+    if not width:
+        raise ValueError(f'{depth} bits a channel')
     return DeepFile(
         path, _upright((tags[WIDTH][0], tags[HEIGHT][0]), turn), turn, f'{KINDS[kind]}{width}',
         bands - bool(alphas), alphas[0] if alphas else None, mode, colours == INKS,

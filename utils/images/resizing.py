@@ -76,11 +76,11 @@ def pixels_by_pillow(picture: Picture, channels: int, scale: float, path: Path) 
         picture = _as_picture(picture)
     if isinstance(picture, Image.Image) and len(picture.getbands()) == channels:
         check_mode(picture.mode, path)
-        pixels = resized(picture, scale, BICUBIC)
+        pixels = resized(picture, scale, BICUBIC, path)
     else:
         whole = to_channels(picture, channels, path)
         bands = [Image.fromarray(whole[..., k]) for k in range(channels)]
-        pixels = np.stack([resized(band, scale, BICUBIC) for band in bands], axis=2)
+        pixels = np.stack([resized(band, scale, BICUBIC, path) for band in bands], axis=2)
         if pixels.dtype == np.float32:
             pixels = pixels.clip(0, 1)  # bicubic overshoots
     pixels = pixels.reshape(*pixels.shape[:2], channels)

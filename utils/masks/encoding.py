@@ -104,8 +104,14 @@ def load_mask(
     size: (width, height) of the result, if it is not the file's size times `scale`.
     """
     mask = open_mask(path, decode)
-    mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
-    return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
+    return mask_indices(mask, masks, size or scaled_size(picture_size(mask), scale), path)
+
+
+def mask_indices(
+    mask: Picture, masks: MaskEncoding, size: tuple[int, int], path: MaskSource
+) -> Tensor:
+    """Return an opened mask as class indices uint8 (H, W) at (width, height) `size`."""
+    return torch.from_numpy(to_indices(mask_array(resize_mask(mask, size), path), masks, path))
 
 
 def resize_mask(mask: Picture, size: tuple[int, int]) -> Picture:

@@ -36,7 +36,7 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
     kept. private: only the user may read a new file.
     """
     if path.exists() and not _replaceable(path):
-        with _written_to(path) as temporary:
+        with _naming(path), _written_to(path) as temporary:
             yield temporary
         return
     target = path.resolve() if path.is_symlink() else path
@@ -53,8 +53,9 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
         lock_file(lock)
         if target.exists():
             temporary.chmod(mode)  # whatever the umask
-        yield temporary
-        os.fsync(lock)
+        with _naming(path):
+            yield temporary
+            os.fsync(lock)
         temporary.replace(target)
     except OSError as error:
         if error.filename == str(temporary):  # the user knows the name of the target only
@@ -64,6 +65,17 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
         if lock is not None:
             os.close(lock)
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name `path` in errors of the system without a file, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def remove_parts(folder: Path) -> None:
@@ -143,7 +155,10 @@ def append_csv(path: Path, rows: list[dict]) -> None:
     if not rows:
         return
     # Names that are no text, in no encoding, keep their bytes.
-    with path.open('a+', newline='', encoding='utf-8', errors='surrogateescape') as file:
+    with (
+        _naming(path),
+        path.open('a+', newline='', encoding='utf-8', errors='surrogateescape') as file,
+    ):
         file.seek(0)
         header = next(csv.reader(file), None)
         names = header or list(rows[0])
