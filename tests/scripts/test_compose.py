@@ -71,7 +71,7 @@ def test_the_workflow_builds_the_image_and_trains_in_it():
         assert words in commands
     for trigger in ('push', 'pull_request'):
         paths = workflow[True][trigger]['paths']  # YAML 1.1 reads `on` as true
-        assert {'Dockerfile', 'compose.yaml', 'requirements.txt'} <= set(paths)
+        assert {'Dockerfile', 'compose.yaml', 'requirements.lock'} <= set(paths)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,9 @@ def read_torch_file(path: Path) -> object:
     except Exception as error:
         if "can't allocate memory" in str(error):
             raise MemoryError(str(error).splitlines()[0]) from error
+        # Older versions of torch (2.6) refuse parts of a zip that Python's reader does not look at.
+        if found := re.search('failed reading zip archive: (.*)', str(error)):
+            raise DamagedError(f'it is damaged ({found[1]})') from error
         if found := re.search(r'GLOBAL ([\w.]+)', str(error)):
             raise CodeError(f'not a file of torch.save of tensors alone: {found[1]}') from error
         raise ValueError(f'not a file of torch.save: {type(error).__name__}') from error
