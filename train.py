@@ -89,7 +89,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
 
 def train(args: argparse.Namespace, argv: list[str] | None, stop: StopRequest) -> int:
     """Train, or check the data, as the command line says; return the exit code."""
-    from utils.data.report.check import check_data
+    from utils.data.report.command import check_data
     from utils.runtime.devices import make_deterministic
     from utils.training.builder import build_run
     from utils.training.optimization.recipes import RECIPES

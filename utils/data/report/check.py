@@ -1,15 +1,14 @@
-"""train.py --check: the contents and problems of a data set, before any training."""
+"""The contents and problems of a data set, before any training, as --check reports them."""
 
 import argparse
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, scaled_size
+from utils.images.decoding import PILLOW_DECODE, scaled_size
 from utils.images.pixel_range import check_range_option, range_of_data
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
@@ -17,46 +16,33 @@ from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
-from utils.runtime.files import check_output_file, check_output_folder, whole_file
 
 from ..class_values import choose_encoding, describe_foreground, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
-from ..pairing.matching import Matching
+from ..pairing.matching import Matching, Pair
 from ..pairing.patterns import literal_folder
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
 from ..splits import describe_groups, describe_percent, split_pairs
 from ..suggestions import check_classes_at_scale, suggest
-from .data_page import write_data_page
-from .look import Contents
 
 
-def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
-    """Print the report on the data that train.py's options name; return 2 for problems, else 0.
+@dataclass(frozen=True)
+class Contents:
+    """What a page shows beside the report: the pairs, and how they are read.
 
-    decode: of the recipe.
+    pairs: unreadable ones too. masks: None if the values of the masks are in no order. training,
+    validation: positions in the scan.
     """
-    if args.json:
-        check_output_file(args.json)
-    if args.report:
-        check_output_folder(args.report)
-    report, contents = survey(args, decode)
-    print(format_report(report))
-    if args.report:
-        print(write_data_page(args.report, report, contents))
-    if args.json:
-        texts = [*report.get('notes', []), *(problem['text'] for problem in report['problems'])]
-        report['proposals'] += options_in(texts)
-        with whole_file(args.json) as part:
-            part.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
-    return 2 if report['problems'] else 0
 
-
-def options_in(texts: Iterable[str]) -> list[str]:
-    """Return the options that notes and problems propose: those that end a line after a colon."""
-    found = [re.search(r': (--\S.*)$', line) for text in texts for line in text.splitlines()]
-    return list(dict.fromkeys(match[1] for match in found if match))
+    pairs: Sequence[Pair]
+    scan: DatasetScan
+    masks: MaskEncoding | None = None
+    channels: int | None = None
+    image_range: ImageRange | None = None
+    training: Sequence[int] = ()
+    validation: Sequence[int] = ()
 
 
 def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -> UserError:

@@ -4,23 +4,27 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils.masks.values import value_to_json
 from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import first_few, shown
 
 from .figures import colour_style, swatch
-from .look import Contents, Look, Section
+from .look import Look, Section
 from .oddities import percent
 from .page import document, gallery, write_page
 from .suspicions import Suspicion
+
+if TYPE_CHECKING:
+    from .check import Contents
 
 MOST_LINES = 40  # of a kind of problem, all of which the terminal lists
 FEW_CLASSES = 12  # are shown at once; more can be unfolded
 MOST_IDS = 6  # named in the verdict
 
 
-def write_data_page(folder: Path, report: dict, contents: Contents) -> str:
+def write_data_page(folder: Path, report: dict, contents: 'Contents') -> str:
     """Write folder/index.html; return a line that says so and how many suspicions it has.
 
     report: as --json writes it.

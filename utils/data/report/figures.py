@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from utils.images.decoding import DEEP_MODES, Picture, open_picture
 from utils.masks.encoding import CLASS_COLOURS
-from utils.masks.visualize import overlay
+from utils.masks.joined import open_mask
+from utils.masks.visualize import displayable, overlay
 from utils.runtime.errors import UserError, shown
 
 from .oddities import percent
 from .page import embedded, figure
-from .thumbnails import Reader, enlarged, read_raw
 
 if TYPE_CHECKING:
     from ..pairing.matching import Pair
     from ..scan import PairMetadata
+    from .thumbnails import Reader
 
 SHOWN_SIDE = 420  # longest side of a picture on the page, in pixels
 PICTURE_BYTES, ALL_BYTES = 30_000, 3_200_000  # of JPEG files; base64 takes a third more
+SMALLEST_SHOWN = 200  # smaller ones are enlarged
 MOST_NAMED = 4  # classes under a figure
 
 
@@ -31,7 +34,7 @@ class Figures:
     for validation, none if there is no split. `most_bytes` is that of a picture.
     """
 
-    def __init__(self, reader: Reader, shares: np.ndarray, training: Sequence[int]):
+    def __init__(self, reader: 'Reader', shares: np.ndarray, training: Sequence[int]):
         self.reader, self.shares, self.training = reader, shares, set(training)
         self.most_bytes = PICTURE_BYTES
 
@@ -119,3 +122,37 @@ def _sizes(entry: 'PairMetadata') -> str:
 
 def _remark(text: str, kind: str = 'doubt') -> str:
     return f'<br><span class="{kind}">{escape(text)}</span>' if text else ''
+
+
+def read_raw(pair: 'Pair', side: int, decode: str) -> list[Image.Image]:
+    """Return the image and the mask of a pair as the files have them, if they can be read."""
+    shown = []
+    for open_file in (
+        lambda: open_picture(pair.image, decode),
+        lambda: open_mask(pair.mask, decode),
+    ):
+        try:
+            picture = _as_rgb(open_file())
+        except (UserError, OSError):
+            continue
+        picture.thumbnail((side, side))
+        shown.append(picture)
+    return shown
+
+
+def _as_rgb(picture: Picture) -> Image.Image:
+    if isinstance(picture, Image.Image) and picture.mode not in DEEP_MODES:
+        return displayable(picture, np.empty(0))
+    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+    values = values[..., None] if values.ndim == 2 else values[..., :3]
+    values = (values - values.min()) / max(1e-6, float(values.max() - values.min()))
+    values = values if values.shape[2] == 3 else values[..., :1]
+    return displayable(values, values)
+
+
+def enlarged(image: Image.Image, indices: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Return image and class indices (H, W), small ones a whole number of times larger."""
+    times = -(-SMALLEST_SHOWN // max(image.size))
+    size = (image.width * times, image.height * times)
+    indices = indices.repeat(times, axis=0).repeat(times, axis=1)
+    return image.resize(size, Image.Resampling.NEAREST), indices

@@ -1,14 +1,11 @@
 """What to look at in a data set: pairs with problems, suspicious, odd and random ones."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from utils.images.arrays import ImageRange
-from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import first_few, shown
 
 from .figures import Figures
@@ -18,29 +15,11 @@ from .suspicions import Suspicion, flat_images, inverted, twins, wrong_pairs
 from .thumbnails import MEASURED_SIDE, Measures, Reader, any_encoding, in_threads, measure
 
 if TYPE_CHECKING:
-    from ..pairing.matching import Pair
-    from ..scan import DatasetScan
+    from .check import Contents
 
 MOST_MEASURED = 10_000  # pairs, evenly chosen
 MOST_SHOWN = 12  # figures of a kind of suspicion
 OF_A_PROBLEM, KINDS = 4, 6  # figures, and kinds of problems that have some
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a page shows beside the report: the pairs, and how they are read.
-
-    pairs: unreadable ones too. masks: None if the values of the masks are in no order. training,
-    validation: positions in the scan.
-    """
-
-    pairs: Sequence['Pair']
-    scan: 'DatasetScan'
-    masks: MaskEncoding | None = None
-    channels: int | None = None
-    image_range: ImageRange | None = None
-    training: Sequence[int] = ()
-    validation: Sequence[int] = ()
 
 
 class Section(NamedTuple):
@@ -54,7 +33,7 @@ class Section(NamedTuple):
 class Look:
     """The suspicions and figures of a data set, whose pairs are measured when it is made."""
 
-    def __init__(self, report: dict, contents: Contents):
+    def __init__(self, report: dict, contents: 'Contents'):
         self.report, self.contents, self.scan = report, contents, contents.scan
         self.masks = contents.masks or any_encoding(self.scan)
         self.reader = Reader(self.scan, self.masks, contents.channels, contents.image_range)

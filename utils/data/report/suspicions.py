@@ -5,12 +5,14 @@ what was planted, and how often it is wrong, is in dev/LOG.md (2026-11-26).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from .outlines import fit
-from .thumbnails import Measures
+
+if TYPE_CHECKING:
+    from .thumbnails import Measures
 
 FEWEST = 8  # pairs; of less, nothing is usual
 # Of outlines, with the set's median fit m: a fit below 1 + LOW (m - 1) is low, above it is that of
@@ -61,7 +63,7 @@ def inverted(foreground: np.ndarray) -> list[Suspicion]:
 
 
 def wrong_pairs(
-    measures: Sequence[Measures | None],
+    measures: Sequence['Measures | None'],
     ids: Sequence[str],
     edges_of: Callable[[int], np.ndarray],
 ) -> list[Suspicion]:
@@ -99,7 +101,7 @@ def wrong_pairs(
 
 
 def _better(
-    measures: Sequence[Measures | None],
+    measures: Sequence['Measures | None'],
     low: np.ndarray,
     fits: np.ndarray,
     edges_of: Callable[[int], np.ndarray],
@@ -121,7 +123,7 @@ def _better(
 
 
 def _cross_fits(
-    edges: np.ndarray, measures: Sequence[Measures | None], own: int, others: Sequence[int]
+    edges: np.ndarray, measures: Sequence['Measures | None'], own: int, others: Sequence[int]
 ) -> list[tuple[int, float]]:
     """Return (position, fit) of other pairs' outlines on an image, those of its size."""
     size = edges.shape
@@ -131,7 +133,7 @@ def _cross_fits(
 
 
 def _wrong_set(
-    measures: Sequence[Measures | None],
+    measures: Sequence['Measures | None'],
     known: np.ndarray,
     fits: np.ndarray,
     edges_of: Callable[[int], np.ndarray],
@@ -152,7 +154,7 @@ def _wrong_set(
     return [Suspicion('masks of other images?', text, {})]
 
 
-def flat_images(measures: Sequence[Measures | None]) -> list[Suspicion]:
+def flat_images(measures: Sequence['Measures | None']) -> list[Suspicion]:
     """Return the images that are nearly of one grey level, unless many are."""
     known = [k for k, m in enumerate(measures) if m]
     contrast = np.array([measures[k].contrast for k in known])  # type: ignore[union-attr]
@@ -170,7 +172,7 @@ def flat_images(measures: Sequence[Measures | None]) -> list[Suspicion]:
 
 
 def twins(
-    measures: Sequence[Measures | None], training: Sequence[int], validation: Sequence[int]
+    measures: Sequence['Measures | None'], training: Sequence[int], validation: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Return (training, validation) positions of images that are nearly equal, the nearest of each.
 

@@ -13,10 +13,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DEEP_MODES, Picture, open_picture
 from utils.images.resizing import load_image
 from utils.masks.encoding import MAX_CLASSES, MaskEncoding, load_mask
-from utils.masks.joined import open_mask
 from utils.masks.visualize import displayable
 from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import UserError
@@ -24,13 +22,11 @@ from utils.runtime.errors import UserError
 from .outlines import fit, gradient, outline
 
 if TYPE_CHECKING:
-    from ..pairing.matching import Pair
     from ..scan import DatasetScan, PairMetadata
 
 T = TypeVar('T')
 MEASURED_SIDE = 160  # longest side in pixels; outlines and edges are still found there
 COARSE = (16, 16)  # of the signature by which images are compared
-SMALLEST_SHOWN = 200  # smaller ones are enlarged
 
 
 @dataclass(frozen=True)
@@ -67,40 +63,6 @@ class Reader:
 def any_encoding(scan: 'DatasetScan') -> MaskEncoding:
     """Return an encoding that shows masks of any values, for sets in which the values are wrong."""
     return MaskEncoding(scan.values()[:MAX_CLASSES], snap=True, background=0)
-
-
-def read_raw(pair: 'Pair', side: int, decode: str) -> list[Image.Image]:
-    """Return the image and the mask of a pair as the files have them, if they can be read."""
-    shown = []
-    for open_file in (
-        lambda: open_picture(pair.image, decode),
-        lambda: open_mask(pair.mask, decode),
-    ):
-        try:
-            picture = _as_rgb(open_file())
-        except (UserError, OSError):
-            continue
-        picture.thumbnail((side, side))
-        shown.append(picture)
-    return shown
-
-
-def _as_rgb(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image) and picture.mode not in DEEP_MODES:
-        return displayable(picture, np.empty(0))
-    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
-    values = values[..., None] if values.ndim == 2 else values[..., :3]
-    values = (values - values.min()) / max(1e-6, float(values.max() - values.min()))
-    values = values if values.shape[2] == 3 else values[..., :1]
-    return displayable(values, values)
-
-
-def enlarged(image: Image.Image, indices: np.ndarray) -> tuple[Image.Image, np.ndarray]:
-    """Return image and class indices (H, W), small ones a whole number of times larger."""
-    times = -(-SMALLEST_SHOWN // max(image.size))
-    size = (image.width * times, image.height * times)
-    indices = indices.repeat(times, axis=0).repeat(times, axis=1)
-    return image.resize(size, Image.Resampling.NEAREST), indices
 
 
 class Measures(NamedTuple):
