@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from utils.masks.values import value_to_json
 from utils.runtime.cgroups import available_cores
-from utils.runtime.errors import first_few, shown
+from utils.runtime.errors import first_few, proposed, shown
 
 from .figures import colour_style, swatch
 from .look import Look, Section
@@ -68,7 +68,9 @@ def _verdict(report: dict, look: Look) -> str:
     parts = []
     if problems:
         by_kind = _by_kind((problem['kind'], problem['text']) for problem in problems)
-        parts.append(_box('bad', _plural(len(problems), 'problem'), by_kind))
+        lines = ''.join(f'<p>{escape(line)}</p>' for line in proposed(report['proposals']))
+        body = by_kind + lines
+        parts.append(_box('bad', _plural(len(problems), 'problem'), body))
     if report['left_out']:
         left = _by_kind((problem['kind'], problem['text']) for problem in report['left_out'])
         heading = f'Pairs left out for {_plural(len(report["left_out"]), "problem")}'
@@ -80,6 +82,8 @@ def _verdict(report: dict, look: Look) -> str:
         parts.append(_box('doubt', heading, f'<ul>{lines}</ul>'))
     if not parts:
         text = 'Look whether the tinted areas are what each class should be.'
+        notes = sum(note.startswith('note:') for note in report.get('notes', []))
+        text += f' There {"is" if notes == 1 else "are"} {_plural(notes, "note")}.' * bool(notes)
         parts.append(_box('good', 'Nothing is wrong, and nothing looks suspicious', text))
     return '\n'.join(parts)
 

@@ -50,6 +50,8 @@ def odd_pairs(
     shares: of class_shares. notes: on the masks' values; those of the values that a note proposes
     to ignore, or to take for objects, are shown.
     """
+    if not scan.metadata:
+        return []
     groups = []
     if masks.background is not None and masks.scored:
         part = foreground_shares(shares, masks)

@@ -43,7 +43,7 @@ figure { margin: 0 } img { width: 100%; height: auto } figcaption, .note { color
 svg text { fill: currentColor } svg rect { fill: var(--bar) }
 .verdict { border-left: .5em solid; padding: .5em 1em; background: var(--card); margin: .5em 0 }
 .verdict strong { display: block; font-size: 1.2em } .verdict p { margin: .2em 0 }
-.verdict span { color: var(--text) }
+.verdict div { color: var(--text) }
 .bad { color: var(--bad) } .doubt { color: var(--doubt) } .good { color: var(--good) }
 .bars { display: table; width: 100% } .bars td { vertical-align: middle }
 .bars td:nth-child(3) { width: 45% }
