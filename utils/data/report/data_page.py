@@ -42,7 +42,7 @@ def page_html(report: dict, look: Look) -> str:
     others = look.other_sections()
     drawn = _drawn([*first, *others], look)
     parts = [
-        f'<h1>{escape(title)}</h1>', _verdict(report, look), _facts(report),
+        f'<h1>{escape(title)}</h1>', _verdict(report, look), _facts(report, look),
         _classes(report, look), *drawn[: len(first)], _notes(report), *drawn[len(first) :],
     ]  # fmt: skip
     return document(title, '\n'.join(filter(None, parts)))
@@ -121,13 +121,15 @@ def _by_kind(problems: Iterable[tuple[str, str]]) -> str:
     return '\n'.join(parts)
 
 
-def _facts(report: dict) -> str:
+def _facts(report: dict, look: Look) -> str:
     facts = [_plural(report['pairs'], 'pair')]
     if 'classes' in report:
         facts[0] += f' ({report["training"]} to train on, {report["validation"]} to validate on)'
         for title in ('sizes', 'modes', 'mask_kinds'):
             kinds = (f'{kind} ({count})' for kind, count in report[title].items())
             facts.append(f'{title.replace("_", " ")}: {first_few(kinds, 3)}')
+    if look.measured < len(look.ids):
+        facts.append(f'suspicions are told from {look.measured:,} of them')
     return f'<p class="note">{escape(" · ".join(facts))}</p>'
 
 

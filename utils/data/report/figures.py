@@ -51,8 +51,8 @@ class Figures:
         caption = f'{self._title(position)}<br>{self._facts(position)}{_remark(remark, kind)}'
         try:
             image, indices = enlarged(*self.reader.read(entry, SHOWN_SIDE))
-        except (UserError, OSError) as error:
-            return figure([], f'{caption}<br>cannot be shown: {escape(str(error))}')
+        except (UserError, OSError):  # such as a mask whose values are no classes
+            return figure(self._raw(entry.pair), caption)
         drawn = overlay(image, indices, self.reader.masks.background)
         name = shown(entry.pair.id)
         pictures = [self._embedded(image, f'{name}: image'),
@@ -73,10 +73,11 @@ class Figures:
 
     def unread(self, pair: 'Pair', remark: str) -> str:
         """Return a pair as its files have it, as far as they can be read."""
+        return figure(self._raw(pair), f'<b>{escape(shown(pair.id))}</b>{_remark(remark)}')
+
+    def _raw(self, pair: 'Pair') -> list[str]:
         pictures = read_raw(pair, SHOWN_SIDE, self.reader.scan.decode)
-        name = shown(pair.id)
-        html = [self._embedded(image, f'{name}: file as it is') for image in pictures]
-        return figure(html, f'<b>{escape(name)}</b>{_remark(remark)}')
+        return [self._embedded(image, f'{shown(pair.id)}: file as it is') for image in pictures]
 
     def _embedded(self, image: Image.Image, text: str) -> str:
         return embedded(image, text, self.most_bytes)

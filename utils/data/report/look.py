@@ -1,6 +1,6 @@
 """What to look at in a data set: pairs with problems, suspicious, odd and random ones."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +27,7 @@ class Section(NamedTuple):
 
     title: str
     note: str
-    figures: list[Callable[[], str]]
+    figures: Sequence[Callable[[], str]]
 
 
 class Look:
@@ -42,16 +42,12 @@ class Look:
         self.ids = [shown(pair.id) for pair in self.scan.pairs]
         measures = self._measure()
         self.measured = sum(found is not None for found in measures)
-        self.twins = twins(measures, contents.training, contents.validation)
         self.suspicions = self._absent_classes()
         if contents.masks and self.masks.background is not None:
-            self.suspicions += inverted(foreground_shares(self.shares, self.masks))
+            border = np.array([found.border if found else np.nan for found in measures])
+            self.suspicions += inverted(foreground_shares(self.shares, self.masks), border)
         self.suspicions += wrong_pairs(measures, self.ids, self._edges) + flat_images(measures)
-        if self.twins:
-            remarks = {theirs: f'nearly equals {self.ids[ours]}' for ours, theirs in self.twins}
-            text = 'Such images make scores too good. Keep both on one side, or leave one out.'
-            found = Suspicion('image to validate on nearly equals one to train on', text, remarks)
-            self.suspicions.append(found)
+        self.suspicions += twins(measures, self.ids, contents.training, contents.validation)
 
     def _measure(self) -> list[Measures | None]:
         """Return the measures of each pair, None for those that are not measured."""
@@ -79,9 +75,13 @@ class Look:
         """Return the figures of the suspicions that are about single pairs."""
         sections = []
         for found in self.suspicions:
-            drawn: list[Callable[[], str]] = self._pairs(list(found.remarks.items())[:MOST_SHOWN])
-            if self.twins and list(found.remarks) == [theirs for _, theirs in self.twins]:
-                drawn = [partial(self.figures.twin, k, ours) for ours, k in self.twins[:MOST_SHOWN]]
+            chosen = list(found.remarks.items())[:MOST_SHOWN]
+            drawn = [
+                partial(self.figures.twin, k, found.beside[k])
+                if k in found.beside
+                else partial(self.figures.pair, k, remark)
+                for k, remark in chosen
+            ]
             sections.append(Section(f'Suspicion: {found.kind}', found.text, drawn))
         return [section for section in sections if section.figures]
 

@@ -5,6 +5,7 @@ what was planted, and how often it is wrong, is in dev/LOG.md (2026-11-26).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 FEWEST = 8  # pairs; of less, nothing is usual
 # Of outlines, with the set's median fit m: a fit below 1 + LOW (m - 1) is low, above it is that of
-# a right pair. With m - 1 below LEAST_LIFT, outlines say nothing about the set.
-LOW, VERY_LOW, LEAST_LIFT = 0.6, 0.3, 0.15
+# a right pair; one below VERY_LOW is odd by itself, if few are below MIDDLE. With m - 1 below
+# LEAST_LIFT, outlines say nothing about the set.
+LOW, MIDDLE, VERY_LOW, LEAST_LIFT = 0.6, 0.45, 0.3, 0.15
 BETTER = 1.25  # times as good: the fit of another mask
 MOST_LOW = 64  # pairs of low fit that are compared with each other
 RARE = 0.1  # of the pairs: more than these are no exceptions
@@ -32,12 +34,14 @@ class Suspicion(NamedTuple):
     kind: str  # such as 'mask looks inverted'
     text: str  # of all together, with what to do
     remarks: Mapping[int, str]  # what is odd about a pair, by its position; may be empty
+    beside: Mapping[int, int] = MappingProxyType({})  # pairs whose image is shown beside one's own
 
 
-def inverted(foreground: np.ndarray) -> list[Suspicion]:
+def inverted(foreground: np.ndarray, border: np.ndarray) -> list[Suspicion]:
     """Return the masks whose foreground is usual only when they are inverted.
 
-    foreground: share of each mask, (N,) from 0 to 1.
+    foreground: share of each mask, (N,) from 0 to 1; border: of the outermost pixels alone, NaN for
+    masks that were not measured. A large object that is near seldom fills all of the border.
     """
     if len(foreground) < FEWEST:
         return []
@@ -49,6 +53,8 @@ def inverted(foreground: np.ndarray) -> list[Suspicion]:
     odd &= (turned >= usual[0]) & (turned <= usual[1]) & (foreground > 0) & (foreground < 1)
     # Half of a picture inverted is half of a picture.
     odd &= np.abs(foreground - middle) > 0.25
+    measured = border[np.isfinite(border)]
+    odd &= 1 - border <= (np.percentile(measured, 75) if len(measured) else 0) + 0.05
     if not odd.any() or odd.mean() > RARE:
         return []
     others = foreground[~odd]
@@ -85,7 +91,9 @@ def wrong_pairs(
     low = low[np.argsort(fits[low])][:MOST_LOW]
     better = _better(measures, low, fits, edges_of, limit)
     left = [k for k in low if k not in better and fits[k] < clear]
-    alone = left if len(left) <= max(1, RARE * len(known)) else []
+    # Where fits are spread evenly, as with images of all sharpnesses, a low one means nothing.
+    between = np.count_nonzero(fits[known] < 1 + MIDDLE * lift)
+    alone = left if between <= max(1, RARE * len(known)) else []
     usual = np.percentile(np.delete(fits, [*low])[np.isfinite(np.delete(fits, [*low]))], (5, 95))
     others = 'others {:.2g} to {:.2g}'.format(*usual)
     remarks = {
@@ -172,25 +180,30 @@ def flat_images(measures: Sequence['Measures | None']) -> list[Suspicion]:
 
 
 def twins(
-    measures: Sequence['Measures | None'], training: Sequence[int], validation: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Return (training, validation) positions of images that are nearly equal, the nearest of each.
+    measures: Sequence['Measures | None'],
+    ids: Sequence[str],
+    training: Sequence[int],
+    validation: Sequence[int],
+) -> list[Suspicion]:
+    """Return the images of validation that nearly equal one of training, with the nearest.
 
     Copies that were saved anew or in another size are found, turned or brighter ones are not.
     """
-    sides = [[k for k in side if measures[k] and measures[k].contrast >= FLAT]  # type: ignore[union-attr]
-             for side in (training, validation)]  # fmt: skip
-    if not all(sides):
+    known = {k: m for k, m in enumerate(measures) if m and m.contrast >= FLAT}
+    ours, theirs = ([k for k in side if k in known] for side in (training, validation))
+    if not ours or not theirs:
         return []
-    ours, theirs = (
-        np.array([measures[k].signature for k in side], dtype=np.float32).reshape(len(side), -1)  # type: ignore[union-attr]
-        for side in sides
-    )
-    squares = (ours**2).sum(axis=1)
-    found = []
-    for k, other in zip(sides[1], theirs, strict=True):
-        nearest = int(np.argmin(squares - 2 * ours @ other))
-        apart = np.abs(ours[nearest] - other)
+    trained = np.array([known[k].signature.ravel() for k in ours], dtype=np.float32)
+    squares, beside = (trained**2).sum(axis=1), {}
+    for k in theirs:
+        other = known[k].signature.ravel().astype(np.float32)
+        nearest = int(np.argmin(squares - 2 * trained @ other))
+        apart = np.abs(trained[nearest] - other)
         if apart.mean() <= ALIKE and apart.max() <= FAR:
-            found.append((sides[0][nearest], k))
-    return found
+            beside[k] = ours[nearest]
+    if not beside:
+        return []
+    remarks = {k: f'nearly equals {ids[other]}' for k, other in beside.items()}
+    text = 'Such images make scores too good. Keep both on one side, or leave one out.'
+    kind = 'image to validate on nearly equals one to train on'
+    return [Suspicion(kind, text, remarks, beside)]

@@ -73,6 +73,7 @@ class Measures(NamedTuple):
     shape: tuple[int, int]  # H, W
     outline: np.ndarray  # (n, 2) int16 rows and columns, see outlines.outline
     fit: float  # how well the outline lies on edges of the image, see outlines.fit
+    border: float  # share of the outermost pixels that are foreground
 
 
 def measure(reader: Reader, entry: 'PairMetadata') -> Measures:
@@ -81,7 +82,10 @@ def measure(reader: Reader, entry: 'PairMetadata') -> Measures:
     grey = image.convert('L')
     signature = np.asarray(grey.resize(COARSE, Image.Resampling.BOX))
     contrast, points = float(np.asarray(grey).std()), outline(indices)
-    return Measures(signature, contrast, indices.shape, points, fit(gradient(image), points))
+    edges = [indices[0], indices[-1], indices[:, 0], indices[:, -1]]
+    border = np.isin(np.concatenate(edges), reader.masks.scored).mean()
+    fitting = fit(gradient(image), points)
+    return Measures(signature, contrast, indices.shape, points, fitting, float(border))
 
 
 def in_threads(work: Callable[['PairMetadata'], T], entries: Iterable['PairMetadata'], title: str
