@@ -30,7 +30,9 @@ body { font: 15px/1.45 system-ui, sans-serif; max-width: 1200px; margin: 1.2em a
 h1 { font-size: 1.5em; margin: 0 0 .4em } h2 { font-size: 1.2em; margin: 1.6em 0 .3em }
 h3 { margin: 1.2em 0 .3em; font-size: 1em }
 table { display: block; overflow-x: auto; border-collapse: collapse; margin: .5em 0 1.5em }
-th, td { padding: .2em .8em; border-bottom: 1px solid var(--line); text-align: left }
+th, td { padding: .2em .8em; border-bottom: 1px solid var(--line); text-align: left;
+  overflow-wrap: normal }
+.text td:last-child, .bars td:nth-child(2) { overflow-wrap: anywhere }
 .numbers th, .numbers td { text-align: right }
 .numbers td { white-space: nowrap }
 .numbers th:first-child, .numbers td:first-child { text-align: left }
@@ -46,7 +48,7 @@ svg text { fill: currentColor } svg rect { fill: var(--bar) }
 .verdict div { color: var(--text) }
 .bad { color: var(--bad) } .doubt { color: var(--doubt) } .good { color: var(--good) }
 .bars { display: table; width: 100% } .bars td { vertical-align: middle }
-.bars td:nth-child(3) { width: 45% }
+.bars td:nth-child(3) { width: 45% } .bars td:nth-child(4) { white-space: nowrap }
 .bar { height: .9em; min-width: 2px; background: var(--soft); border: 1px solid #8888 }
 .gallery { display: grid; gap: 10px; margin-bottom: 1em;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 350px), 1fr)) }
