@@ -294,3 +294,13 @@ def test_flat_images_and_twins_are_told_by_grey_levels():
     (alike,) = twins(found, [f'i{k}' for k in range(12)], range(9), [9, 10, 11])
     assert alike.beside == {11: 4}
     assert alike.remarks == {11: 'nearly equals i4'}
+
+
+def test_pairs_left_out_are_shown_too(folder):
+    data_set(folder, 9)
+    Image.new('L', (20, 10)).save('masks/disc02.png')
+    make_page('--skip-bad')
+    ((text, pictures),) = sections()['Left out: image and mask differ in size']
+    assert text.startswith('disc02')
+    assert pictures == 2
+    assert 'Pairs left out for 1 problem' in text_of()

@@ -86,24 +86,25 @@ class Look:
         return [section for section in sections if section.figures]
 
     def problem_sections(self) -> list[Section]:
-        """Return the figures of the pairs that have problems, a few of each kind."""
+        """Return the figures of pairs with problems, and of those left out, a few of each kind."""
         readable = {pair.id: k for k, pair in enumerate(self.scan.pairs)}
         known = {pair.id: pair for pair in self.contents.pairs}
         by_kind: dict[str, dict[str, str]] = {}
-        for problem in self.report['problems']:
-            for name in problem['pairs']:
-                by_kind.setdefault(problem['kind'], {}).setdefault(name, problem['text'])
+        for title, problems in (('Problem', 'problems'), ('Left out', 'left_out')):
+            for problem in self.report[problems]:
+                texts = by_kind.setdefault(f'{title}: {problem["kind"]}', {})
+                texts |= {name: problem['text'] for name in problem['pairs'] if name in known}
         sections = []
-        for kind, texts in list(by_kind.items())[:KINDS]:
+        for kind, texts in [item for item in by_kind.items() if item[1]][:KINDS]:
             drawn: list[Callable[[], str]] = []
-            for name, text in [(n, t) for n, t in texts.items() if n in known][:OF_A_PROBLEM]:
+            for name, text in list(texts.items())[:OF_A_PROBLEM]:
                 line = shown(text.partition('\n')[0])
                 if name in readable:
                     drawn.append(partial(self.figures.pair, readable[name], line))
                 else:
                     drawn.append(partial(self.figures.unread, known[name], line))
-            sections.append(Section(f'Problem: {kind}', '', drawn))
-        return [section for section in sections if section.figures]
+            sections.append(Section(kind, '', drawn))
+        return sections
 
     def other_sections(self) -> list[Section]:
         """Return the figures of odd pairs, and of random ones that are not shown elsewhere."""
