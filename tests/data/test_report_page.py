@@ -109,10 +109,14 @@ def test_odd_ones_are_the_emptiest_fullest_rarest_and_most_ignored(folder):
 def test_values_that_a_note_doubts_are_shown(folder):
     from scenes import objects, rim, save_set
 
-    numbers = [np.minimum(objects(k, 5), 3) for k in range(8)]
-    save_set(folder, [rim(mask, 255) for mask in numbers])
+    masks = [rim(np.minimum(objects(k, 5), 3), 255) for k in range(8)]
+    _, labels = save_set(folder, masks)
+    names = sorted(path.stem for path in labels.iterdir())
+    shares = [(mask == 255).mean() for mask in masks]
     make_page()
-    assert len(sections()['Does 255 mean not labelled?']) == 3
+    figures = sections()['Does 255 mean not labelled?']
+    assert ids(figures) == [names[k] for k in sorted(range(8), key=lambda k: (-shares[k], k))[:3]]
+    assert all(f'value {100 * max(shares):.3g} %' in text for text, _ in figures[:1])
 
 
 def test_names_and_problems_are_escaped_and_pairs_with_problems_are_shown(folder):
@@ -143,6 +147,7 @@ def test_exchanged_folders_are_seen_as_the_files_are(folder):
     (folder / 'x').rename('masks')
     make_page(code=2)
     figures = sections()['Problem: too many mask values']
+    assert [text[:6] for text, _ in figures] == ['disc00', 'disc01', 'disc02', 'disc03']
     assert [pictures for _, pictures in figures] == [2] * 4
 
 
@@ -171,6 +176,18 @@ def test_deep_images_joined_masks_and_a_validation_set_are_shown(folder):
     texts = [text for figures in found.values() for text, _ in figures]
     assert any(text.startswith('validation/1 · validation') and ' a ' in text for text in texts)
     assert {pictures for figures in found.values() for _, pictures in figures} == {2}
+
+
+def test_floats_without_a_common_range_are_shown_by_their_own(folder):
+    _, masks = data_set(folder, 4, SIZE)
+    for k, path in enumerate(sorted((folder / 'imgs').iterdir())):
+        pixels = disc(k, SIZE, colours=3 if k else 5)[0].astype(np.float32) * 9
+        np.save(path.with_suffix('.npy'), pixels)
+        path.unlink()
+    make_page(code=2)
+    assert '1 problem' in text_of()  # the images have different numbers of channels
+    assert 'file as it is' not in Path('page/index.html').read_text()
+    assert {pictures for figures in sections().values() for _, pictures in figures} == {2}
 
 
 def test_a_copy_in_the_validation_set_is_shown_beside_its_original(folder):
@@ -243,6 +260,11 @@ def test_a_right_outline_fits_and_another_does_not():
     others = [fit(edges_of(k), found[(k + 1) % 12].outline) for k in range(12)]
     assert min(own) > 2
     assert np.median(others) < 1.3
+    busy = np.zeros((64, 96), np.float32)
+    busy[:, 40:] = 1  # edges everywhere, and no more of them along the outline
+    square = np.zeros((64, 96), int)
+    square[20:40, 60:80] = 1
+    assert fit(busy, outline(square)) == pytest.approx(1)
     empty = outline(np.zeros((9, 9), int))
     assert empty.shape == (0, 2)
     assert np.isnan(fit(edges_of(0), empty))
@@ -291,6 +313,7 @@ def test_flat_images_and_twins_are_told_by_grey_levels():
     assert [*flat.remarks] == [3]
     found[11] = seen(np.clip(signatures[4].astype(int) + 1, 0, 255).astype(np.uint8))
     found[10] = None  # not measured
+    found[9] = seen(signatures[3], 0.5)  # two flat images are no copies
     (alike,) = twins(found, [f'i{k}' for k in range(12)], range(9), [9, 10, 11])
     assert alike.beside == {11: 4}
     assert alike.remarks == {11: 'nearly equals i4'}

@@ -94,8 +94,8 @@ def wrong_pairs(
     # Where fits are spread evenly, as with images of all sharpnesses, a low one means nothing.
     between = np.count_nonzero(fits[known] < 1 + MIDDLE * lift)
     alone = left if between <= max(1, RARE * len(known)) else []
-    usual = np.percentile(np.delete(fits, [*low])[np.isfinite(np.delete(fits, [*low]))], (5, 95))
-    others = 'others {:.2g} to {:.2g}'.format(*usual)
+    usual = fits[known][fits[known] >= limit]  # at least half of all
+    others = 'others {:.2g} to {:.2g}'.format(*np.percentile(usual, (5, 95)))
     remarks = {
         int(k): f'fit {fits[k]:.2g}, {others}; the mask of {ids[j]} fits better: {found:.2g}'
         for k, (j, found) in sorted(better.items(), key=lambda item: -item[1][1])
@@ -123,9 +123,8 @@ def _better(
     for k in low:
         others = [j for j in low if j != k]
         cross = _cross_fits(edges_of(k), measures, k, others)
-        if cross and (best := max(cross, key=lambda item: item[1]))[1] > max(
-            limit, BETTER * fits[k]
-        ):
+        best = max(cross, key=lambda item: item[1], default=(k, 0.0))
+        if best[1] > max(limit, BETTER * fits[k]):
             found[k] = best
     return {k: best for k, best in found.items() if best[0] in found}
 
