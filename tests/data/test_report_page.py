@@ -1,5 +1,7 @@
 """train.py --check --report: a page on which wrong pairs and inverted masks are seen at once."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -327,3 +329,16 @@ def test_pairs_left_out_are_shown_too(folder):
     assert text.startswith('disc02')
     assert pictures == 2
     assert 'Pairs left out for 1 problem' in text_of()
+
+
+def test_of_many_bands_the_first_three_are_shown_as_colours(folder):
+    data_set(folder, 4, SIZE)
+    for k, path in enumerate(sorted((folder / 'imgs').iterdir())):
+        pixels = disc(k, SIZE, colours=4)[0]
+        pixels[..., 1:] = 0
+        np.save(path.with_suffix('.npy'), pixels)
+        path.unlink()
+    make_page()
+    data = re.search(r'jpeg;base64,([^"]*)', Path('page/index.html').read_text())[1]
+    red, green, _ = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).mean(axis=(0, 1))
+    assert red > green + 30
