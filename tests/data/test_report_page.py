@@ -181,7 +181,7 @@ def test_deep_images_joined_masks_and_a_validation_set_are_shown(folder):
 
 
 def test_floats_without_a_common_range_are_shown_by_their_own(folder):
-    _, masks = data_set(folder, 4, SIZE)
+    data_set(folder, 4, SIZE)
     for k, path in enumerate(sorted((folder / 'imgs').iterdir())):
         pixels = disc(k, SIZE, colours=3 if k else 5)[0].astype(np.float32) * 9
         np.save(path.with_suffix('.npy'), pixels)
@@ -342,3 +342,11 @@ def test_of_many_bands_the_first_three_are_shown_as_colours(folder):
     data = re.search(r'jpeg;base64,([^"]*)', Path('page/index.html').read_text())[1]
     red, green, _ = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).mean(axis=(0, 1))
     assert red > green + 30
+
+
+def test_of_very_many_pairs_some_are_measured_and_the_page_says_so(folder, monkeypatch):
+    data_set(folder, 9)
+    monkeypatch.setattr('utils.data.report.look.MOST_MEASURED', 4)
+    make_page()
+    assert '9 pairs' in text_of()
+    assert 'suspicions are told from 3 of them' in text_of()  # each third one

@@ -106,7 +106,7 @@ def _count(found: Suspicion) -> int:
 
 
 def _by_kind(problems: Iterable[tuple[str, str]]) -> str:
-    """Return problems as lists that unfold, the first one open."""
+    """Return problems by kind, as lists that can be unfolded; a few are open from the start."""
     kinds: dict[str, list[str]] = {}
     for kind, text in problems:
         kinds.setdefault(kind, []).append(text)
