@@ -25,7 +25,7 @@ MOST_LOW = 64  # pairs of low fit that are compared with each other
 RARE = 0.1  # of the pairs: more than these are no exceptions
 BLOCK = 32  # pairs in the order of names, to find a set in which all are wrong
 FLAT, NOT_FLAT = 2.0, 8.0  # grey levels, standard deviation
-ALIKE, FAR = 1.5, 8  # grey levels between signatures, mean and most
+ALIKE, FAR = 1.5, 20  # grey levels between signatures: mean, and most
 
 
 class Suspicion(NamedTuple):

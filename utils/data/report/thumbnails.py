@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar('T')
 MEASURED_SIDE = 160  # longest side in pixels; outlines and edges are still found there
-COARSE = (16, 16)  # of the signature by which images are compared
+COARSE = (32, 32)  # of the signature by which images are compared
 
 
 @dataclass(frozen=True)
