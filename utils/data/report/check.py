@@ -1,15 +1,14 @@
-"""train.py --check: the contents and problems of a data set, before any training."""
+"""The contents and problems of a data set, before any training, as --check reports them."""
 
 import argparse
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, scaled_size
+from utils.images.decoding import PILLOW_DECODE, scaled_size
 from utils.images.pixel_range import check_range_option, range_of_data
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
@@ -17,11 +16,11 @@ from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
-from utils.runtime.files import check_output_file, whole_file
 
 from ..class_values import choose_encoding, describe_foreground, named_by_files
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
+from ..pairing.matching import Matching, Pair
 from ..pairing.patterns import literal_folder
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
@@ -29,27 +28,21 @@ from ..splits import describe_groups, describe_percent, split_pairs
 from ..suggestions import check_classes_at_scale, suggest
 
 
-def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
-    """Print the report on the data that train.py's options name; return 2 for problems, else 0.
+@dataclass(frozen=True)
+class Contents:
+    """What a page shows beside the report: the pairs, and how they are read.
 
-    decode: of the recipe.
+    pairs: unreadable ones too. masks: None if the values of the masks are in no order. training,
+    validation: positions in the scan.
     """
-    if args.json:
-        check_output_file(args.json)
-    report = data_report(args, decode)
-    print(format_report(report))
-    if args.json:
-        texts = [*report.get('notes', []), *(problem['text'] for problem in report['problems'])]
-        report['proposals'] += options_in(texts)
-        with whole_file(args.json) as part:
-            part.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
-    return 2 if report['problems'] else 0
 
-
-def options_in(texts: Iterable[str]) -> list[str]:
-    """Return the options that notes and problems propose: those that end a line after a colon."""
-    found = [re.search(r': (--\S.*)$', line) for text in texts for line in text.splitlines()]
-    return list(dict.fromkeys(match[1] for match in found if match))
+    pairs: Sequence[Pair]
+    scan: DatasetScan
+    masks: MaskEncoding | None = None
+    channels: int | None = None
+    image_range: ImageRange | None = None
+    training: Sequence[int] = ()
+    validation: Sequence[int] = ()
 
 
 def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -> UserError:
@@ -72,6 +65,11 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
 
     With --skip-bad, `left_out` has the problems of the pairs that training leaves out.
     """
+    return survey(args, decode)[0]
+
+
+def survey(args: argparse.Namespace, decode: str) -> tuple[dict, Contents]:
+    """Return data_report's report, and what a page shows beside it."""
     check_range_option(args.image_range, decode)
     requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
@@ -79,6 +77,7 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
     requested = named_by_files(requested, matching.class_names)
     problems, left_out = matching.problems, []
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
+    contents = Contents(matching.pairs, DatasetScan([], decode=decode))
     if matching.pairs:
         scan, problems = read_scan(
             matching, requested, args.resize_masks, args.skip_bad, decode, args.scale
@@ -87,17 +86,18 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
         if args.skip_bad:
             report['pairs'] = len(scan.pairs)
         if scan.pairs:
-            report |= _contents(scan, requested, args, problems, matching.class_names)
+            found, contents = _contents(scan, requested, args, problems, matching)
+            report |= found
     report['rule'], report['proposals'] = matching.rule, matching.proposals
     report['left_out'] = [problem._asdict() for problem in sorted(left_out)]
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
-    return report
+    return report, contents
 
 
 def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem],
-    class_names: list[str],
-) -> dict:  # fmt: skip
+    matching: Matching,
+) -> tuple[dict, Contents]:  # fmt: skip
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
     options = MaskOptions.from_args(args)
     encoding = partial(choose_encoding, scan, requested, options)
@@ -123,6 +123,7 @@ def _contents(
     notes += describe_foreground(scan, masks, training, validation) if chosen else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
+    shown = Contents(matching.pairs, scan, chosen, channels, image_range, training, validation)
     return {
         'training': len(training),
         'validation': len(validation),
@@ -136,8 +137,8 @@ def _contents(
         'mask_divisor': masks.divisor,
         'background': masks.background,
         'notes': notes,
-        'items': _items(scan, set(training), class_names) if split else [],
-    }
+        'items': _items(scan, set(training), matching.class_names) if split else [],
+    }, shown
 
 
 def _range(
