@@ -176,5 +176,8 @@ def _parts(count: int, validation: list[int]) -> tuple[list[int], list[int]]:
 
 def _shuffled(groups: dict[str, list[int]], seed: int) -> list[list[int]]:
     """Return the groups ordered by a hash of seed and name: new ones do not reorder the others."""
-    names = sorted(groups, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
+    names = sorted(
+        groups,
+        key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode(errors='surrogatepass')).digest(),
+    )
     return [groups[name] for name in names]

@@ -160,7 +160,7 @@ class TrainingData:
     def fingerprint(self) -> str:
         """Return a hash of the training ids, by which a resumed run recognises its data."""
         names = '\n'.join(self.dataset.ids[position] for position in self.training)
-        return hashlib.sha256(names.encode()).hexdigest()
+        return hashlib.sha256(names.encode(errors='surrogatepass')).hexdigest()
 
     def describe(self) -> str:
         """Return the data in a few lines for the terminal."""

@@ -40,7 +40,7 @@ class ScanCache:
         rule = repr(masks) if masks.snap or masks.merges_objects else ''  # of counting
         rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}|{scale}'
-        name = hashlib.sha256(places.encode()).hexdigest()[:16]
+        name = hashlib.sha256(places.encode(errors='surrogatepass')).hexdigest()[:16]
         self.path = user_cache('scans') / f'{name}.scan'
         self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
         self.entries: dict[str, list] = {}
