@@ -38,9 +38,9 @@ class JoinedMask:
 
     def open(self, decode: str = DECODE_PATH) -> np.ndarray:
         """Return the joined values (H, W) uint8; raise UserError if sizes differ."""
-        joined = _foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
+        joined = foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
         for path, value in zip(self.paths, self.values, strict=True):
-            foreground = _foreground(path, decode)
+            foreground = foreground(path, decode)
             if joined.shape != foreground.shape:
                 raise UserError(
                     f'{path} has {foreground.shape[1]} x {foreground.shape[0]} pixels and '
@@ -64,7 +64,7 @@ def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
     return mask.open(decode) if isinstance(mask, JoinedMask) else open_picture(mask, decode)
 
 
-def _foreground(path: Path, decode: str) -> np.ndarray:
+def foreground(path: Path, decode: str = DECODE_PATH) -> np.ndarray:
     """Return (H, W) bool: over half of 255 where greys are smoothed or lossy, else not 0."""
     picture = open_picture(path, decode)
     values = mask_array(picture, path)

@@ -1,0 +1,215 @@
+"""Which picture an annotation belongs to, and the mask file that it gets.
+
+Annotation files name pictures by the paths of another machine. The end of a path counts: of all
+pictures of the same name, the one with which most folders agree.
+"""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils.images.decoding import IMAGE_SUFFIXES
+from utils.images.metadata import read_header
+from utils.runtime.errors import Problem, UserError
+
+from .records import AnnotatedPicture, AnnotationSet
+
+DEEPEST, DEEPEST_ABOVE = 8, 3  # levels of folders that are searched, below the source and above
+THREADS = min(8, (os.cpu_count() or 1) + 2)
+
+Parts = tuple[str, ...]
+
+
+@dataclass
+class PlacedPicture:
+    """A picture with its size (width, height), and the name of its mask below OUT, with .png."""
+
+    picture: AnnotatedPicture
+    mask: str
+    size: tuple[int, int]
+    path: Path | None  # None: there is none on this machine
+
+
+@dataclass
+class Placement:
+    """All pictures; `folder` holds those that were found, None if none was."""
+
+    pictures: list[PlacedPicture] = field(default_factory=list)
+    folder: Path | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
+    """Find the pictures below the source's folder, or if there is none, below those above it.
+
+    out: folder of the masks, which is not searched. Problems are pictures of unknown size, of
+    another size than annotated, several of a name, and two annotations of a picture.
+    """
+    placement = Placement()
+    paths: dict[int, Path] = {}
+    folder = source.resolve() if source.is_dir() else source.resolve().parent
+    for root in (folder, *list(folder.parents)[:2]):
+        levels = DEEPEST if root == folder else DEEPEST_ABOVE
+        if len(root.parts) > 1 and not paths and not placement.problems:
+            paths = _Search(root, out.resolve(), levels).match(found.pictures, placement)
+    if paths:
+        bases = {_base(p, paths[id(p)], found.named_folders) for p in found.pictures if id(p) in paths}
+        placement.folder = Path(os.path.commonpath(bases))
+    with ThreadPoolExecutor(THREADS) as pool:
+        sizes = list(pool.map(_size_on_disk, (paths.get(id(p)) for p in found.pictures)))
+    masks: dict[str, AnnotatedPicture] = {}
+    for picture, on_disk in zip(found.pictures, sizes, strict=True):
+        path = paths.get(id(picture))
+        try:
+            size = _size(picture, path, on_disk)
+            mask = _mask_name(picture, path, placement.folder)
+            if mask in masks:
+                raise UserError(
+                    f'{masks[mask].names[0]} ({masks[mask].source.name}) and {picture.names[0]} '
+                    f'({picture.source.name}) would both become {mask}; expected one annotation a '
+                    'picture, and names that differ in more than their extension',
+                    'two annotations of a name',
+                )
+            masks[mask] = picture
+            placement.pictures.append(PlacedPicture(picture, mask, size, path))
+        except UserError as error:
+            placement.problems.append(Problem(error.kind, str(error)))
+    return placement
+
+
+def _base(picture: AnnotatedPicture, path: Path, named: bool) -> Path:
+    """Return the folder from which on a path is the picture's name; that of the file if not named."""
+    agreeing = max(_agreeing(path.parts, _parts(name)) for name in picture.names)
+    return path.parents[agreeing - 1 if named else 0]
+
+
+def _size_on_disk(path: Path | None) -> tuple[int, int] | UserError | None:
+    if path is None:
+        return None
+    try:
+        return read_header(path).size
+    except UserError as error:
+        return error
+
+
+def _size(
+    picture: AnnotatedPicture, path: Path | None, on_disk: tuple[int, int] | UserError | None
+) -> tuple[int, int]:
+    """Return the size of a picture; raise UserError if it is unknown or contradictory."""
+    name, size = picture.names[0], picture.size
+    if isinstance(on_disk, UserError):
+        if size is None:
+            raise on_disk
+        return size
+    if size is None and on_disk is None:
+        raise UserError(
+            f'{picture.source}: the picture {name} is not there and its size is not in the file; '
+            'put the pictures into the folder of the annotations',
+            'pictures of unknown size',
+        )
+    if size and on_disk and size != on_disk:
+        raise UserError(
+            f'{path} has {on_disk[0]} x {on_disk[1]} pixels and was annotated with {size[0]} x '
+            f'{size[1]} ({picture.source.name}); expected the picture that was annotated',
+            'pictures of another size than annotated',
+        )
+    return on_disk or size  # type: ignore[return-value]  # one of them is known
+
+
+def _mask_name(picture: AnnotatedPicture, path: Path | None, folder: Path | None) -> str:
+    """Return the name of a mask: the picture's, from the folder of all pictures on."""
+    own = path.relative_to(folder).parts if path and folder else _parts(picture.names[0])
+    if not own or any('\0' in part or len(part.encode()) > 250 for part in own):
+        raise UserError(
+            f'{picture.source}: {ascii(picture.names[0])} cannot be the name of a file',
+            'broken annotation',
+        )
+    return '/'.join((*own[:-1], f'{_stem(own[-1])}.png'))
+
+
+def _parts(name: str) -> Parts:
+    """Return the folders and the name of a path of any system, without what leads elsewhere.
+
+    Of an absolute path only the name is kept.
+    """
+    plain = name.replace('\\', '/')
+    parts = tuple(part for part in plain.split('/') if part not in ('', '.', '..'))
+    absolute = plain.startswith('/') or ':' in plain.partition('/')[0]
+    return parts[-1:] if absolute else parts
+
+
+def _stem(name: str) -> str:
+    """Return a name without the extension of a picture, if it has one."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122  # Path would want a whole path
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _agreeing(path: Parts, name: Parts) -> int:
+    """Return how many of the last parts are equal; the name may lack its extension."""
+    if not name or name[-1] not in (path[-1], _stem(path[-1])):
+        return 0
+    count = 1
+    while count < min(len(path), len(name)) and path[-1 - count] == name[-1 - count]:
+        count += 1
+    return count
+
+
+class _Search:
+    """The pictures below a folder, by their names with and without extension."""
+
+    def __init__(self, root: Path, out: Path, levels: int):
+        self.by_name: dict[str, list[Path]] = {}
+        seen = set()  # links may lead round in circles
+        for folder, folders, names in os.walk(root, followlinks=True):
+            here, entry = Path(folder), Path(folder).stat()
+            ends = (entry.st_dev, entry.st_ino) in seen or len(here.parts) - len(root.parts) >= levels
+            seen.add((entry.st_dev, entry.st_ino))
+            folders[:] = sorted(
+                name for name in folders
+                if not ends and not name.startswith('.') and here / name != out
+            )  # fmt: skip
+            for name in sorted(names):
+                stem = _stem(name)
+                if stem != name and not name.startswith('.'):
+                    for key in (name, stem):
+                        self.by_name.setdefault(key, []).append(here / name)
+
+    def match(self, pictures: list[AnnotatedPicture], placement: Placement) -> dict[int, Path]:
+        """Return the path of each picture that is found, by id(); add ties to the problems."""
+        options = {id(picture): self._best(picture) for picture in pictures}
+        votes = Counter(path.parent for paths in options.values() for path in paths)
+        found = {}
+        for picture in pictures:
+            paths = options[id(picture)]
+            if len(paths) > 1:
+                scores = {path: (*_nearness(path, picture.source), votes[path.parent]) for path in paths}
+                highest = max(scores.values())
+                paths = [path for path in paths if scores[path] == highest]
+            if len(paths) > 1:
+                text = (
+                    f'{picture.source.name}: {picture.names[0]} may be {paths[0]} or {paths[1]}; '
+                    'put the annotation file into the folder of its pictures'
+                )
+                placement.problems.append(Problem('several pictures of a name', text))
+            elif paths:
+                found[id(picture)] = paths[0]
+        return found
+
+    def _best(self, picture: AnnotatedPicture) -> list[Path]:
+        """Return the pictures that agree with most parts of a name, of the first that exists."""
+        for name in picture.names:
+            parts = _parts(name)
+            paths = self.by_name.get(parts[-1], []) if parts else []
+            counts = [_agreeing(path.parts, parts) for path in paths]
+            if counts:
+                return [p for p, n in zip(paths, counts, strict=True) if n == max(counts)]
+        return []
+
+
+def _nearness(path: Path, source: Path) -> tuple[int, bool]:
+    """Return how many folders a picture shares with its annotation file, and names in common."""
+    home = source.resolve().parent
+    shared = len(Path(os.path.commonpath([path.parent, home])).parts)
+    return shared, path.parent.name in source.stem
