@@ -63,8 +63,8 @@ def convert(args: argparse.Namespace) -> int:
     check_output(args.out, args.overwrite)
     found = readers[FORMATS.index(args.format)](args.source)
     placement = place(found, args.source, args.out)
-    if problems := found.problems + placement.problems:
-        raise data_error(problems)
+    if found.problems:
+        raise data_error(found.problems)
     written = write_masks(found, placement, args.out)
     for note in written.notes:
         print(note)
@@ -103,7 +103,9 @@ def best_pairing(images: Path, masks: Path) -> tuple[str, bool]:
             sources = images / below, masks / below
             matching = match_files(*sources)
             complete = not matching.problems
-            tries.append((len(matching.pairs), complete, describe(*sources, ('--images', '--masks'))))
+            tries.append(
+                (len(matching.pairs), complete, describe(*sources, ('--images', '--masks')))
+            )
     _, complete, options = max(tries, key=lambda entry: entry[:2])
     return options, complete
 

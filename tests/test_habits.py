@@ -55,7 +55,7 @@ def test_shellcheck_finds_nothing(script):
 
 
 PACKAGES = (
-    'runtime images masks data data/cache data/report inference inference/backends evaluation '
+    'runtime images masks annotations data data/cache data/report inference inference/backends evaluation '
     'training training/optimization'
 ).split()
 

@@ -37,7 +37,7 @@ class BitStream:
 
 
 def decode_brush(rle: object, size: tuple[int, int], what: str) -> Runs:
-    """Return the pixels of a brush mask whose alpha is over half.
+    """Return the pixels of a brush mask: alpha over half, or over 0 if none is over half.
 
     rle: list of bytes. The stream has the count of values (32 bits), bits of a value less one (5),
     and four lengths of bits less one (4 each). Then follow blocks: a bit that says whether one
@@ -65,4 +65,6 @@ def decode_brush(rle: object, size: tuple[int, int], what: str) -> Runs:
         else:
             values[at:end] = np.minimum(stream.numbers(end - at, bits), 255)
         at = end
-    return runs_of(values[3::4].reshape(size[::-1]) > 127)
+    alpha = values[3::4].reshape(size[::-1])
+    # Edges are smoothed; what programs import may have another value than 255 inside.
+    return runs_of(alpha > (127 if alpha.max() > 127 else 0))

@@ -6,11 +6,14 @@ pycocotools 2.0.11 writes beyond its memory for a broken text and aborts the pro
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
-from utils.runtime.errors import Problem, UserError, first_few
+from utils.runtime.errors import UserError, first_few
 
 from . import fields
 from .records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
+
+Entry = TypeVar('Entry')
 
 EXPECTED = 'expected COCO instances, a JSON file with images, annotations and categories'
 NO_OUTLINE = 'objects with a box but no outline are left out'
@@ -59,17 +62,15 @@ def _add_document(found: AnnotationSet, path: Path, document: dict) -> None:
     labels = _labels(found, path, document)
     by_id: dict[object, AnnotatedPicture] = {}
     for k, image in enumerate(fields.listed(document['images'], f'{path}: images'), 1):
-        try:
+        with found.attempt():
             key, picture = _picture(path, image, f'{path}: image {k}')
             if key in by_id:
                 raise fields.fault(f'{path}: image {k}: id', key, 'ids that differ')
             by_id[key] = picture
-        except UserError as error:
-            found.problems.append(Problem(error.kind, str(error)))
     used = set()
     for k, annotation in enumerate(annotations, 1):
         what = f'{path}: annotation {k}'
-        try:
+        with found.attempt():
             entry = fields.mapping(annotation, what)
             category = _known(labels, entry.get('category_id'), f'{what}: category_id')
             picture = _known(by_id, entry.get('image_id'), f'{what}: image_id')
@@ -77,14 +78,12 @@ def _add_document(found: AnnotationSet, path: Path, document: dict) -> None:
             area = _area(found, entry.get('segmentation'), picture, what)
             if area:
                 picture.shapes.append(Shape(category, area))
-        except UserError as error:
-            found.problems.append(Problem(error.kind, str(error)))
     found.pictures += by_id.values()
     listed = _without_group(found, path, document, used)
     found.labels = list(dict.fromkeys([*(found.labels or ()), *listed]))
 
 
-def _labels(found: AnnotationSet, path: Path, document: dict) -> dict[object, str]:
+def _labels(found: AnnotationSet, path: Path, document: dict) -> dict[int, str]:
     """Return the name of each category id, in the order of the ids."""
     labels: dict[int, str] = {}
     for k, entry in enumerate(fields.listed(document['categories'], f'{path}: categories'), 1):
@@ -112,7 +111,7 @@ def _without_group(found: AnnotationSet, path: Path, document: dict, used: set[s
     return names
 
 
-def _known(table: dict, key: object, what: str) -> object:
+def _known(table: dict[Any, Entry], key: object, what: str) -> Entry:
     """Return the entry of an id."""
     try:
         return table[key]

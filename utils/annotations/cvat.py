@@ -9,7 +9,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from utils.runtime.errors import Problem, UserError
+from utils.runtime.errors import UserError
 
 from . import fields
 from .drawing import ellipse, rectangle
@@ -52,7 +52,14 @@ def _parse(path: Path) -> ElementTree.Element:
         scanner.StartDoctypeDeclHandler = refuse
         scanner.Parse(data, True)
         return ElementTree.fromstring(data)
-    except (OSError, ValueError, LookupError, RecursionError, SyntaxError, expat.ExpatError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        RecursionError,
+        SyntaxError,
+        expat.ExpatError,
+    ) as error:
         raise UserError(f'{path} cannot be read as XML: {error}', 'unreadable') from error
 
 
@@ -68,10 +75,8 @@ def _add_document(found: AnnotationSet, path: Path, root: ElementTree.Element) -
     ]
     found.labels = list(dict.fromkeys([*(found.labels or ()), *labels])) or None
     for k, image in enumerate(root.iterfind('image'), 1):
-        try:
+        with found.attempt():
             found.pictures.append(_picture(found, path, image, f'{path}: image {k}'))
-        except UserError as error:
-            found.problems.append(Problem(error.kind, str(error)))
 
 
 def _picture(

@@ -4,14 +4,13 @@ See https://labelstud.io/guide/export. The form JSON-MIN is not read.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
 from utils.masks.joined import foreground
-from utils.runtime.errors import Problem, UserError
+from utils.runtime.errors import UserError
 
 from . import fields
 from .brush import decode_brush
@@ -47,10 +46,8 @@ def read_label_studio(source: Path) -> AnnotationSet:
             continue
         for k, task in enumerate(fields.listed(document, str(path)), 1):
             tasks += 1
-            try:
+            with found.attempt():
                 _add_task(found, path, task, exports, f'{path}: task {k}')
-            except UserError as error:
-                found.problems.append(Problem(error.kind, str(error)))
     if not tasks:
         raise UserError(f"{source} holds no JSON of Label Studio; expected its export as 'JSON'")
     return found
@@ -71,9 +68,7 @@ def _exported(folder: Path) -> Exports:
     return found
 
 
-def _add_task(
-    found: AnnotationSet, path: Path, entry: object, exports: Exports, what: str
-) -> None:
+def _add_task(found: AnnotationSet, path: Path, entry: object, exports: Exports, what: str) -> None:
     task = fields.mapping(entry, what)
     annotations = [
         fields.mapping(annotation, f'{what}: annotation')
@@ -130,9 +125,7 @@ def _local(link: str) -> str:
     return unquote(folders[0] if folders else parts.path)
 
 
-def _add_region(
-    found: AnnotationSet, picture: AnnotatedPicture, region: dict, what: str
-) -> None:
+def _add_region(found: AnnotationSet, picture: AnnotatedPicture, region: dict, what: str) -> None:
     """Add a region's shape, if it has a label and an area."""
     value, kind = region.get('value'), region.get('type')
     if not isinstance(value, dict) or kind in ('choices', 'textarea', 'rating', 'relation'):

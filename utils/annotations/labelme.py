@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.runtime.errors import Problem, UserError
+from utils.runtime.errors import UserError
 
 from . import fields
 from .drawing import bitmap_pixels, ellipse, rectangle, runs_of
@@ -25,14 +25,12 @@ def read_labelme(source: Path) -> AnnotationSet:
     """
     found = AnnotationSet()
     for path in fields.json_files(source):
-        try:
+        with found.attempt():
             document = fields.read_json(path)
             if not isinstance(document, dict) or 'shapes' not in document:
                 found.count('JSON files without shapes are left out', path.name)
                 continue
             found.pictures.append(_picture(found, path, source, document))
-        except UserError as error:
-            found.problems.append(Problem(error.kind, str(error)))
     if not found.pictures and not found.problems:
         raise UserError(
             f'{source} holds no LabelMe annotations; expected JSON files with shapes, one a picture'

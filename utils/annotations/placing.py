@@ -16,8 +16,8 @@ from utils.runtime.errors import Problem, UserError
 
 from .records import AnnotatedPicture, AnnotationSet
 
-DEEPEST, DEEPEST_ABOVE = 8, 3  # levels of folders that are searched, below the source and above
-THREADS = min(8, (os.cpu_count() or 1) + 2)
+DEEPEST, DEEPEST_BESIDE = 8, 3  # levels of folders that are searched
+THREADS = min(16, 4 * (os.cpu_count() or 1))  # most of their time is waiting for the disk
 
 Parts = tuple[str, ...]
 
@@ -38,49 +38,53 @@ class Placement:
 
     pictures: list[PlacedPicture] = field(default_factory=list)
     folder: Path | None = None
-    problems: list[Problem] = field(default_factory=list)
 
 
 def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
-    """Find the pictures below the source's folder, or if there is none, below those above it.
+    """Find the pictures below the source's folder, or if there is none, beside it.
 
     out: folder of the masks, which is not searched. Problems are pictures of unknown size, of
-    another size than annotated, several of a name, and two annotations of a picture.
+    another size than annotated, several of a name, and two annotations of a picture; they are added
+    to those of `found`.
     """
     placement = Placement()
     paths: dict[int, Path] = {}
-    folder = source.resolve() if source.is_dir() else source.resolve().parent
-    for root in (folder, *list(folder.parents)[:2]):
-        levels = DEEPEST if root == folder else DEEPEST_ABOVE
-        if len(root.parts) > 1 and not paths and not placement.problems:
-            paths = _Search(root, out.resolve(), levels).match(found.pictures, placement)
+    home = (found.home or source).resolve()
+    folder = home if home.is_dir() else home.parent
+    for root, levels in ((folder, DEEPEST), (folder.parent, DEEPEST_BESIDE)):
+        if not paths:  # pictures beside the folder of the annotations, such as COCO's
+            paths = _Search(root, out.resolve(), levels).match(found)
     if paths:
-        bases = {_base(p, paths[id(p)], found.named_folders) for p in found.pictures if id(p) in paths}
+        bases = {
+            _base(p, paths[id(p)], found.named_folders) for p in found.pictures if id(p) in paths
+        }
         placement.folder = Path(os.path.commonpath(bases))
     with ThreadPoolExecutor(THREADS) as pool:
         sizes = list(pool.map(_size_on_disk, (paths.get(id(p)) for p in found.pictures)))
     masks: dict[str, AnnotatedPicture] = {}
     for picture, on_disk in zip(found.pictures, sizes, strict=True):
         path = paths.get(id(picture))
-        try:
+        with found.attempt():
             size = _size(picture, path, on_disk)
             mask = _mask_name(picture, path, placement.folder)
             if mask in masks:
-                raise UserError(
-                    f'{masks[mask].names[0]} ({masks[mask].source.name}) and {picture.names[0]} '
-                    f'({picture.source.name}) would both become {mask}; expected one annotation a '
-                    'picture, and names that differ in more than their extension',
-                    'two annotations of a name',
-                )
+                raise _same_name(masks[mask], picture, mask)
             masks[mask] = picture
             placement.pictures.append(PlacedPicture(picture, mask, size, path))
-        except UserError as error:
-            placement.problems.append(Problem(error.kind, str(error)))
     return placement
 
 
+def _same_name(one: AnnotatedPicture, other: AnnotatedPicture, mask: str) -> UserError:
+    return UserError(
+        f'{one.names[0]} ({one.source.name}) and {other.names[0]} ({other.source.name}) would both '
+        f'become {mask}; expected one annotation a picture, and names that differ in more than '
+        'their extension',
+        'two annotations of a name',
+    )
+
+
 def _base(picture: AnnotatedPicture, path: Path, named: bool) -> Path:
-    """Return the folder from which on a path is the picture's name; that of the file if not named."""
+    """Return the folder of a file; if `named`, the one above the folders of the picture's name."""
     agreeing = max(_agreeing(path.parts, _parts(name)) for name in picture.names)
     return path.parents[agreeing - 1 if named else 0]
 
@@ -123,7 +127,7 @@ def _mask_name(picture: AnnotatedPicture, path: Path | None, folder: Path | None
     own = path.relative_to(folder).parts if path and folder else _parts(picture.names[0])
     if not own or any('\0' in part or len(part.encode()) > 250 for part in own):
         raise UserError(
-            f'{picture.source}: {ascii(picture.names[0])} cannot be the name of a file',
+            f'{picture.source}: {picture.names[0]!a} cannot be the name of a file',
             'broken annotation',
         )
     return '/'.join((*own[:-1], f'{_stem(own[-1])}.png'))
@@ -163,9 +167,10 @@ class _Search:
         self.by_name: dict[str, list[Path]] = {}
         seen = set()  # links may lead round in circles
         for folder, folders, names in os.walk(root, followlinks=True):
-            here, entry = Path(folder), Path(folder).stat()
-            ends = (entry.st_dev, entry.st_ino) in seen or len(here.parts) - len(root.parts) >= levels
-            seen.add((entry.st_dev, entry.st_ino))
+            here = Path(folder)
+            real, level = here.resolve(), len(here.parts) - len(root.parts)
+            ends = real in seen or level >= levels
+            seen.add(real)
             folders[:] = sorted(
                 name for name in folders
                 if not ends and not name.startswith('.') and here / name != out
@@ -176,15 +181,18 @@ class _Search:
                     for key in (name, stem):
                         self.by_name.setdefault(key, []).append(here / name)
 
-    def match(self, pictures: list[AnnotatedPicture], placement: Placement) -> dict[int, Path]:
-        """Return the path of each picture that is found, by id(); add ties to the problems."""
+    def match(self, annotations: AnnotationSet) -> dict[int, Path]:
+        """Return the path of each picture that is found, by id(); ties are problems."""
+        pictures = annotations.pictures
         options = {id(picture): self._best(picture) for picture in pictures}
         votes = Counter(path.parent for paths in options.values() for path in paths)
         found = {}
         for picture in pictures:
             paths = options[id(picture)]
             if len(paths) > 1:
-                scores = {path: (*_nearness(path, picture.source), votes[path.parent]) for path in paths}
+                scores = {
+                    path: (*_nearness(path, picture.source), votes[path.parent]) for path in paths
+                }
                 highest = max(scores.values())
                 paths = [path for path in paths if scores[path] == highest]
             if len(paths) > 1:
@@ -192,7 +200,7 @@ class _Search:
                     f'{picture.source.name}: {picture.names[0]} may be {paths[0]} or {paths[1]}; '
                     'put the annotation file into the folder of its pictures'
                 )
-                placement.problems.append(Problem('several pictures of a name', text))
+                annotations.problems.append(Problem('several pictures of a name', text))
             elif paths:
                 found[id(picture)] = paths[0]
         return found

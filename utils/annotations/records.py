@@ -5,7 +5,8 @@ at the outer corner of the first pixel, whose centre is (0.5, 0.5).
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +69,7 @@ class AnnotationSet:
     """All pictures of a data set.
 
     labels: in the order of the classes, None if files do not list them: sorted by name then.
+    home: folder in which pictures are searched, None for that of the source.
     named_folders: whether folders in the pictures' names belong to the masks' names.
     counts: of things to tell the user, such as shapes that have no area.
     examples: the first place where each was found.
@@ -75,10 +77,19 @@ class AnnotationSet:
 
     pictures: list[AnnotatedPicture] = field(default_factory=list)
     labels: list[str] | None = None
+    home: Path | None = None
     named_folders: bool = False
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Keep a UserError of the block among the problems, so that all are reported at once."""
+        try:
+            yield
+        except UserError as error:
+            self.problems.append(Problem(error.kind, str(error)))
 
     def count(self, what: str, where: str) -> None:
         """Count something to tell the user."""
@@ -126,6 +137,8 @@ def listed_labels(folder: Path, names: Iterable[str] = ('labels.txt', 'classes.t
             try:
                 lines = path.read_text(encoding='utf-8-sig').splitlines()
             except ValueError as error:
-                raise UserError(f'{path} cannot be read: {error}; expected a label a line') from error
+                raise UserError(
+                    f'{path} cannot be read: {error}; expected a label a line'
+                ) from error
             return [line.strip() for line in lines if line.strip()]
     return []

@@ -1,7 +1,6 @@
 """Masks of all pictures, as PNG files of class indices, and classes.json."""
 
 import json
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ def write_masks(found: AnnotationSet, placement: Placement, out: Path) -> Writte
     with whole_file(out / 'classes.json') as part:
         part.write_text(json.dumps(table, ensure_ascii=False) + '\n', encoding='utf-8')
     notes = [*found.notes(), *_notes(placement, results)]
-    histogram = sum(counts for _, counts in results)
+    histogram = np.sum([counts for _, counts in results], axis=0)
     absent = [label for label, value in table.items() if value and not histogram[value]]
     if absent:
         shown = ', '.join(absent[:5]) + (', …' if len(absent) > 5 else '')
@@ -72,7 +71,7 @@ def _check_targets(placement: Placement, out: Path) -> None:
 
 
 def _write_mask(
-    found: AnnotationSet, placed: PlacedPicture, values: Mapping[str, int], out: Path
+    found: AnnotationSet, placed: PlacedPicture, values: dict[str, int], out: Path
 ) -> tuple[tuple[int, int, int], np.ndarray]:
     """Draw and write a mask.
 
@@ -116,9 +115,10 @@ def _notes(
     if missing:
         notes.append(f'masks of pictures that are not there: {len(missing)} ({missing[0]})')
     if total := sum(claimed):
+        several = sum(map(bool, claimed))
         notes.append(
-            f'pixels of two classes, of which the later shape counts: {total} in '
-            f'{sum(map(bool, claimed))} pictures ({first(claimed)})'
+            f'pixels of two classes, of which the later shape counts: {total} in {several} '
+            f'picture{"s" * (several > 1)} ({first(claimed)})'
         )
     if total := sum(beyond):
         notes.append(f'outlines that reach beyond their picture are cut: {total} ({first(beyond)})')

@@ -7,41 +7,41 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
-from utils.runtime.errors import Problem, UserError, first_few
+from utils.runtime.errors import UserError, first_few
 
 from . import fields
 from .records import AnnotatedPicture, AnnotationSet, Outlines, Shape, listed_labels
 
 TABLES = ('data.yaml', 'data.yml', 'dataset.yaml')
 NAME_LISTS = ('classes.txt', 'obj.names', 'labels.txt')
-OTHER_TEXTS = ('train.txt', 'val.txt', 'valid.txt', 'test.txt', 'notes.txt', *NAME_LISTS)
 MOST = 2.0  # fractions beyond it are no fractions; a little over 1 is clipped
 
 
 def read_yolo(source: Path) -> AnnotationSet:
     """Read the label files of a folder with labels/, or of one with texts beside pictures.
 
+    source: the folder, labels/ or a folder in it, or data.yaml.
     Classes are named by data.yaml or classes.txt. Pictures without a label file are background.
     """
-    root = source if source.is_dir() else source.parent
+    folder = source if source.is_dir() else source.parent
+    own = [path for path in (folder, folder.parent) if path.name == 'labels']
+    root = own[0].parent if own and not (folder / 'labels').is_dir() else folder
     names = _class_names(source, root)
-    found = AnnotationSet(labels=names or [])
-    labels = _label_files(root)
+    found = AnnotationSet(labels=names or [], home=root)
+    labels = _label_files(folder, root)
     if not labels:
         raise UserError(
-            f'{root} holds no label files; expected labels/NAME.txt beside images/NAME.jpg, lines '
+            f'{folder} holds no label files; expected labels/NAME.txt beside images/NAME.jpg, lines '
             'of a class and an outline: 0 0.1 0.1 0.9 0.1 0.5 0.9'
         )
     highest = -1
     for path in labels:
         picture = AnnotatedPicture(path, (_picture_name(path, root),), None, relative=True)
         found.pictures.append(picture)
-        try:
+        with found.attempt():
             for index, shape in _shapes(path, names):
                 highest = max(highest, index)
                 picture.shapes.append(shape)
-        except UserError as error:
-            found.problems.append(Problem(error.kind, str(error)))
     if not names:
         found.labels = [f'class {k}' for k in range(highest + 1)]
         found.count('classes have no names, as there is no data.yaml or classes.txt', 'class 0')
@@ -61,7 +61,9 @@ def _shapes(path: Path, names: list[str] | None) -> Iterator[tuple[int, Shape]]:
             continue
         index = fields.whole(words[0], f'{what}: class')
         if names is not None and index >= len(names):
-            raise fields.fault(f'{what}: class', index, f'0 to {len(names) - 1}, the names there are')
+            raise fields.fault(
+                f'{what}: class', index, f'0 to {len(names) - 1}, the names there are'
+            )
         if index > 10_000:
             raise fields.fault(f'{what}: class', index, 'the number of a class')
         if len(words) == 5:
@@ -78,18 +80,14 @@ def _shapes(path: Path, names: list[str] | None) -> Iterator[tuple[int, Shape]]:
         yield index, Shape(names[index] if names else f'class {index}', Outlines((ring,)))
 
 
-def _label_files(root: Path) -> list[Path]:
+def _label_files(folder: Path, root: Path) -> list[Path]:
     """Return the texts in folders called labels, or if there are none, those beside pictures."""
-    texts = [
-        path for path in sorted(root.rglob('*.txt'))
-        if path.name.lower() not in OTHER_TEXTS and not path.name.startswith(('.', 'README'))
-    ]  # fmt: skip
-    within = [path for path in texts if 'labels' in path.parent.parts]
+    texts = [path for path in sorted(folder.rglob('*.txt')) if not path.name.startswith('.')]
+    within = [path for path in texts if 'labels' in path.relative_to(root).parts[:-1]]
     if within:
-        return within
-    stems = {
-        path.with_suffix('') for path in root.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES
-    }
+        return [path for path in within if path.name not in NAME_LISTS]
+    pictures = (path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
+    stems = {path.with_suffix('') for path in pictures}
     return [path for path in texts if path.with_suffix('') in stems]
 
 
@@ -118,7 +116,7 @@ def _class_names(source: Path, root: Path) -> list[str] | None:
     """Return the names of data.yaml or of a list, of the folder or one above it; None without."""
     if source.is_file():
         return _yaml_names(source)
-    for folder in (root, root.parent, root.parent.parent):
+    for folder in (root, root.parent):
         for path in (folder / name for name in TABLES):
             if path.is_file():
                 return _yaml_names(path)

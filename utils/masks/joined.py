@@ -40,14 +40,14 @@ class JoinedMask:
         """Return the joined values (H, W) uint8; raise UserError if sizes differ."""
         joined = foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
         for path, value in zip(self.paths, self.values, strict=True):
-            foreground = foreground(path, decode)
-            if joined.shape != foreground.shape:
+            inside = foreground(path, decode)
+            if joined.shape != inside.shape:
                 raise UserError(
-                    f'{path} has {foreground.shape[1]} x {foreground.shape[0]} pixels and '
+                    f'{path} has {inside.shape[1]} x {inside.shape[0]} pixels and '
                     f'{self.paths[0]}, of the same image, {joined.shape[1]} x {joined.shape[0]}; '
                     'expected one size. Correct or remove one.'
                 )
-            np.copyto(joined, value, where=foreground)
+            np.copyto(joined, value, where=inside)
         return joined
 
 
