@@ -68,12 +68,8 @@ def test_holes_of_run_lengths_stay_and_crowds_are_drawn(run):
 
 
 def test_long_runs_and_falling_ones_are_decoded():
-    assert decode_counts('[1Q2', 'x') == [
-        43,
-        65,
-    ]  # 43 is 1 and 11, 65 is 2 and 1: two characters each
-    assert decode_counts('5555O', 'x')[:3] == [5, 5, 5]
-    assert decode_counts('5555O', 'x')[4] == 4  # one less than the last but one
+    assert decode_counts('[1Q2', 'x') == [11 + 1 * 32, 1 + 2 * 32]
+    assert decode_counts('5670O', 'x') == [5, 6, 7, 6 + 0, 7 - 1]
 
 
 def test_overlaps_are_said(run):

@@ -90,8 +90,10 @@ def test_a_folder_without_annotations_is_refused(tmp_path, capsys, kind):
 
 def test_help_and_wrong_arguments_answer_without_numpy_and_torch():
     for words, code in ((['-h'], 0), (['pascal', 'a', 'b'], 2), ([], 2)):
-        start = f'import sys, runpy; sys.modules["torch"] = sys.modules["numpy"] = None; sys.argv = {["x", *words]!r}'
-        run = f'{start}; runpy.run_path({str(SCRIPT)!r}, run_name="__main__")'
+        run = (
+            'import sys, runpy; sys.modules["torch"] = sys.modules["numpy"] = None; '
+            f'sys.argv = {["x", *words]!r}; runpy.run_path({str(SCRIPT)!r}, run_name="__main__")'
+        )
         result = subprocess.run([sys.executable, '-c', run], capture_output=True, text=True)
         assert result.returncode == code, result.stderr
         assert 'Traceback' not in result.stderr
@@ -201,10 +203,7 @@ def test_broken_files_end_in_one_message(tmp_path, capsys, kind):
     codes = []
     for k in range(25):
         folder = shutil.copytree(pristine, tmp_path / f'{k}')
-        texts = [
-            p for p in sorted(folder.rglob('*')) if p.suffix in ('.json', '.xml', '.txt', '.yaml')
-        ]
-        mutate(rng.choice(texts), rng)
+        mutate(rng.choice(sorted(p for p in folder.rglob('*.*') if p.suffix != '.png')), rng)
         codes.append(convert(kind, folder, tmp_path / f'out{k}'))
         text = capsys.readouterr().err
         assert (codes[-1] == 0 and not text) or (codes[-1] == 2 and text.startswith('error: '))

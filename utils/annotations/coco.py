@@ -44,7 +44,7 @@ def read_coco(source: Path) -> AnnotationSet:
 
 def _documents(source: Path) -> Iterator[tuple[Path, dict]]:
     """Yield the COCO files; raise UserError for a file that is named and is none."""
-    for path in fields.json_files(source):
+    for path in fields.files_in(source, '*.json'):
         document = fields.read_json(path)
         keys = document.keys() if isinstance(document, dict) else ()
         annotations = document.get('annotations') if isinstance(document, dict) else None

@@ -25,8 +25,7 @@ def read_cvat(source: Path) -> AnnotationSet:
     Classes are numbered in the order of the task's labels. Shapes of a higher z_order cover others.
     """
     found = AnnotationSet(named_folders=True)
-    paths = sorted(source.rglob('*.xml')) if source.is_dir() else [source]
-    for path in paths:
+    for path in fields.files_in(source, '*.xml'):
         root = _parse(path)
         if root.tag == 'annotations':
             _add_document(found, path, root)

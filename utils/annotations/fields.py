@@ -25,12 +25,12 @@ def read_json(path: Path) -> object:
         raise UserError(f'{path} cannot be read as JSON: {reason}', 'unreadable') from error
 
 
-def json_files(source: Path) -> Iterator[Path]:
-    """Yield a file, or all JSON files in a folder and its folders, sorted, hidden ones left out."""
+def files_in(source: Path, pattern: str) -> Iterator[Path]:
+    """Yield a file, or those of a folder and its folders, sorted, hidden ones left out."""
     if not source.is_dir():
         yield source
         return
-    for path in sorted(source.rglob('*.json')):
+    for path in sorted(source.rglob(pattern)):
         if not any(part.startswith('.') for part in path.relative_to(source).parts):
             yield path
 

@@ -147,6 +147,8 @@ def _add_region(found: AnnotationSet, picture: AnnotatedPicture, region: dict, w
     if picture.size not in (None, size):
         raise fields.fault(f'{what}: original size', size, f'{picture.size}, as of other regions')
     picture.size = size
+    if region.get('image_rotation'):
+        found.count('regions drawn on a turned picture, whose masks should be looked at', what)
     area = _area(found, value, size, what)
     if area:
         picture.shapes.append(Shape(names[0], area))

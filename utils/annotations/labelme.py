@@ -24,7 +24,7 @@ def read_labelme(source: Path) -> AnnotationSet:
     Classes are numbered in the order of labels.txt in the folder, or else by name.
     """
     found = AnnotationSet()
-    for path in fields.json_files(source):
+    for path in fields.files_in(source, '*.json'):
         with found.attempt():
             document = fields.read_json(path)
             if not isinstance(document, dict) or 'shapes' not in document:

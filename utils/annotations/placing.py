@@ -6,9 +6,11 @@ pictures of the same name, the one with which most folders agree.
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import read_header
@@ -20,6 +22,8 @@ DEEPEST, DEEPEST_BESIDE = 8, 3  # levels of folders that are searched
 THREADS = min(16, 4 * (os.cpu_count() or 1))  # most of their time is waiting for the disk
 
 Parts = tuple[str, ...]
+Item = TypeVar('Item')
+Result = TypeVar('Result')
 
 
 @dataclass
@@ -59,8 +63,7 @@ def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
             _base(p, paths[id(p)], found.named_folders) for p in found.pictures if id(p) in paths
         }
         placement.folder = Path(os.path.commonpath(bases))
-    with ThreadPoolExecutor(THREADS) as pool:
-        sizes = list(pool.map(_size_on_disk, (paths.get(id(p)) for p in found.pictures)))
+    sizes = in_threads(_size_on_disk, [paths.get(id(p)) for p in found.pictures])
     masks: dict[str, AnnotatedPicture] = {}
     for picture, on_disk in zip(found.pictures, sizes, strict=True):
         path = paths.get(id(picture))
@@ -72,6 +75,15 @@ def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
             masks[mask] = picture
             placement.pictures.append(PlacedPicture(picture, mask, size, path))
     return placement
+
+
+def in_threads(work: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    """Return the results of all items; after an error or Ctrl-C no further item is begun."""
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _same_name(one: AnnotatedPicture, other: AnnotatedPicture, mask: str) -> UserError:

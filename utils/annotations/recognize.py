@@ -11,11 +11,10 @@ SNIFFED = 65536  # bytes at either end of a file
 LOOKED_AT = 20  # files of a kind in a folder
 FOLDERS = 8  # folders in a folder
 
-KEYS = (  # what the files of a format contain, in this order of trial
-    ('coco', (b'"images"', b'"annotations"', b'"categories"')),
-    ('labelme', (b'"shapes"', b'"imagePath"')),
-    ('label-studio', (b'"data"', b'"annotations"')),
-    ('label-studio', (b'"data"', b'"completions"')),
+KEYS = (  # what the ends of a format's files contain, in this order of trial
+    ('coco', (b'"(images|file_name)"', b'"(annotations|image_id)"', b'"categor(ies|y_id)"')),
+    ('labelme', (b'"shapes"', b'"image(Path|Data|Height|Width)"')),
+    ('label-studio', (b'"data"', b'"(annotations|completions)"')),
 )
 YOLO_LINE = re.compile(rb'\d+(?: -?[\d.]+(?:e-\d+)?){4,}\s*')
 YOLO_ROOTS = ('data.yaml', 'data.yml', 'classes.txt', 'images')  # beside labels/
@@ -48,12 +47,12 @@ def _annotations_in(folder: Path) -> tuple[str, Path] | None:
     for path in _some(folder, '*.json'):
         text = _ends(path)
         for kind, keys in KEYS:
-            if all(key in text for key in keys):
+            if all(re.search(key, text) for key in keys):
                 better = kind not in kinds or path.name.startswith('instances')
                 kinds |= {kind: path} if better else {}
                 break
     for path in _some(folder, '*.xml'):
-        if re.search(rb'<annotations>.*<(image|track) ', _ends(path), re.DOTALL):
+        if re.search(rb'<annotations>.*(<image |</image>|<track )', _ends(path), re.DOTALL):
             kinds.setdefault('cvat', path)
     for path in _some(folder, '*.txt'):
         first = _ends(path).strip().splitlines()[:1]

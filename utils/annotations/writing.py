@@ -1,7 +1,6 @@
 """Masks of all pictures, as PNG files of class indices, and classes.json."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.files import check_output_folder, whole_file
 
 from .drawing import draw
-from .placing import THREADS, PlacedPicture, Placement
+from .placing import PlacedPicture, Placement, in_threads
 from .records import AnnotationSet, Outlines, class_table
 
 
@@ -43,10 +42,9 @@ def write_masks(found: AnnotationSet, placement: Placement, out: Path) -> Writte
     _check_targets(placement, out)
     for folder in sorted({(out / placed.mask).parent for placed in placement.pictures} | {out}):
         folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(THREADS) as pool:
-        results = list(
-            pool.map(lambda placed: _write_mask(found, placed, values, out), placement.pictures)
-        )
+    results = in_threads(
+        lambda placed: _write_mask(placed, values, out / placed.mask), placement.pictures
+    )
     table = class_table(values)
     with whole_file(out / 'classes.json') as part:
         part.write_text(json.dumps(table, ensure_ascii=False) + '\n', encoding='utf-8')
@@ -71,7 +69,7 @@ def _check_targets(placement: Placement, out: Path) -> None:
 
 
 def _write_mask(
-    found: AnnotationSet, placed: PlacedPicture, values: dict[str, int], out: Path
+    placed: PlacedPicture, values: dict[str, int], path: Path
 ) -> tuple[tuple[int, int, int], np.ndarray]:
     """Draw and write a mask.
 
@@ -79,7 +77,7 @@ def _write_mask(
     picture, and the count of pixels of each value, (256,).
     """
     mask, claimed, empty = draw(placed.picture, placed.size, values)
-    with whole_file(out / placed.mask) as part:
+    with whole_file(path) as part:
         Image.fromarray(mask).save(part)
     beyond = sum(_reaches_out(shape.area, placed) for shape in placed.picture.shapes)
     counts = np.bincount(mask.ravel(), minlength=256)

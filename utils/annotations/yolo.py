@@ -31,8 +31,8 @@ def read_yolo(source: Path) -> AnnotationSet:
     labels = _label_files(folder, root)
     if not labels:
         raise UserError(
-            f'{folder} holds no label files; expected labels/NAME.txt beside images/NAME.jpg, lines '
-            'of a class and an outline: 0 0.1 0.1 0.9 0.1 0.5 0.9'
+            f'{folder} holds no label files; expected labels/NAME.txt beside images/NAME.jpg, '
+            'lines of a class and an outline: 0 0.1 0.1 0.9 0.1 0.5 0.9'
         )
     highest = -1
     for path in labels:
@@ -82,7 +82,7 @@ def _shapes(path: Path, names: list[str] | None) -> Iterator[tuple[int, Shape]]:
 
 def _label_files(folder: Path, root: Path) -> list[Path]:
     """Return the texts in folders called labels, or if there are none, those beside pictures."""
-    texts = [path for path in sorted(folder.rglob('*.txt')) if not path.name.startswith('.')]
+    texts = list(fields.files_in(folder, '*.txt'))
     within = [path for path in texts if 'labels' in path.relative_to(root).parts[:-1]]
     if within:
         return [path for path in within if path.name not in NAME_LISTS]
