@@ -39,19 +39,29 @@ class BitStream:
 def decode_brush(rle: object, size: tuple[int, int], what: str) -> Runs:
     """Return the pixels of a brush mask: alpha over half, or over 0 if none is over half.
 
-    rle: list of bytes. The stream has the count of values (32 bits), bits of a value less one (5),
-    and four lengths of bits less one (4 each). Then follow blocks: a bit that says whether one
-    value is repeated, which of the four lengths (2 bits), the count of values less one in so many
-    bits, and the values.
+    rle: list of bytes. size: (width, height) of the picture.
     """
     try:
         data = bytes(fields.listed(rle, what))
     except (TypeError, ValueError):
         raise fields.fault(what, rle, 'a list of bytes') from None
-    stream, total = BitStream(data, what), 4 * size[0] * size[1]
+    values = decode_values(data, 4 * size[0] * size[1], what)
+    alpha = values[3::4].reshape(size[::-1])
+    # Edges are smoothed; what programs import may have another value than 255 inside.
+    return runs_of(alpha > (127 if alpha.max() > 127 else 0))
+
+
+def decode_values(data: bytes, total: int, what: str) -> np.ndarray:
+    """Return the values of a stream, (total,) uint8; raise UserError for another count.
+
+    The stream has the count of values (32 bits), bits of a value less one (5), and four lengths of
+    bits less one (4 each). Then follow blocks: a bit that says whether one value is repeated, which
+    of the four lengths (2 bits), the count of values less one in so many bits, and the values.
+    """
+    stream = BitStream(data, what)
     count = stream.number(32)
     if count != total:
-        raise fields.fault(f'{what}: count of values', count, f'{total} for {size[0]} x {size[1]}')
+        raise fields.fault(f'{what}: count of values', count, f'{total}, 4 a pixel')
     bits = stream.number(5) + 1
     lengths = [stream.number(4) + 1 for _ in range(4)]
     values, at = np.zeros(total, dtype=np.uint8), 0
@@ -65,6 +75,4 @@ def decode_brush(rle: object, size: tuple[int, int], what: str) -> Runs:
         else:
             values[at:end] = np.minimum(stream.numbers(end - at, bits), 255)
         at = end
-    alpha = values[3::4].reshape(size[::-1])
-    # Edges are smoothed; what programs import may have another value than 255 inside.
-    return runs_of(alpha > (127 if alpha.max() > 127 else 0))
+    return values

@@ -109,9 +109,8 @@ def _names(task: dict, what: str) -> tuple[str, ...]:
     upload = task.get('file_upload')
     if not links and not isinstance(upload, str):
         raise fields.fault(f'{what}: data', data, 'the path of a picture: {"image": …}')
-    names = [_local(links[0])] if links else []
-    if isinstance(upload, str):
-        names.append(upload)
+    names = [upload] if isinstance(upload, str) else []
+    names += [_local(link) for link in links[:1]]
     short = [PREFIX.sub('', name.rpartition('/')[2], count=1) for name in names]
     return tuple(dict.fromkeys(fields.text(name, what) for name in [*names, *short]))
 
