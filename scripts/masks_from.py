@@ -106,7 +106,8 @@ def best_pairing(images: Path, masks: Path) -> tuple[str, bool]:
             tries.append(
                 (len(matching.pairs), complete, describe(*sources, ('--images', '--masks')))
             )
-    _, complete, options = max(tries, key=lambda entry: entry[:2])
+    as_they_are = (0, False, describe(images, masks, ('--images', '--masks')))
+    _, complete, options = max(tries, default=as_they_are, key=lambda entry: entry[:2])
     return options, complete
 
 

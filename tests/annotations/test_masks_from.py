@@ -141,6 +141,26 @@ def test_exported_brush_masks_in_place_of_masks_are_recognised(tmp_path):
     )
 
 
+def test_masks_are_proposed_beside_the_folder_one_is_in(tmp_path, monkeypatch):
+    write_scene(tmp_path / 'here', 'labelme')
+    monkeypatch.chdir(tmp_path / 'here')
+    expected = 'python scripts/masks_from.py labelme . ../here_masks'
+    assert annotation_command(Path(), Path()) == expected
+
+
+def test_pictures_in_a_folder_and_in_folders_in_it_are_paired_by_patterns(tmp_path, capsys):
+    images = [
+        {'id': k, 'file_name': name, 'width': 12, 'height': 8}
+        for k, name in enumerate(('a.png', 'more/b.png'))
+    ]
+    for image in images:
+        picture(tmp_path / 'in' / image['file_name'])
+    source = json_file(tmp_path / 'in/c.json', coco((1, [flat(corners('cat'))]), images=images))
+    assert convert('coco', source, tmp_path / 'out') == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert len(SegmentationDataset(Path(words[3]), Path(words[5])).pairs) == 2
+
+
 def test_other_files_are_not_taken_for_annotations(tmp_path):
     (tmp_path / 'a.json').write_text('{"labels": {"0": "background"}, "images": 3}')
     (tmp_path / 'b.txt').write_text('2007_000032 1 1\n')

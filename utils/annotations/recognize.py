@@ -27,11 +27,16 @@ def annotation_command(images: Path, masks: Path) -> str | None:
         with suppress(OSError):
             if found := _annotations_in(folder):
                 kind, source = found
-                out = source.parent if source.is_file() else source
-                out = out.with_name(f'{out.resolve().name}_masks')
-                paths = ' '.join(shlex.quote(str(path)) for path in (source, out))
+                paths = ' '.join(shlex.quote(str(path)) for path in (source, _beside(source)))
                 return f'python scripts/masks_from.py {kind} {paths}'
     return None
+
+
+def _beside(source: Path) -> Path:
+    """Return a folder for the masks, beside that of the annotations."""
+    folder = source.parent if source.is_file() else source
+    name = f'{folder.resolve().name}_masks'
+    return folder / '..' / name if folder.name in ('', '..') else folder.with_name(name)
 
 
 def _within(folder: Path) -> list[Path]:
