@@ -57,6 +57,15 @@ def test_brush_masks_are_exact(run, value):
     assert (run(task(brush(SCENE == 1), brush(SCENE == 2, 'dog')))[0] == SCENE).all()
 
 
+def test_smoothed_edges_of_a_brush_belong_to_it_from_half_on(run):
+    alpha = np.full((8, 12), 90, np.uint8)
+    alpha[2:5, 3:7] = 255
+    alpha[5, 3:7] = 140
+    rle = encode_brush(alpha, 1)
+    found, _ = run(task(region('brushlabels', {'format': 'rle', 'rle': rle})))
+    assert (found == box_mask((1, 3, 2, 7, 6))).all()
+
+
 def test_a_brush_mask_written_by_hand_is_read():
     """Two pixels of four values: 0 0 0 255, one by one, and then 0, repeated four times."""
     bits = (

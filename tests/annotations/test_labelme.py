@@ -33,12 +33,12 @@ def png(pixels):
 def run(tmp_path, capsys):
     """Convert shapes; return the mask of a.png, and what was printed."""
 
-    def convert_shapes(*shapes, code=0, **more):
+    def convert_shapes(*shapes, code=0, name='a.png', **more):
         picture(tmp_path / 'in/a.png')
         json_file(tmp_path / 'in/a.json', labelme(*shapes, **more))
         assert convert('labelme', tmp_path / 'in', tmp_path / 'out', '--overwrite') == code
         printed = capsys.readouterr()
-        found = mask(tmp_path / 'out/a.png') if code == 0 else None
+        found = mask(tmp_path / 'out' / name) if code == 0 else None
         return found, printed.out + printed.err
 
     return convert_shapes
@@ -116,6 +116,12 @@ def test_pictures_lie_beside_their_file_or_where_it_says(tmp_path, capsys):
     assert mask(tmp_path / 'out2/b.png').any()
     last = capsys.readouterr().out.splitlines()[-1].strip()
     assert last == f'python train.py --images {tmp_path}/other/images --masks {tmp_path}/out2'
+
+
+def test_the_file_says_which_picture_is_its_own(run, tmp_path):
+    picture(tmp_path / 'in/b.png')
+    run(CAT, imagePath='b.png', name='b.png')
+    assert not (tmp_path / 'out/a.png').exists()
 
 
 def test_pictures_without_a_file_have_no_mask_and_the_command_skips_them(run, tmp_path):

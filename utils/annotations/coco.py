@@ -84,7 +84,7 @@ def _add_document(found: AnnotationSet, path: Path, document: dict) -> None:
 
 
 def _labels(found: AnnotationSet, path: Path, document: dict) -> dict[int, str]:
-    """Return the name of each category id, in the order of the ids."""
+    """Return the name of each category id."""
     labels: dict[int, str] = {}
     for k, entry in enumerate(fields.listed(document['categories'], f'{path}: categories'), 1):
         what = f'{path}: category {k}'
@@ -95,7 +95,7 @@ def _labels(found: AnnotationSet, path: Path, document: dict) -> dict[int, str]:
         labels[key] = fields.text(category.get('name'), f'{what}: name')
         if list(labels.values()).count(labels[key]) > 1:
             found.count('categories of one name are one class', f'{labels[key]} in {path.name}')
-    return {key: labels[key] for key in sorted(labels)}
+    return labels
 
 
 def _without_group(found: AnnotationSet, path: Path, document: dict, used: set[str]) -> list[str]:
