@@ -16,6 +16,7 @@ from annotating import (
 )
 
 from utils.annotations.coco import decode_counts
+from utils.annotations.recognize import annotation_command
 
 CAT, DOG = ([flat(corners(name))] for name in BOXES)
 # SCENE > 0, written by pycocotools 2.0.11, and its run lengths, down the columns.
@@ -122,6 +123,24 @@ def test_several_files_are_one_data_set(tmp_path, capsys):
     assert convert('coco', tmp_path / 'in', tmp_path / 'out') == 0
     assert mask(tmp_path / 'out/valid/b.png').max() == 2  # 'animals' of Roboflow is no class
     assert '--val-masks' in capsys.readouterr().out
+
+
+def test_instances_are_read_and_key_points_beside_them_are_not(tmp_path, capsys):
+    labels = tmp_path / 'in/annotations'
+    for part in ('train2017', 'val2017'):
+        picture(tmp_path / 'in' / part / f'{part}.png')
+        document = coco((1, CAT), file_name=f'{part}.png')
+        json_file(labels / f'instances_{part}.json', document)
+        json_file(labels / f'a_keypoints_{part}.json', document)
+        json_file(labels / f'captions_{part}.json', document | {'categories': None})
+    command = annotation_command(tmp_path / 'in/train2017', labels)
+    assert command == f'python scripts/masks_from.py coco {labels} {labels}_masks'
+    assert convert('coco', labels, tmp_path / 'out') == 0
+    root, out = tmp_path / 'in', tmp_path / 'out'
+    assert capsys.readouterr().out.splitlines()[-1].strip() == (
+        f'python train.py --images {root}/train2017 --masks {out}/train2017 '
+        f'--val-images {root}/val2017 --val-masks {out}/val2017'
+    )
 
 
 def test_missing_pictures_get_masks_by_the_size_in_the_file(run):

@@ -63,6 +63,13 @@ def test_a_folder_that_is_not_empty_is_refused_unless_told(tmp_path, capsys):
     assert not list(out.glob('.*'))
 
 
+def test_masks_of_an_earlier_run_are_not_taken_for_pictures(tmp_path):
+    source = write_scene(tmp_path / 'in', 'coco')
+    for _ in range(2):
+        assert convert('coco', source, source.parent / 'masks', '--overwrite') == 0
+    assert (mask(source.parent / 'masks/a.png') == SCENE).all()
+
+
 def test_no_picture_is_replaced_by_its_mask(tmp_path, capsys):
     source = write_scene(tmp_path / 'in', 'labelme')
     before = (source / 'a.png').read_bytes()

@@ -25,9 +25,9 @@ def read_coco(source: Path) -> AnnotationSet:
 
     Classes are numbered in the order of their category ids.
     """
-    documents = list(_documents(source))
-    if any('instances' in path.name for path, _ in documents):
-        documents = [entry for entry in documents if 'instances' in entry[0].name]
+    paths = list(fields.files_in(source, '*.json'))
+    instances = [path for path in paths if 'instances' in path.name]  # beside captions, key points
+    documents = list(_documents(instances, source)) or list(_documents(paths, source))
     if not documents:
         raise UserError(f'{source} holds no COCO annotations; {EXPECTED}')
     found = AnnotationSet(labels=[], named_folders=True)
@@ -42,9 +42,9 @@ def read_coco(source: Path) -> AnnotationSet:
     return found
 
 
-def _documents(source: Path) -> Iterator[tuple[Path, dict]]:
-    """Yield the COCO files; raise UserError for a file that is named and is none."""
-    for path in fields.files_in(source, '*.json'):
+def _documents(paths: list[Path], source: Path) -> Iterator[tuple[Path, dict]]:
+    """Yield the COCO files; raise UserError if the source is a file and is none."""
+    for path in paths:
         document = fields.read_json(path)
         keys = document.keys() if isinstance(document, dict) else ()
         annotations = document.get('annotations') if isinstance(document, dict) else None

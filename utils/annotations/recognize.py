@@ -48,25 +48,25 @@ def _within(folder: Path) -> list[Path]:
 
 def _annotations_in(folder: Path) -> tuple[str, Path] | None:
     """Return the format of a folder's annotations, and what to name as IN; None without any."""
-    kinds: dict[str, Path] = {}
+    kinds: dict[str, list[Path]] = {}
     for path in _some(folder, '*.json'):
         text = _ends(path)
-        for kind, keys in KEYS:
-            if all(re.search(key, text) for key in keys):
-                better = kind not in kinds or path.name.startswith('instances')
-                kinds |= {kind: path} if better else {}
-                break
+        fitting = (kind for kind, keys in KEYS if all(re.search(key, text) for key in keys))
+        if kind := next(fitting, None):
+            kinds.setdefault(kind, []).append(path)
     for path in _some(folder, '*.xml'):
         if re.search(rb'<annotations>.*(<image |</image>|<track )', _ends(path), re.DOTALL):
-            kinds.setdefault('cvat', path)
+            kinds.setdefault('cvat', []).append(path)
     for path in _some(folder, '*.txt'):
         first = _ends(path).strip().splitlines()[:1]
         if first and YOLO_LINE.fullmatch(first[0]):
-            kinds.setdefault('yolo', path)
-    for kind, path in kinds.items():
+            kinds.setdefault('yolo', []).append(path)
+    for kind, paths in kinds.items():
         if kind == 'yolo':
             return kind, _yolo_root(folder)
-        return kind, path if kind in ('coco', 'cvat') else folder
+        named = [path for path in paths if path.name.startswith('instances')] or paths
+        alone = kind in ('coco', 'cvat') and len(named) == 1  # else all of the folder are meant
+        return kind, named[0] if alone else folder
     return None
 
 
