@@ -68,6 +68,18 @@ def test_masks_of_an_earlier_run_are_not_taken_for_pictures(tmp_path):
     for _ in range(2):
         assert convert('coco', source, source.parent / 'masks', '--overwrite') == 0
     assert (mask(source.parent / 'masks/a.png') == SCENE).all()
+    assert convert('coco', source, source.parent / 'other') == 0
+
+
+def test_pictures_behind_a_link_are_found_once(tmp_path):
+    source = write_scene(tmp_path / 'in', 'coco')
+    (tmp_path / 'pictures').mkdir()
+    (tmp_path / 'in/a.png').rename(tmp_path / 'pictures/a.png')
+    for link in ('one', 'two'):
+        (tmp_path / 'in' / link).symlink_to(tmp_path / 'pictures', target_is_directory=True)
+    (tmp_path / 'pictures/round').symlink_to(tmp_path / 'in', target_is_directory=True)
+    assert convert('coco', source, tmp_path / 'out') == 0
+    assert (mask(tmp_path / 'out/a.png') == SCENE).all()
 
 
 def test_no_picture_is_replaced_by_its_mask(tmp_path, capsys):

@@ -5,6 +5,7 @@ pictures of the same name, the one with which most folders agree.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -177,17 +178,18 @@ class _Search:
 
     def __init__(self, root: Path, out: Path, levels: int):
         self.by_name: dict[str, list[Path]] = {}
-        seen = set()  # links may lead round in circles
+        seen = set()  # links may lead here again
         for folder, folders, names in os.walk(root, followlinks=True):
             here = Path(folder)
             real, level = here.resolve(), len(here.parts) - len(root.parts)
-            ends = real in seen or level >= levels
+            known = real in seen
             seen.add(real)
             folders[:] = sorted(
                 name for name in folders
-                if not ends and not name.startswith('.') and here / name != out
+                if not known and level < levels and name[0] != '.' and here / name != out
             )  # fmt: skip
-            for name in sorted(names):
+            masks = level and 'classes.json' in names  # made of annotations earlier
+            for name in [] if known or masks else sorted(names):
                 stem = _stem(name)
                 if stem != name and not name.startswith('.'):
                     for key in (name, stem):
@@ -229,7 +231,11 @@ class _Search:
 
 
 def _nearness(path: Path, source: Path) -> tuple[int, bool]:
-    """Return how many folders a picture shares with its annotation file, and names in common."""
+    """Return how many folders a picture shares with its annotation file, and a name in common.
+
+    instances_train2017.json has one in common with pictures in train2017/ or train/.
+    """
     home = source.resolve().parent
     shared = len(Path(os.path.commonpath([path.parent, home])).parts)
-    return shared, path.parent.name in source.stem
+    words, name = re.split(r'[\W_]+', source.stem), path.parent.name
+    return shared, len(name) > 2 and any(word.startswith(name) for word in words)
