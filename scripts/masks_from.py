@@ -97,15 +97,14 @@ def best_pairing(images: Path, masks: Path) -> tuple[str, bool]:
     from utils.data.pairing.proposals import describe
     from utils.runtime.errors import UserError
 
-    tries = []
+    tries, wanted = [], sum(1 for _ in masks.rglob('*.png'))
     for below in ('', '**/*'):
-        with suppress(UserError):  # does not pair
-            sources = images / below, masks / below
-            matching = match_files(*sources)
-            complete = not matching.problems
-            tries.append(
-                (len(matching.pairs), complete, describe(*sources, ('--images', '--masks')))
-            )
+        if not any(pairs == wanted for pairs, _, _ in tries):
+            with suppress(UserError, OSError):  # does not pair
+                sources = images / below, masks / below
+                matching = match_files(*sources)
+                options = describe(*sources, ('--images', '--masks'))
+                tries.append((len(matching.pairs), not matching.problems, options))
     as_they_are = (0, False, describe(images, masks, ('--images', '--masks')))
     _, complete, options = max(tries, default=as_they_are, key=lambda entry: entry[:2])
     return options, complete
