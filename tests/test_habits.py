@@ -55,8 +55,8 @@ def test_shellcheck_finds_nothing(script):
 
 
 PACKAGES = (
-    'runtime images masks data data/cache data/report inference inference/backends evaluation '
-    'training training/optimization'
+    'runtime images masks annotations data data/cache data/report inference inference/backends '
+    'evaluation training training/optimization'
 ).split()
 
 

@@ -38,16 +38,16 @@ class JoinedMask:
 
     def open(self, decode: str = DECODE_PATH) -> np.ndarray:
         """Return the joined values (H, W) uint8; raise UserError if sizes differ."""
-        joined = _foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
+        joined = foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
         for path, value in zip(self.paths, self.values, strict=True):
-            foreground = _foreground(path, decode)
-            if joined.shape != foreground.shape:
+            inside = foreground(path, decode)
+            if joined.shape != inside.shape:
                 raise UserError(
-                    f'{path} has {foreground.shape[1]} x {foreground.shape[0]} pixels and '
+                    f'{path} has {inside.shape[1]} x {inside.shape[0]} pixels and '
                     f'{self.paths[0]}, of the same image, {joined.shape[1]} x {joined.shape[0]}; '
                     'expected one size. Correct or remove one.'
                 )
-            np.copyto(joined, value, where=foreground)
+            np.copyto(joined, value, where=inside)
         return joined
 
 
@@ -64,7 +64,7 @@ def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
     return mask.open(decode) if isinstance(mask, JoinedMask) else open_picture(mask, decode)
 
 
-def _foreground(path: Path, decode: str) -> np.ndarray:
+def foreground(path: Path, decode: str = DECODE_PATH) -> np.ndarray:
     """Return (H, W) bool: over half of 255 where greys are smoothed or lossy, else not 0."""
     picture = open_picture(path, decode)
     values = mask_array(picture, path)

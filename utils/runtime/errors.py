@@ -79,9 +79,14 @@ def data_error(problems: list[Problem], proposals: Sequence[str] = ()) -> UserEr
     return UserError('\n'.join([heading, *by_kind(problems), *proposed(proposals)]))
 
 
-def proposed(options: Sequence[str]) -> list[str]:
-    """Return the lines that propose options, none without."""
-    return ['These options pair the files:', *(f'  {text}' for text in options)] if options else []
+def proposed(ways: Sequence[str]) -> list[str]:
+    """Return the lines that propose options, or a command that makes masks; none without."""
+    commands = [way for way in ways if not way.startswith('--')]
+    options = [way for way in ways if way.startswith('--')]
+    lines = ['These options pair the files:', *(f'  {text}' for text in options)] if options else []
+    if commands:
+        lines += ['There are annotations that are no masks. This makes masks of them:']
+    return [*lines, *(f'  {text}' for text in commands)]
 
 
 class DivergedError(UserError):

@@ -4,10 +4,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from utils.annotations.recognize import annotation_command
 from utils.runtime.errors import UserError, proposed
 
 from .matching import WITHOUT_MASK, Matching, match_files
-from .patterns import is_pattern
+from .patterns import is_pattern, literal_folder
 from .proposals import describe, propose
 
 
@@ -57,7 +58,7 @@ def _match_or_propose(
     try:
         matching = match_files(*sources, mask_suffix)
     except UserError as error:
-        lines = proposed(_proposals(sources, options, 0))
+        lines = proposed([*_proposals(sources, options, 0), *_commands(sources)])
         raise type(error)('\n'.join([str(error), *lines])) from error
     if any(problem.kind == WITHOUT_MASK for problem in matching.problems):
         count = len(matching.pairs)
@@ -66,7 +67,14 @@ def _match_or_propose(
             suffix = f' --mask-suffix={mask_suffix}' if mask_suffix else ''
             own = describe(*sources, options)
             matching.proposals = [f'{own}{suffix} --skip-bad pairs {count} of {matching.images}']
+        matching.proposals += _commands(sources)
     return matching
+
+
+def _commands(sources: tuple[Path, Path]) -> list[str]:
+    """Return the command that makes masks, where the files are annotations instead."""
+    command = annotation_command(*map(literal_folder, sources))
+    return [command] if command else []
 
 
 def _proposals(sources: tuple[Path, Path], options: tuple[str, str], more_than: int) -> list[str]:
