@@ -47,6 +47,7 @@ class DatasetScan:
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
     file_notes: list[str] = field(default_factory=list)  # how files were paired, and which were not
     decode: str = DECODE_PATH
+    hints: list[str] = field(default_factory=list)  # notes that propose options of train.py
 
     @property
     def pairs(self) -> list[Pair]:
@@ -172,7 +173,7 @@ def read_scan(
             problems.append(Problem('unusable', text))
     else:
         problems += matching.problems
-    return DatasetScan(metadata, left_out, matching.lines(), decode), problems
+    return DatasetScan(metadata, left_out, matching.lines(), decode, matching.hints), problems
 
 
 def read_pairs(

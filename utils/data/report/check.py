@@ -75,7 +75,8 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
     check_range_option(args.image_range, decode)
     requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    matching = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    lists = args.list, args.val_list
+    matching = match_sets((args.images, args.masks), args.mask_suffix, validation, lists)
     requested = named_by_files(requested, matching.class_names)
     problems, left_out = matching.problems, []
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
@@ -118,6 +119,7 @@ def _contents(
         notes += [f'note: {text}' for text in suggest(scan, masks, options)]
         at_scale = partial(check_classes_at_scale, scan, masks, args.scale, training)
         notes += attempt(at_scale, problems, kind='classes that vanish') or []
+    notes += scan.hints
     notes += describe_groups(scan.pairs, training, args) if training else []
     notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
     notes += describe_foreground(scan, masks, training, validation) if chosen else []

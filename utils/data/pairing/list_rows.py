@@ -1,0 +1,184 @@
+"""Text and CSV files that name pictures, as rows of an image and, in some, its mask.
+
+A line is a name; or names of an image and its mask, separated by tab, comma, semicolon or spaces;
+or a name and numbers, as in the lists of Pascal VOC's classes. How the lines of a file are split,
+and which columns are image and mask, is what makes most of the first lines name existing pictures.
+"""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.images.decoding import IMAGE_SUFFIXES
+from utils.runtime.errors import UserError, first_few
+from utils.runtime.files import read_text
+
+from .patterns import looks_like_picture
+
+EXPECTED = (
+    'a text file with the name of a picture a line, or names of image and mask, or a CSV file of '
+    'such columns'
+)
+SAMPLED = 50  # lines that decide on the form of a file
+Split = Callable[[str], list[str]]
+Find = Callable[[str], list[Path]]  # the files of a name
+
+MASK_WORDS = re.compile('mask|label|annot|segm|ground|truth|gt|target')
+# Words of which a header has one, in a cell without digits.
+HEADER_WORDS = re.compile(f'image|img|photo|picture|file|name|path|id|{MASK_WORDS.pattern}')
+
+
+class Row(NamedTuple):
+    """A line of a list: what it names; mask is '' if the list names none, or this line."""
+
+    line: int
+    image: str
+    mask: str = ''
+
+
+@dataclass(frozen=True)
+class ListRows:
+    """The rows of a list.
+
+    masks: whether it names masks. others: what stands in the next column, if that is not a mask.
+    """
+
+    rows: list[Row]
+    masks: bool
+    others: Counter[str]
+
+
+def _by(separator: str) -> Split:
+    def split(line: str) -> list[str]:
+        try:
+            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        except csv.Error:  # a cell of over 131,072 characters
+            cells = line.split(separator)
+        return [cell.strip() for cell in cells]
+
+    return split
+
+
+_ENDINGS = '|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+_AFTER_EXTENSION = re.compile(rf'(?i)({_ENDINGS})[\'"]?\s+[\'"]?')
+_NUMBERS_BEHIND = re.compile(r'\s+(?=(?:[-+]?\d+(?:\.\d+)?\s*)+$)')
+
+
+NUMBER = re.compile(r'[-+]?\d+(\.\d+)?')
+
+
+def _is_number(text: str) -> bool:
+    return NUMBER.fullmatch(text) is not None
+
+
+def _whole(line: str) -> list[str]:
+    return [line.strip('"\'')]
+
+
+def _after_extension(line: str) -> list[str]:
+    """Split at spaces, but not within a name that has spaces and an extension."""
+    return _AFTER_EXTENSION.sub('\\1\t', line).strip('"\'').split('\t')
+
+
+def _before_numbers(line: str) -> list[str]:
+    name, *numbers = _NUMBERS_BEHIND.split(line, maxsplit=1)
+    return [name, *' '.join(numbers).split()]
+
+
+SPLITS: tuple[Split, ...] = (
+    _whole, _by('\t'), _by(','), _by(';'), _after_extension, _before_numbers, str.split,
+)  # fmt: skip
+
+
+def read_rows(path: Path, images: Find, masks: Find) -> ListRows:
+    """Read a list; raise UserError if it is none, or names several masks of an image."""
+    numbered = enumerate(read_text(path, EXPECTED).splitlines(), 1)
+    lines = [(n, line.strip()) for n, line in numbered if line.strip()]
+    lines = [(n, line) for n, line in lines if not line.startswith('#')]
+    if not lines:
+        raise UserError(f'{path} names no pictures; expected {EXPECTED}')
+    split = _choose_split([line for _, line in lines[:SAMPLED]], images, masks)
+    table = [(n, split(line)) for n, line in lines]
+    header = _header(table, images, masks)
+    table = table[bool(header) :]
+    sample = [cells for _, cells in table[:SAMPLED]]
+    image, mask = _columns(path, header, sample, images, masks)
+    rows, others = [], Counter[str]()
+    for number, cells in table:
+        cells += [''] * (1 + max(image, mask) - len(cells))
+        rows.append(Row(number, cells[image], cells[mask] if mask >= 0 else ''))
+        behind = cells[image + 1 :] if mask < 0 else []
+        others.update(behind[:1])
+    return ListRows(rows, mask >= 0, others)
+
+
+def _known(cell: str, find: Find) -> bool:
+    return bool(cell) and bool(find(cell))
+
+
+def _choose_split(lines: list[str], images: Find, masks: Find) -> Split:
+    """Return the split by which most cells name files; of equal ones the first."""
+
+    def score(split: Split) -> tuple[int, int]:
+        rows = [split(line) for line in lines]
+        found = [
+            _known(cells[0], images) + sum(_known(c, images) or _known(c, masks) for c in cells[1:]
+                                           if not _is_number(c))
+            for cells in rows
+        ]  # fmt: skip
+        # Where no file is there, the form alone decides, for a message with the right names.
+        pictures = sum(looks_like_picture(cell) for cells in rows for cell in cells)
+        numbers = sum(all(map(_is_number, cells[1:])) and len(cells) > 1 for cells in rows)
+        return sum(found), pictures + numbers
+
+    return max(SPLITS, key=score)
+
+
+def _header(table: list[tuple[int, list[str]]], images: Find, masks: Find) -> list[str]:
+    """Return the cells of the first row if they are names of columns, else none."""
+    cells = [cell.lower() for cell in table[0][1]]
+    if len(table) > 1 and len(cells) < len(table[1][1]):  # other separators than in the rows
+        cells = re.split(r'\s*[,;\t]\s*|\s+', ' '.join(cells))
+    if len(table) < 2 or any(_known(c, images) or _known(c, masks) for c in table[0][1]):
+        return []
+    words = any(HEADER_WORDS.search(cell) and not re.search(r'\d', cell) for cell in cells)
+    return cells if words and not any(map(looks_like_picture, cells)) else []
+
+
+def _columns(
+    path: Path, header: list[str], sample: list[list[str]], images: Find, masks: Find
+) -> tuple[int, int]:
+    """Return the positions of the columns of images and masks, -1 if no column names masks."""
+    width = max(len(cells) for cells in sample)
+    columns = [[cells[k] for cells in sample if len(cells) > k] for k in range(width)]
+    titles = header + [''] * (width - len(header))
+    titled = [k for k in range(width) if MASK_WORDS.search(titles[k])]
+    named = [
+        sum(_known(c, images) for c in cells) + sum(map(looks_like_picture, cells)) / 2
+        for cells in columns
+    ]
+    free = [k for k in range(width) if k not in titled] or [0]
+    image = max(free, key=lambda k: (named[k], -k))
+    others = [k for k in range(width) if k != image and _names_masks(columns[k], masks)]
+    candidates = [k for k in others if k in titled] or others
+    if len(candidates) > 1:
+        raise UserError(
+            f'{path} has {1 + len(candidates)} columns that name pictures, as in '
+            f'{first_few(sample[0], 4)}; expected an image and its mask. Remove the others, or '
+            'name the columns in a first line: image,mask'
+        )
+    return image, candidates[0] if candidates else -1
+
+
+def _names_masks(cells: list[str], masks: Find) -> bool:
+    """Return whether most cells of a column, of those that are not empty, name pictures."""
+    filled = [cell for cell in cells if cell]
+    found = [
+        looks_like_picture(cell) or (not _is_number(cell) and _known(cell, masks))
+        for cell in filled
+    ]
+    return 2 * sum(found) > len(filled)
