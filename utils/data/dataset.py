@@ -24,9 +24,8 @@ from utils.masks.values import MaskValue, mask_array, pack_colours
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
-from .class_values import choose_encoding, match_values, named_by_files
+from .class_values import choose_encoding, match_values, named_by_files, tables_of
 from .network_limits import channels_of, check_sizes
-from .pairing.patterns import literal_folder
 from .pairing.sets import NO_LISTS, Lists, match_sets
 from .scan import scan_pairs
 from .suggestions import suggest
@@ -83,10 +82,11 @@ class SegmentationDataset(Dataset):
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or MaskOptions()
         trained = encoding_of(mask_values) if mask_values else None
-        asked = trained or requested_encoding(wanted, literal_folder(Path(mask_dir)))
         sources = (Path(images_dir), Path(mask_dir))
         lists = (lists[0] and Path(lists[0]), lists[1] and Path(lists[1]))
         matching = match_sets(sources, mask_suffix, validation_dirs, lists, trained is None)
+        tables = [] if trained else tables_of(matching, sources[1])
+        asked = trained or requested_encoding(wanted, tables)
         asked = named_by_files(asked, matching.class_names)
         self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, decode, scale)
         self.pairs = self.scan.pairs
@@ -96,7 +96,7 @@ class SegmentationDataset(Dataset):
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
-            self.masks = choose_encoding(self.scan, asked, wanted)
+            self.masks = choose_encoding(self.scan, asked, wanted, tables)
         if weight_map and self.masks.background is None:
             raise UserError(
                 'the weight map needs a background between cells, and no class counts as such. '

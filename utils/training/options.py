@@ -64,7 +64,7 @@ def add_mask_options(group: argparse._ArgumentGroup) -> None:
         help='number of classes; 1 is binary (default: one for each value in the masks)')
     add('--mask-values', type=value_list, default=(), metavar='V,V',
         help='the value of each class, in class order; colours as R:G:B,R:G:B (default: '
-        'classes.json, or else all values in the masks)')
+        'a class table beside the masks, or else all values in the masks)')
     add('--snap-masks', action='store_true',
         help='replace any other value by the nearest of these, for JPEG and smoothed masks')
     add('--binarize', type=number_in(int, 0, 65534), metavar='T',

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import zip_longest
 
@@ -15,14 +15,14 @@ from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
+from utils.masks.tables.lookup import ClassTable
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
 from utils.runtime.files import check_output_file, whole_file
 
-from ..class_values import choose_encoding, describe_foreground, named_by_files
+from ..class_values import choose_encoding, describe_foreground, named_by_files, tables_of
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
-from ..pairing.patterns import literal_folder
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
 from ..splits import describe_groups, describe_percent, split_pairs
@@ -73,10 +73,11 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
     With --skip-bad, `left_out` has the problems of the pairs that training leaves out.
     """
     check_range_option(args.image_range, decode)
-    requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
     lists = args.list, args.val_list
     matching = match_sets((args.images, args.masks), args.mask_suffix, validation, lists)
+    tables = tables_of(matching, args.masks)
+    requested = requested_encoding(MaskOptions.from_args(args), tables)
     requested = named_by_files(requested, matching.class_names)
     problems, left_out = matching.problems, []
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
@@ -88,7 +89,7 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
         if args.skip_bad:
             report['pairs'] = len(scan.pairs)
         if scan.pairs:
-            report |= _contents(scan, requested, args, problems, matching.class_names)
+            report |= _contents(scan, requested, args, problems, matching.class_names, tables)
     report['rule'], report['proposals'] = matching.rule, matching.proposals
     report['left_out'] = [problem._asdict() for problem in sorted(left_out)]
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
@@ -97,11 +98,11 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
 
 def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem],
-    class_names: list[str],
+    class_names: list[str], tables: Sequence[ClassTable],
 ) -> dict:  # fmt: skip
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
     options = MaskOptions.from_args(args)
-    encoding = partial(choose_encoding, scan, requested, options)
+    encoding = partial(choose_encoding, scan, requested, options, tables)
     chosen = attempt(encoding, problems, kind='mask values')
     masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
