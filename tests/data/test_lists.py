@@ -190,6 +190,26 @@ def test_an_image_is_not_its_own_mask(folder):
     assert 'one file' in matching.problems[0].text
 
 
+@pytest.mark.parametrize('title', ['split', 'Subset', 'set'])
+def test_a_column_that_divides_the_rows_is_heeded(folder, title):
+    rows = [('a', 'train'), ('b c', 'train'), ('07', 'valid'), ('v1.2', 'test')]
+    text = f'image_id,{title},sat_path,mask_path\n'
+    text += ''.join(f'{n},{part},imgs/{n}.jpg,masks/{n}.png\n' for n, part in rows)
+    (folder / 'm.csv').write_text(text)
+    found, report = splits(folder, *IMAGES, '--list', 'm.csv', '--val-list', 'm.csv')
+    assert found == (['a', 'b c'], ['07'])
+    assert any(
+        '(train 2, valid 1, test 1): the 2 to train on are taken' in n for n in report['notes']
+    )
+    assert sorted(SegmentationDataset('imgs', 'masks', lists=('m.csv', None)).ids) == ['a', 'b c']
+
+
+def test_lists_of_json_lines_name_pictures(folder):
+    lines = [{'fpath_img': f'imgs/{n}.jpg', 'fpath_segm': f'masks/{n}.png', 'width': 48}
+             for n in NAMES[:3]]  # fmt: skip
+    assert ids(listed(folder, '\n'.join(map(json.dumps, lines)))) == ['a', 'b c', 'v1.2']
+
+
 def splits(folder, *options):
     """The ids of `--check`, by part of the split."""
     code = run_train('--check', '--json', 'report.json', '-s', '1', *options)

@@ -6,6 +6,7 @@ and which columns are image and mask, is what makes most of the first lines name
 """
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +29,9 @@ Split = Callable[[str], list[str]]
 Find = Callable[[str], list[Path]]  # the files of a name
 
 MASK_WORDS = re.compile('mask|label|annot|segm|ground|truth|gt|target')
+# Titles of a column that divides the rows, and what it says of those to train and to validate on.
+PART_TITLE = re.compile('(data)?[ _]?(split|subset|partition|phase|usage|set)')
+PARTS = {'train': re.compile('train(ing)?'), 'val': re.compile('val(id(ation)?)?|dev')}
 # Words of which a header has one, in a cell without digits.
 HEADER_WORDS = re.compile(f'image|img|photo|picture|file|name|path|id|{MASK_WORDS.pattern}')
 
@@ -45,11 +49,13 @@ class ListRows:
     """The rows of a list.
 
     masks: whether it names masks. others: what stands in the next column, if that is not a mask.
+    notes: on rows that are left out, as a column says.
     """
 
     rows: list[Row]
     masks: bool
     others: Counter[str]
+    notes: list[str]
 
 
 def _by(separator: str) -> Split:
@@ -66,13 +72,11 @@ def _by(separator: str) -> Split:
 _ENDINGS = '|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
 _AFTER_EXTENSION = re.compile(rf'(?i)({_ENDINGS})[\'"]?\s+[\'"]?')
 _NUMBERS_BEHIND = re.compile(r'\s+(?=(?:[-+]?\d+(?:\.\d+)?\s*)+$)')
-
-
-NUMBER = re.compile(r'[-+]?\d+(\.\d+)?')
+_NUMBER = re.compile(r'[-+]?\d+(\.\d+)?')
 
 
 def _is_number(text: str) -> bool:
-    return NUMBER.fullmatch(text) is not None
+    return _NUMBER.fullmatch(text) is not None
 
 
 def _whole(line: str) -> list[str]:
@@ -89,13 +93,26 @@ def _before_numbers(line: str) -> list[str]:
     return [name, *' '.join(numbers).split()]
 
 
+def _of_json(line: str) -> list[str]:
+    """Return the pictures of an object, as in the .odgt lists of ADE20K."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return [line]
+    values = content.values() if isinstance(content, dict) else []
+    return [v for v in values if isinstance(v, str) and looks_like_picture(v)] or [line]
+
+
 SPLITS: tuple[Split, ...] = (
-    _whole, _by('\t'), _by(','), _by(';'), _after_extension, _before_numbers, str.split,
+    _whole, _by('\t'), _by(','), _by(';'), _after_extension, _before_numbers, str.split, _of_json,
 )  # fmt: skip
 
 
-def read_rows(path: Path, images: Find, masks: Find) -> ListRows:
-    """Read a list; raise UserError if it is none, or names several masks of an image."""
+def read_rows(path: Path, images: Find, masks: Find, part: str = '') -> ListRows:
+    """Read a list; raise UserError if it is none, or names several masks of an image.
+
+    part: 'train' or 'val', whose rows are taken if a column divides them so; '' takes all.
+    """
     numbered = enumerate(read_text(path, EXPECTED).splitlines(), 1)
     lines = [(n, line.strip()) for n, line in numbered if line.strip()]
     lines = [(n, line) for n, line in lines if not line.startswith('#')]
@@ -107,13 +124,32 @@ def read_rows(path: Path, images: Find, masks: Find) -> ListRows:
     table = table[bool(header) :]
     sample = [cells for _, cells in table[:SAMPLED]]
     image, mask = _columns(path, header, sample, images, masks)
+    table, notes = _of_part(path, header, table, part)
     rows, others = [], Counter[str]()
     for number, cells in table:
         cells += [''] * (1 + max(image, mask) - len(cells))
         rows.append(Row(number, cells[image], cells[mask] if mask >= 0 else ''))
         behind = cells[image + 1 :] if mask < 0 else []
         others.update(behind[:1])
-    return ListRows(rows, mask >= 0, others)
+    return ListRows(rows, mask >= 0, others, notes)
+
+
+def _of_part(
+    path: Path, header: list[str], table: list[tuple[int, list[str]]], part: str
+) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    """Return the rows for training or validation, if a column divides them, and a note on it."""
+    column = next((k for k, title in enumerate(header) if PART_TITLE.fullmatch(title)), -1)
+    if column < 0:
+        return table, []
+    parts = [cells[column].lower() if len(cells) > column else '' for _, cells in table]
+    kinds = ', '.join(f'{kind or "none"} {n}' for kind, n in Counter(parts).most_common(5))
+    fits = PARTS[part].fullmatch if part else None
+    chosen = [row for row, kind in zip(table, parts, strict=True) if fits and fits(kind)]
+    taken = f'the {len(chosen)} to {"train" if part == "train" else "validate"} on are taken'
+    note = (
+        f'note: column {header[column]} of {path} ({kinds}): {taken if chosen else "all are taken"}'
+    )
+    return chosen or table, [note]
 
 
 def _known(cell: str, find: Find) -> bool:

@@ -36,35 +36,40 @@ class Chosen:
 
 
 def match_listed(
-    images: Path, masks: Path, mask_suffix: str | None, list_file: Path | None
-) -> Matching:
+    images: Path, masks: Path, mask_suffix: str | None, list_file: Path | None,
+    names: tuple[str, str] = ('--images', '--masks'), part: str = '',
+) -> Matching:  # fmt: skip
     """Match as match_files does, but only the pictures that a list names, if there is one.
 
+    names: of the options that name the sources. part: see read_rows.
     Raises UserError for a file that is no list, and as match_files does.
     """
     if list_file is None:
         return match_files(images, masks, mask_suffix)
-    places = [Places(literal_folder(source), list_file) for source in (images, masks)]
-    listed = read_rows(list_file, *(place.find for place in places))
+    image_places = Places(literal_folder(images), list_file)
+    mask_places = Places(literal_folder(masks), list_file)
+    listed = read_rows(list_file, image_places.find, mask_places.find, part)
     if listed.masks:
         if mask_suffix:
             raise UserError(
                 f'{list_file} names the masks; leave --mask-suffix {mask_suffix} out, or use a '
                 'list of the images alone'
             )
-        return _match_rows(list_file, listed.rows, *places)
+        matching = _match_rows(list_file, listed.rows, image_places, mask_places, names)
+        matching.notes += listed.notes
+        return matching
     chosen = Chosen()
 
     def choose(files: list[NamedFile]) -> list[NamedFile]:
-        _choose(chosen, files, listed.rows, places[0])
+        _choose(chosen, files, listed.rows, image_places)
         return [file for file in files if file.path in chosen.named]
 
     matching = match_files(images, masks, mask_suffix, choose)
     matching.rule += f', of {list_file}'
-    matching.problems += _problems(list_file, chosen.missing, places[0], '--images')
+    matching.problems += _problems(list_file, chosen.missing, image_places, names[0])
     matching.problems += [_unclear(list_file, row, files) for row, files in chosen.unclear]
     matching.notes += _twice(list_file, list(chosen.named.values()))
-    matching.notes += _numbers(list_file, listed.others)
+    matching.notes += listed.notes or _numbers(list_file, listed.others)
     matching.unlisted, matching.missing = chosen.left, len(chosen.missing)
     return matching
 
@@ -117,14 +122,20 @@ def _by_name(by_name: dict[str, list[Path]], name: str) -> list[Path]:
     return [path for path in found if f'/{path.parent.as_posix()}'.endswith(folder)] or found
 
 
-def _match_rows(list_file: Path, rows: list[Row], images: Places, masks: Places) -> Matching:
+def _match_rows(
+    list_file: Path, rows: list[Row], images: Places, masks: Places, names: tuple[str, str]
+) -> Matching:
     """Return the pairs that the rows of a list name."""
     pairs: dict[Path, Pair] = {}
     named: dict[Path, list[Row]] = defaultdict(list)
     problems, absent = [], ([], [])  # type: ignore[var-annotated]
     for row in rows:
-        image = images.find(row.image, any_extension=True)[:1]
         mask = masks.find(row.mask)[:1] if row.mask else []
+        found = images.find(row.image, any_extension=True)
+        image = [path for path in found if path not in mask][:1] or found[:1]
+        if row.mask and not mask:  # converted, too
+            others = masks.find(row.mask, any_extension=True)
+            mask = [path for path in others if path not in image][:1]
         if not image:
             absent[0].append(row)
         elif not row.mask:
@@ -142,8 +153,8 @@ def _match_rows(list_file: Path, rows: list[Row], images: Places, masks: Places)
                 text += f'{mask[0]}; expected one'
                 problems.append(Problem('more than one file of a name', text, (pair.id,)))
             named[image[0]].append(row)
-    problems += _problems(list_file, absent[0], images, '--images')
-    problems += _problems(list_file, absent[1], masks, '--masks')
+    problems += _problems(list_file, absent[0], images, names[0])
+    problems += _problems(list_file, absent[1], masks, names[1])
     ordered = sorted(pairs.values(), key=lambda pair: pair.id)
     matching = Matching(ordered, problems, f'as {list_file} names them', len(rows))
     matching.notes += _twice(list_file, list(named.values()))

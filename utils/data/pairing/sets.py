@@ -2,8 +2,7 @@
 
 import shlex
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.runtime.errors import UserError, first_few, proposed
@@ -31,18 +30,17 @@ def match_sets(
         `validation` is None; without one for training, the others are to train on.
     training: whether options of train.py may be proposed.
     """
-    matching = _match_or_propose(data, mask_suffix, ('--images', '--masks'), lists[0], training)
+    asked = _Asked(data, mask_suffix, lists[0], 'train' if training else '')
+    matching = _match_or_propose(asked)
     if lists == NO_LISTS and validation is None and training and matching.pairs:
-        matching.hints += describe_lists(
-            data, partial(match_listed, *data, mask_suffix), matching.images
-        )
+        matching.hints += describe_lists(data, asked.match, matching.images)
     if validation is None and lists[1] is None:
         matching.notes += describe_unlisted([p for p in lists if p], matching.unlisted)
         return matching
     if validation:
         _check_validation(data, validation, lists)
-    names = ('--val-images', '--val-masks') if validation else ('--images', '--masks')
-    held_out = _match_or_propose(validation or data, mask_suffix, names, lists[1], training)
+    names = ('--val-images', '--val-masks') if validation else asked.names
+    held_out = _match_or_propose(_Asked(validation or data, mask_suffix, lists[1], 'val', names))
     if held_out.class_names != matching.class_names:
         raise UserError(
             f'--masks has the classes {matching.class_names} and --val-masks '
@@ -106,62 +104,68 @@ def _without_common(matching: Matching, held_out: Matching, lists: Lists) -> Mat
     )
 
 
-def _match_or_propose(
-    sources: tuple[Path, Path], mask_suffix: str | None, names: tuple[str, str],
-    list_file: Path | None, training: bool,
-) -> Matching:  # fmt: skip
+@dataclass(frozen=True)
+class _Asked:
+    """The files of the training or the validation set, as the user names them.
+
+    names: of the options that name the sources. part: 'train' or 'val', or '' in evaluation, where
+    options of train.py are not proposed.
+    """
+
+    sources: tuple[Path, Path]
+    mask_suffix: str | None
+    list_file: Path | None
+    part: str
+    names: tuple[str, str] = ('--images', '--masks')
+
+    def match(self, list_file: Path | None) -> Matching:
+        """Return the matching of the sources, by a list if there is one."""
+        options = ('--val-images', '--val-masks') if self.part == 'val' else self.names
+        return match_listed(*self.sources, self.mask_suffix, list_file, options, self.part)
+
+    def options(self, sources: tuple[Path, Path], mask_suffix: str | None = None) -> str:
+        """Return the options, with other sources."""
+        words = describe(*sources, self.names)
+        words += f' --mask-suffix={mask_suffix}' if mask_suffix else ''
+        option = '--val-list' if self.part == 'val' else '--list'
+        return words + (f' {option} {shlex.quote(str(self.list_file))}' if self.list_file else '')
+
+
+def _match_or_propose(asked: _Asked) -> Matching:
     """Return the matching of images and masks; where files are left, with proposals.
 
-    Raises match_files' errors with the proposals. names: of the options that name the sources.
+    Raises match_files' errors with the proposals.
     """
     try:
-        matching = match_listed(*sources, mask_suffix, list_file)
+        matching = asked.match(asked.list_file)
     except UserError as error:
-        lines = proposed(_proposals(sources, mask_suffix, names, 0, list_file, training))
+        lines = proposed(_proposals(asked, 0))
         raise type(error)('\n'.join([str(error), *lines])) from error
     if any(problem.kind == WITHOUT_MASK for problem in matching.problems):
         count = len(matching.pairs)
-        matching.proposals = _proposals(sources, mask_suffix, names, count, list_file, training)
+        matching.proposals = _proposals(asked, count)
         if count and not matching.proposals:
-            own = _own(sources, mask_suffix, names, list_file)
+            own = asked.options(asked.sources, asked.mask_suffix)
             matching.proposals = [f'{own} --skip-bad pairs {count} of {matching.images}']
     return matching
 
 
-def _own(
-    sources: tuple[Path, Path], mask_suffix: str | None, names: tuple[str, str],
-    list_file: Path | None,
-) -> str:  # fmt: skip
-    """Return the options as given."""
-    suffix = f' --mask-suffix={mask_suffix}' if mask_suffix else ''
-    return describe(*sources, names) + suffix + _listed(list_file, names)
-
-
-def _listed(list_file: Path | None, names: tuple[str, str]) -> str:
-    option = '--list' if names[0] == '--images' else '--val-list'
-    return f' {option} {shlex.quote(str(list_file))}' if list_file else ''
-
-
-def _proposals(
-    sources: tuple[Path, Path], mask_suffix: str | None, names: tuple[str, str], more_than: int,
-    list_file: Path | None, training: bool,
-) -> list[str]:  # fmt: skip
+def _proposals(asked: _Asked, more_than: int) -> list[str]:
     """Return options that pair more files than that, with how many of how many."""
     lines = []
-    if list_file is None and names[0] == '--images':
-        found = find_lists(sources, partial(match_listed, *sources, mask_suffix))
-        if not training:  # evaluate.py has one list
+    if asked.list_file is None and asked.part != 'val':
+        found = find_lists(asked.sources, asked.match)
+        if not asked.part:  # evaluate.py has one list
             found = next((list_ for list_ in found[::-1] if list_), None), None
         pairs = sum(len(list_.matching.pairs) for list_ in found if list_)
         images = sum(list_.matching.images for list_ in found if list_)
-        own = _own(sources, mask_suffix, names, None)
+        own = asked.options(asked.sources, asked.mask_suffix)
         lines = [f'{own} {options(found)} pairs {pairs} of {images}'] if found[0] else []
-    for patterns in propose(*sources):
+    for patterns in propose(*asked.sources):
         with suppress(UserError):
-            matching = match_listed(*patterns, None, list_file)
+            matching = match_listed(*patterns, None, asked.list_file, part=asked.part)
             if len(matching.pairs) > more_than:
                 skip = ' --skip-bad' if matching.problems else ''
                 text = f'pairs {len(matching.pairs)} of {matching.images}'
-                listed = _listed(list_file, names)
-                lines.append(f'{describe(*patterns, names)}{listed}{skip} {text}')
+                lines.append(f'{asked.options(patterns)}{skip} {text}')
     return lines

@@ -8,6 +8,7 @@ Segmentation Decathlon, and files of the same forms under other names.
 import csv
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,31 +75,25 @@ def parse_table(path: Path, text: str) -> tuple[list[Entry], bool] | None:
     if not found or len(found[0]) < 2:
         return None
     entries, clear = found
-    repeated = _repeated(entries)
-    if repeated and clear:
-        raise UserError(f'{path}, line {repeated[0].line}: {repeated[1]}. {_remedy(path)}')
-    return None if repeated else (entries, clear)
+    names = Counter[str]()
+    values: dict[MaskValue, Entry] = {}
+    for k, entry in enumerate(entries):
+        other = values.setdefault(entry.value, entry)
+        names[entry.name] += 1
+        if not clear and (other is not entry or names[entry.name] > 1):
+            return None
+        if other is not entry:
+            raise UserError(
+                f'{path}, line {entry.line}: {entry.name} has the value {entry.value} of '
+                f'{other.name} in line {other.line}; expected values that differ. {_remedy(path)}'
+            )
+        if names[entry.name] > 1:
+            entries[k] = entry._replace(name=f'{entry.name} ({names[entry.name]})')
+    return entries, clear
 
 
 def _remedy(path: Path) -> str:
     return f'Correct the line; or, if it is no table of classes, rename {path.name}.'
-
-
-def _repeated(entries: list[Entry]) -> tuple[Entry, str] | None:
-    """Return an entry whose name or value an earlier one has, and a message about it."""
-    names: dict[str, Entry] = {}
-    values: dict[MaskValue, Entry] = {}
-    for entry in entries:
-        if entry.name in names:
-            return entry, f'{entry.name} is named twice, first in line {names[entry.name].line}'
-        if entry.value in values:
-            other = values[entry.value]
-            return entry, (
-                f'{entry.name} has the value {entry.value} of {other.name}, line {other.line}; '
-                'expected values that differ'
-            )
-        names[entry.name] = values[entry.value] = entry
-    return None
 
 
 def _with_header(path: Path, lines: list[tuple[int, str]]) -> tuple[list[Entry], bool] | None:
@@ -211,7 +206,7 @@ def _read_json(path: Path, text: str) -> tuple[list[Entry], bool] | None:
         labels = {name: number for number, name in enumerate(labels)}
     if not isinstance(labels, dict):
         return None
-    if dataset and all(str(key).isdecimal() for key in labels):  # version 1: number to name
+    if labels and all(str(key).isdecimal() for key in labels):  # as in version 1: number to name
         if not all(isinstance(name, str) for name in labels.values()):
             return None
         pairs = [(name, int(key)) for key, name in labels.items()]
