@@ -48,9 +48,12 @@ def describe_lists(sources: tuple[Path, Path], match: Match, images: int) -> lis
     """Return a note on the lists beside the pictures, of which there are `images`."""
     found = find_lists(sources, match)
     named = [f'{list_.path} names {len(list_.matching.pairs)}' for list_ in found if list_]
+    lists = ' and '.join(named)
     if not found[0] or (not found[1] and len(found[0].matching.pairs) >= images):
         return []
-    return [f'note: {" and ".join(named)} of {images} pictures; to take these: {options(found)}']
+    return [
+        f'note: of {images} pictures and those beside, {lists}; to take these: {options(found)}'
+    ]
 
 
 def options(found: tuple[Found | None, Found | None]) -> str:

@@ -113,7 +113,10 @@ def read_rows(path: Path, images: Find, masks: Find, part: str = '') -> ListRows
 
     part: 'train' or 'val', whose rows are taken if a column divides them so; '' takes all.
     """
-    numbered = enumerate(read_text(path, EXPECTED).splitlines(), 1)
+    text = read_text(path, EXPECTED)
+    if text.lstrip()[:1] == '[':
+        raise UserError(f'{path} is JSON; expected {EXPECTED}')
+    numbered = enumerate(text.splitlines(), 1)
     lines = [(n, line.strip()) for n, line in numbered if line.strip()]
     lines = [(n, line) for n, line in lines if not line.startswith('#')]
     if not lines:

@@ -127,6 +127,6 @@ def _describe(table: ClassTable, extra: Sequence[MaskValue]) -> list[str]:
     if not extra:
         return []
     return [
-        f'note: {table.path} has no class for {first_few(map(str, extra), 8)} of the masks: each '
-        'counts as a class of its own'
+        f'note: {table.path} names no class for these values of the masks, each of which counts as '
+        f'a class of its own: {first_few(map(str, extra), 8)}'
     ]
