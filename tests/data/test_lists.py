@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from drawing import data_set
 from PIL import Image
-from running import run_train
 
-import train
-from utils.data.dataset import SegmentationDataset
 from utils.data.pairing.lists import match_listed
-from utils.data.pairing.sets import match_sets
 from utils.runtime.errors import UserError
 
 NAMES = ['a', 'b c', 'v1.2', 'größe', '07', 'unlisted']
@@ -184,104 +180,44 @@ def test_a_mask_twice_and_a_line_without_a_mask_are_problems(folder):
     assert any('line 4: v1.2.jpg has no mask' in p.text for p in matching.problems)
 
 
+def test_equal_names_in_two_folders_stay_two_pairs(tmp_path):
+    for place in ('a/train', 'b/train'):
+        save(tmp_path / place / '1.png', mode='RGB')
+        save(tmp_path / place / '1_m.png')
+    matching = listed(tmp_path, 'a/train/1.png a/train/1_m.png\nb/train/1.png b/train/1_m.png',
+                      'no', 'no')  # fmt: skip
+    assert len({pair.id for pair in matching.pairs}) == 2
+
+
+@pytest.mark.parametrize('first', ['video_frame', 'kid', 'midday'])
+def test_a_missing_first_name_is_not_taken_for_a_header(folder, first):
+    (problem,) = listed(folder, f'{first}\na\n').problems
+    assert f'{first} (line 1)' in problem.text
+
+
+def test_rows_without_a_mask_may_come_first(folder):
+    text = 'image,mask\n' + ''.join(f'no{k}.jpg,\n' for k in range(60)) + 'a.jpg,a.png\n' * 60
+    assert ids(listed(folder, text)) == ['a']
+
+
+def test_a_stray_file_of_that_name_does_not_hide_a_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / 'i/x/1.png', mode='RGB')
+    save(tmp_path / 'm/x/1.png')
+    save(tmp_path / '1.png')
+    assert ids(listed(tmp_path, '1.png', 'i', 'm')) == ['x/1']
+
+
 def test_an_image_is_not_its_own_mask(folder):
     matching = listed(folder, 'a.jpg imgs/a.jpg\n07.jpg 07.png\n')
     assert ids(matching) == ['07']
     assert 'one file' in matching.problems[0].text
 
 
-@pytest.mark.parametrize('title', ['split', 'Subset', 'set'])
-def test_a_column_that_divides_the_rows_is_heeded(folder, title):
-    rows = [('a', 'train'), ('b c', 'train'), ('07', 'valid'), ('v1.2', 'test')]
-    text = f'image_id,{title},sat_path,mask_path\n'
-    text += ''.join(f'{n},{part},imgs/{n}.jpg,masks/{n}.png\n' for n, part in rows)
-    (folder / 'm.csv').write_text(text)
-    found, report = splits(folder, *IMAGES, '--list', 'm.csv', '--val-list', 'm.csv')
-    assert found == (['a', 'b c'], ['07'])
-    assert any(
-        '(train 2, valid 1, test 1): the 2 to train on are taken' in n for n in report['notes']
-    )
-    assert sorted(SegmentationDataset('imgs', 'masks', lists=('m.csv', None)).ids) == ['a', 'b c']
-
-
 def test_lists_of_json_lines_name_pictures(folder):
     lines = [{'fpath_img': f'imgs/{n}.jpg', 'fpath_segm': f'masks/{n}.png', 'width': 48}
              for n in NAMES[:3]]  # fmt: skip
     assert ids(listed(folder, '\n'.join(map(json.dumps, lines)))) == ['a', 'b c', 'v1.2']
-
-
-def splits(folder, *options):
-    """The ids of `--check`, by part of the split."""
-    code = run_train('--check', '--json', 'report.json', '-s', '1', *options)
-    report = json.loads((folder / 'report.json').read_text())
-    assert code == (2 if report['problems'] else 0)
-    parts = {'training': [], 'validation': []}
-    for item in report['items']:
-        parts[item['split']].append(item['id'].removeprefix('validation/'))
-    return tuple(map(sorted, parts.values())), report
-
-
-IMAGES = ('--images', 'imgs', '--masks', 'masks')
-
-
-def test_two_lists_are_the_split(folder, capsys):
-    (folder / 't.txt').write_text('a\nb c\n')
-    (folder / 'v.txt').write_text('07\n')
-    found, report = splits(folder, *IMAGES, '--list', 't.txt', '--val-list', 'v.txt')
-    assert found == (['a', 'b c'], ['07'])
-    (note,) = [note for note in report['notes'] if 'left out' in note]
-    assert 'neither t.txt nor v.txt names them: 3 (' in note
-    assert 't.txt' in report['rule']
-    assert 'v.txt' in report['rule']
-    assert 't.txt' in capsys.readouterr().out
-
-
-def test_one_list_is_split_and_a_list_to_validate_on_leaves_the_others_to_train_on(folder):
-    (folder / 't.txt').write_text('\n'.join(NAMES[:4]))
-    found, _ = splits(folder, *IMAGES, '--list', 't.txt', '-v', '25')
-    assert [len(part) for part in found] == [3, 1]
-    assert sorted(found[0] + found[1]) == sorted(NAMES[:4])
-    found, _ = splits(folder, *IMAGES, '--val-list', 't.txt')
-    assert found == (['07', 'unlisted'], sorted(NAMES[:4]))
-
-
-def test_a_picture_in_both_lists_is_refused(folder, capsys):
-    (folder / 't.txt').write_text('a\n07\n')
-    (folder / 'v.txt').write_text('07.jpg\nv1.2.jpg')
-    assert run_train('--check', *IMAGES, '--list', 't.txt', '--val-list', 'v.txt') == 2
-    error = capsys.readouterr().err
-    assert 'of t.txt, are also to validate on, of v.txt: 07.' in error
-    with pytest.raises(SystemExit):
-        train.get_args(['--val-list', 'v.txt', '--fold', '1/3'])
-    assert '--val-list is the whole validation set' in capsys.readouterr().err
-
-
-def test_lists_beside_the_pictures_are_proposed(folder):
-    lists = folder / 'ImageSets/Segmentation'
-    lists.mkdir(parents=True)
-    (lists / 'train.txt').write_text('a\nb c\n')
-    (lists / 'val.txt').write_text('07\n')
-    _, report = splits(folder, *IMAGES)
-    place = 'ImageSets/Segmentation'
-    assert f'--list {place}/train.txt --val-list {place}/val.txt' in report['proposals']
-    (folder / 'masks/unlisted.png').unlink()  # now the lists are needed
-    with pytest.raises(UserError) as error:
-        SegmentationDataset('imgs', 'masks', mask_suffix=None)
-    assert f'--list {place}/train.txt --val-list {place}/val.txt pairs 3 of 3' in str(error.value)
-    data = SegmentationDataset('imgs', 'masks', lists=(f'{place}/train.txt', f'{place}/val.txt'))
-    assert data.ids == ['a', 'b c', 'validation/07']
-    assert not any('--list' in note for note in data.notes())
-
-
-@pytest.mark.parametrize('text', ['some words\nof a readme\n', 'other1\nother2\na\n', 'x,y\n1,2\n'])
-def test_other_files_called_train_txt_are_not_proposed(folder, text):
-    (folder / 'train.txt').write_text(text)
-    assert match_sets((folder / 'imgs', folder / 'masks'), None, None).hints == []
-
-
-def test_a_list_of_all_pictures_needs_no_note(folder):
-    (folder / 'train.txt').write_text('\n'.join(NAMES), encoding='utf-8')
-    assert match_sets((folder / 'imgs', folder / 'masks'), None, None).hints == []
 
 
 def test_a_long_list_is_read_in_linear_time(tmp_path, monkeypatch):

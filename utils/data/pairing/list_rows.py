@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.runtime.errors import UserError, first_few
@@ -24,7 +24,8 @@ EXPECTED = (
     'a text file with the name of a picture a line, or names of image and mask, or a CSV file of '
     'such columns'
 )
-SAMPLED = 50  # lines that decide on the form of a file
+SAMPLED = 50  # lines, evenly spread, that decide on the form of a file
+T = TypeVar('T')
 Split = Callable[[str], list[str]]
 Find = Callable[[str], list[Path]]  # the files of a name
 
@@ -32,8 +33,11 @@ MASK_WORDS = re.compile('mask|label|annot|segm|ground|truth|gt|target')
 # Titles of a column that divides the rows, and what it says of those to train and to validate on.
 PART_TITLE = re.compile('(data)?[ _]?(split|subset|partition|phase|usage|set)')
 PARTS = {'train': re.compile('train(ing)?'), 'val': re.compile('val(id(ation)?)?|dev')}
-# Words of which a header has one, in a cell without digits.
-HEADER_WORDS = re.compile(f'image|img|photo|picture|file|name|path|id|{MASK_WORDS.pattern}')
+# The title of a column, one of which a header has.
+TITLE = re.compile(
+    r'((image|img|photo|picture|file|name|path|id|idx|index|input|sat|rgb|rle|seg|'
+    rf'{MASK_WORDS.pattern})s?[ _-]?)+'
+)
 
 
 class Row(NamedTuple):
@@ -121,11 +125,11 @@ def read_rows(path: Path, images: Find, masks: Find, part: str = '') -> ListRows
     lines = [(n, line) for n, line in lines if not line.startswith('#')]
     if not lines:
         raise UserError(f'{path} names no pictures; expected {EXPECTED}')
-    split = _choose_split([line for _, line in lines[:SAMPLED]], images, masks)
+    split = _choose_split([line for _, line in _spread(lines)], images, masks)
     table = [(n, split(line)) for n, line in lines]
     header = _header(table, images, masks)
     table = table[bool(header) :]
-    sample = [cells for _, cells in table[:SAMPLED]]
+    sample = [cells for _, cells in _spread(table)]
     image, mask = _columns(path, header, sample, images, masks)
     table, notes = _of_part(path, header, table, part)
     rows, others = [], Counter[str]()
@@ -135,6 +139,10 @@ def read_rows(path: Path, images: Find, masks: Find, part: str = '') -> ListRows
         behind = cells[image + 1 :] if mask < 0 else []
         others.update(behind[:1])
     return ListRows(rows, mask >= 0, others, notes)
+
+
+def _spread(rows: list[T]) -> list[T]:
+    return rows[:: max(1, len(rows) // SAMPLED)][:SAMPLED]
 
 
 def _of_part(
@@ -184,8 +192,7 @@ def _header(table: list[tuple[int, list[str]]], images: Find, masks: Find) -> li
         cells = re.split(r'\s*[,;\t]\s*|\s+', ' '.join(cells))
     if len(table) < 2 or any(_known(c, images) or _known(c, masks) for c in table[0][1]):
         return []
-    words = any(HEADER_WORDS.search(cell) and not re.search(r'\d', cell) for cell in cells)
-    return cells if words and not any(map(looks_like_picture, cells)) else []
+    return cells if any(map(TITLE.fullmatch, cells)) else []
 
 
 def _columns(

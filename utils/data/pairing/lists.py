@@ -5,9 +5,10 @@ itself, whatever they are called. Both say what they do not find, or leave out.
 """
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def _choose(chosen: Chosen, files: list[NamedFile], rows: list[Row], places: Pla
         if found and not mine:  # by a link, or not one of the files
             real = real or {os.path.realpath(path): path for path in own.values()}
             mine = [real[path] for path in map(os.path.realpath, found) if path in real]
-        if not found:
+        if not mine and not (found and re.search(r'[/\\]', row.image)):
             mine = _by_name(by_name, row.image)
             if len(mine) > 1:
                 chosen.unclear.append((row, mine))
@@ -143,7 +144,7 @@ def _match_rows(
             problems.append(Problem(WITHOUT_MASK, text, (_id(image[0], images),)))
         elif not mask:
             absent[1].append(row._replace(image=row.mask))
-        elif os.path.samefile(image[0], mask[0]):  # noqa: PTH121
+        elif _one_file(image[0], mask[0]):
             text = f'{list_file}, line {row.line}: image and mask are one file, {image[0]}'
             problems.append(Problem('image and mask are one file', text))
         else:
@@ -155,11 +156,21 @@ def _match_rows(
             named[image[0]].append(row)
     problems += _problems(list_file, absent[0], images, names[0])
     problems += _problems(list_file, absent[1], masks, names[1])
-    ordered = sorted(pairs.values(), key=lambda pair: pair.id)
+    count = Counter(pair.id for pair in pairs.values())
+    named_apart = [pair if count[pair.id] == 1 else replace(pair, id=composed(str(pair.image)))
+                   for pair in pairs.values()]  # fmt: skip
+    ordered = sorted(named_apart, key=lambda pair: pair.id)
     matching = Matching(ordered, problems, f'as {list_file} names them', len(rows))
     matching.notes += _twice(list_file, list(named.values()))
     matching.unlisted, matching.missing = _beside(ordered, images), sum(map(len, absent))
     return matching
+
+
+def _one_file(image: Path, mask: Path) -> bool:
+    if image == mask:
+        return True
+    exist = os.path.exists(image) and os.path.exists(mask)  # noqa: PTH110  # half of Path's time
+    return exist and os.path.samefile(image, mask)  # noqa: PTH121
 
 
 def _id(image: Path, places: Places) -> str:
