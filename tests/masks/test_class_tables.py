@@ -200,6 +200,15 @@ def test_values_that_a_table_lacks_are_classes_and_told(folder):
     assert read(ignore_value=[7, 2]).masks.names == ['background', 'cat']
 
 
+@pytest.mark.parametrize('table', [{'cat': 1}, {'cat': 1, 'dog': 2}])
+def test_a_table_may_lack_the_background(folder, table):
+    write(folder, values=(0, 1))
+    put(folder, 'dataset.json', {'labels': table})
+    data = read()
+    assert (data.masks.names, data.masks.values) == (['0', *table], [0, *table.values()])
+    assert data.masks.background == 0
+
+
 def test_a_table_of_other_masks_is_not_used(folder):
     write(folder, values=(0, 5, 6))
     put(folder, 'dataset.json', {'labels': {'background': 0, 'cat': 1, 'dog': 2}})
@@ -252,6 +261,7 @@ def test_a_mistake_in_a_table_is_refused_with_its_line(folder, name, text, line)
     ('name', 'text'),
     [('dataset.json', '{"images": [1, 2]}'), ('dataset.json', '[1, 2]'), ('dataset.json', '{"a'),
      ('dataset.json', '{"labels": {"whole": [1, 2], "core": [2]}}'),
+     ('dataset.json', '{"labels": {"background": 0, "whole": [1, 2, 3]}}'),
      ('dataset.json', '{"labels": 3}'), ('labelmap.txt', 'cat\ndog\n'), ('labelmap.txt', ''),
      ('_classes.csv', 'filename, cat, dog\na.jpg, 1, 0\nb.jpg, 0, 1\n'),
      ('labels.csv', 'id,label\n1,cat\n2,cat\n3,dog\n'), ('classes.txt', 'cat\ndog\n'),

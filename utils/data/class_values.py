@@ -84,8 +84,8 @@ def _by_table(
             scan.class_notes, ignore = fit.notes, [*ignore, *fit.ignore]
             return replace(requested, values=fit.values, names=fit.names, ignore=ignore)
     scan.class_notes = [
-        f'note: {table.path} is not used: it does not name {format_values(found)}, the values of '
-        'the masks'
+        f'note: {table.path} is not used: most of the values {format_values(found)} of the masks '
+        'are not in it'
         for table in tables if table.clear
     ][:1]  # fmt: skip
     return requested

@@ -44,7 +44,10 @@ def fit_table(
     entries = [entry for entry in entries if entry.value not in ignore]
     known = {entry.value for entry in entries}
     fitting = [value for value in found if value in known]
-    if len(fitting) < 2 or 2 * len(fitting) < len(found):
+    only_zero = (
+        table.clear and fitting and {*found} - known <= {*ZERO}
+    )  # background without an entry
+    if not only_zero and (len(fitting) < 2 or 2 * len(fitting) < len(found)):
         return None
     void = void_names(entries, keep)
     ignored = [entry for entry in entries if entry.name in void]

@@ -72,9 +72,10 @@ def parse_table(path: Path, text: str) -> tuple[list[Entry], bool] | None:
         lines = [(n, line) for n, line in numbered if line and not line.startswith('#')]
         heading = any(HEADING.match(line) for _, line in numbered)
         found = (_with_header(path, lines) or _by_form(path, lines, heading)) if lines else None
-    if not found or len(found[0]) < 2:
+    entries, clear = found or ([], False)
+    kinds = {type(entry.value) for entry in entries}
+    if len(kinds) != 1 or (len(entries) < 2 and not clear):
         return None
-    entries, clear = found
     names = Counter[str]()
     values: dict[MaskValue, Entry] = {}
     for k, entry in enumerate(entries):
@@ -117,6 +118,8 @@ def _with_header(path: Path, lines: list[tuple[int, str]]) -> tuple[list[Entry],
         for row, (line, text) in enumerate(lines[1:]):
             parts = _cells(text, separator)
             parts += [''] * (len(cells) - len(parts))
+            if not any(parts):
+                continue
             numbers = ' '.join(parts[k] for k in values)
             value = _value(numbers, has_colours)
             if value is None or not parts[found['name']]:
