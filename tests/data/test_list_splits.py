@@ -73,6 +73,7 @@ def test_two_lists_are_the_split(folder, capsys):
     (note,) = [note for note in report['notes'] if 'left out' in note]
     assert 'neither t.txt nor v.txt names them: 3 (' in note
     assert 't.txt' in report['rule']
+    assert (report['list'], report['val_list']) == ('t.txt', 'v.txt')
     assert 'v.txt' in report['rule']
     assert 't.txt' in capsys.readouterr().out
 

@@ -81,6 +81,8 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
     requested = named_by_files(requested, matching.class_names)
     problems, left_out = matching.problems, []
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
+    report |= {name: str(path) if path else None
+               for name, path in zip(('list', 'val_list'), lists, strict=True)}  # fmt: skip
     if matching.pairs:
         scan, problems = read_scan(
             matching, requested, args.resize_masks, args.skip_bad, decode, args.scale
@@ -185,7 +187,8 @@ def _items(scan: DatasetScan, training: set[int], class_names: list[str]) -> lis
 
 def format_report(report: dict) -> str:
     """Return the report as text: contents, notes, then the problems by kind."""
-    lines = [f'{report["images"]} and {report["masks"]}: {report["pairs"]} pairs']
+    source = report['list'] or f'{report["images"]} and {report["masks"]}'
+    lines = [f'{source}: {report["pairs"]} pairs']
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'
         for title in ('modes', 'sizes', 'mask_kinds'):
