@@ -62,7 +62,7 @@ def test_names_of_a_list_choose_pictures(folder, text):
     ['imgs/{}.jpg masks/{}.png', 'imgs/{}.jpg\tmasks/{}.png', 'imgs/{}.jpg,masks/{}.png',
      'imgs/{}.jpg, masks/{}.png', 'imgs/{}.jpg;masks/{}.png', '"imgs/{}.jpg","masks/{}.png"',
      '/SegNet/her/imgs/{}.jpg /SegNet/her/masks/{}.png', '{}.jpg {}.png', '{}.jpg,{}.png,train',
-     '/imgs/{}.jpg   /masks/{}.png 1'],
+     '/imgs/{}.jpg   /masks/{}.png 1', 'D:\\x\\imgs\\{}.jpg D:\\x\\masks\\{}.png'],
 )  # fmt: skip
 @pytest.mark.parametrize('heading', ['', 'image,mask\n', 'image mask\n'])
 def test_pairs_of_a_list_are_taken(folder, line, heading):
@@ -196,8 +196,9 @@ def test_a_missing_first_name_is_not_taken_for_a_header(folder, first):
 
 
 def test_rows_without_a_mask_may_come_first(folder):
-    text = 'image,mask\n' + ''.join(f'no{k}.jpg,\n' for k in range(60)) + 'a.jpg,a.png\n' * 60
-    assert ids(listed(folder, text)) == ['a']
+    text = 'image,mask\n' + ''.join(f'no{k}.jpg,\n' for k in range(60)) + 'a.jpg,07.png\n' * 60
+    (pair,) = listed(folder, text).pairs
+    assert (pair.id, pair.mask.name) == ('a', '07.png')
 
 
 def test_a_stray_file_of_that_name_does_not_hide_a_picture(tmp_path, monkeypatch):

@@ -200,6 +200,17 @@ def test_values_that_a_table_lacks_are_classes_and_told(folder):
     assert read(ignore_value=[7, 2]).masks.names == ['background', 'cat']
 
 
+def test_named_values_are_not_suspected(folder):
+    write(folder, values=(0, 1, 2, 4))
+    for seed, path in enumerate((folder / 'masks').iterdir()):  # squares, of which none is a rim
+        squares = np.random.default_rng(seed).choice([0, 1, 2, 4], (4, 6))
+        Image.fromarray(np.kron(squares, np.ones((8, 8))).astype(np.uint8)).save(path)
+    put(folder, 'dataset.json', {'labels': {'background': 0, 'cat': 1, 'dog': 2}})
+    data = read()
+    assert data.masks.names == ['background', 'cat', 'dog', '4']
+    assert not any('--ignore-value 0' in note for note in data.notes())
+
+
 @pytest.mark.parametrize('table', [{'cat': 1}, {'cat': 1, 'dog': 2}])
 def test_a_table_may_lack_the_background(folder, table):
     write(folder, values=(0, 1))
