@@ -141,6 +141,12 @@ def test_names_without_a_picture_are_one_problem(folder):
     assert '--masks' in matching.problems[0].text
 
 
+def test_long_lines_are_split_in_linear_time(folder):
+    numbers = '1' * 40 + ' 12' * 20_000
+    matching = listed(folder, f'a.jpg {numbers} x\na.jpg {numbers}\n07.jpg {"1" * 60}x')
+    assert {'07', 'a'} >= set(ids(matching))
+
+
 def test_names_twice_and_numbers_behind_names_are_told(folder):
     matching = listed(folder, 'a 1\n07 -1\na 1\n')
     assert ids(matching) == ['07', 'a']

@@ -37,8 +37,7 @@ def write(folder, values=(0, 1, 2), colours=None, count=3):
 
 def put(folder, name, text, where='masks'):
     path = folder / where / name
-    content = text if isinstance(text, str) else json.dumps(text, indent=1)
-    path.write_text(content, encoding='utf-8')
+    path.write_text(text if isinstance(text, str) else json.dumps(text, indent=1), encoding='utf-8')
     return path
 
 
@@ -150,8 +149,7 @@ def test_void_does_not_count(folder, name):
     assert any(name in note and 'do not count' in note for note in data.notes())
     assert set(np.unique(data[0]['mask'])) == {0, 1, IGNORE}
     every = read(mask_values=[(0, 0, 0), (128, 64, 128), (64, 0, 128)])
-    assert every.masks.names == [name, 'road', 'my car']
-    assert every.masks.ignore == []
+    assert (every.masks.names, every.masks.ignore) == ([name, 'road', 'my car'], [])
     kept = read(background=(0, 0, 0))
     assert (kept.masks.names, kept.masks.background) == ([name, 'road', 'my car'], 0)
 
@@ -217,7 +215,6 @@ def test_a_table_may_lack_the_background(folder, table):
     put(folder, 'dataset.json', {'labels': table})
     data = read()
     assert (data.masks.names, data.masks.values) == (['0', *table], [0, *table.values()])
-    assert data.masks.background == 0
 
 
 def test_a_table_of_other_masks_is_not_used(folder):
@@ -280,6 +277,8 @@ def test_a_mistake_in_a_table_is_refused_with_its_line(folder, name, text, line)
      ('class_notes.txt', 'We met at 9 30 10 and\nlooked at 3 pictures\nof cats.'),
      ('labels.json', '{"info": {}, "images": []}'),
      ('labels.json', b'\xff\xfe\x00'.decode('latin1')),
+     pytest.param('labels.csv', 'name,value\na,' + '1 2 ' * 50_000, id='long'),
+     pytest.param('labels.txt', f'a {10 ** 900}\nb 2\n', id='digits'),
      ('label_1.txt', '0 0.5 0.5 0.2 0.1\n1 0.1 0.2 0.3 0.4\n')],
 )  # fmt: skip
 def test_other_files_are_no_tables(folder, name, text):
@@ -296,7 +295,6 @@ def test_check_names_the_classes_of_a_table(folder, capsys):
     assert run_train('--check', '--json', 'r.json', '-s', '1') == 0
     out = capsys.readouterr().out
     assert 'class 0 road: value [128, 64, 128]' in out
-    assert 'class_dict.csv: 2 names' in out
     report = json.loads((folder / 'r.json').read_text())
     assert [row['name'] for row in report['classes']] == ['road', 'my car']
     assert report['ignore'] == [[0, 0, 0]]

@@ -75,7 +75,6 @@ def _by(separator: str) -> Split:
 
 _ENDINGS = '|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
 _AFTER_EXTENSION = re.compile(rf'(?i)({_ENDINGS})[\'"]?\s+[\'"]?')
-_NUMBERS_BEHIND = re.compile(r'\s+(?=(?:[-+]?\d+(?:\.\d+)?\s*)+$)')
 _NUMBER = re.compile(r'[-+]?\d+(\.\d+)?')
 
 
@@ -93,8 +92,11 @@ def _after_extension(line: str) -> list[str]:
 
 
 def _before_numbers(line: str) -> list[str]:
-    name, *numbers = _NUMBERS_BEHIND.split(line, maxsplit=1)
-    return [name, *' '.join(numbers).split()]
+    words = line.split()
+    count = 0
+    while count < len(words) - 1 and _is_number(words[-1 - count]):
+        count += 1
+    return line.rsplit(None, count)
 
 
 def _of_json(line: str) -> list[str]:

@@ -57,6 +57,7 @@ COLUMNS = {  # by what a header calls them, in lower case and letters only
     'value': 'pixelvalue pixel value maskvalue greyvalue grayvalue idx',
     'number': 'id index classid labelid number',
 }
+LONGEST = 1000  # characters of a line; a longer one is of another file, such as run lengths
 FIRST_NAMES = ('_background_', '__ignore__', 'background')  # of lists of names alone
 
 
@@ -71,7 +72,8 @@ def parse_table(path: Path, text: str) -> tuple[list[Entry], bool] | None:
         numbered = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
         lines = [(n, line) for n, line in numbered if line and not line.startswith('#')]
         heading = any(HEADING.match(line) for _, line in numbered)
-        found = (_with_header(path, lines) or _by_form(path, lines, heading)) if lines else None
+        short = lines and max(len(line) for _, line in lines) <= LONGEST
+        found = (_with_header(path, lines) or _by_form(path, lines, heading)) if short else None
     entries, clear = found or ([], False)
     kinds = {type(entry.value) for entry in entries}
     if len(kinds) != 1 or (len(entries) < 2 and not clear):
@@ -132,17 +134,23 @@ def _with_header(path: Path, lines: list[tuple[int, str]]) -> tuple[list[Entry],
                 )
             number = parts[found['number']] if found['number'] >= 0 else ''
             entries.append(
-                Entry(parts[found['name']], value, int(number) if number.isdecimal() else row, line)
+                Entry(
+                    parts[found['name']],
+                    value,
+                    int(number) if re.fullmatch('[0-9]{1,9}', number) else row,
+                    line,
+                )
             )
         return entries, clear
     return None
 
 
 def _cells(line: str, separator: str) -> list[str]:
-    return [
-        cell.strip()
-        for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-    ]
+    try:
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    except csv.Error:  # a zero, for Python 3.10
+        cells = line.split(separator)
+    return [cell.strip() for cell in cells]
 
 
 def _value(text: str, colour: bool) -> MaskValue | None:
@@ -152,7 +160,7 @@ def _value(text: str, colour: bool) -> MaskValue | None:
         red, green, blue = bytes.fromhex(hexadecimal[1])
         return red, green, blue
     numbers = (
-        [int(n) for n in re.findall(r'-?\d+', text)]
+        [int(n) for n in re.findall(r'-?\d{1,18}', text)]
         if re.fullmatch(r'[-\d\s,()\[\]]+', text)
         else []
     )
