@@ -227,8 +227,8 @@ def _read_json(path: Path, text: str) -> tuple[list[Entry], bool] | None:
     entries = []
     for row, (name, number) in enumerate(pairs):
         value = _value(str(number), isinstance(number, list)) if _plain(number) else None
-        if value is None:  # regions of nnU-Net, or another program's
-            return None
+        if value is None or re.search('[\ud800-\udfff]', name):
+            return None  # regions of nnU-Net, another program's, or half a character
         found = (n for n, line in enumerate(lines, 1) if json.dumps(name)[1:-1] in line)
         entries.append(Entry(name, value, row, next(found, 1)))
     return entries, dataset
