@@ -24,10 +24,9 @@ from utils.masks.values import MaskValue, mask_array, pack_colours
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
-from .class_values import choose_encoding, match_values, named_by_files
+from .class_values import choose_encoding, match_values, named_by_files, tables_of
 from .network_limits import channels_of, check_sizes
-from .pairing.patterns import literal_folder
-from .pairing.sets import match_sets
+from .pairing.sets import NO_LISTS, Lists, match_sets
 from .scan import scan_pairs
 from .suggestions import suggest
 
@@ -47,6 +46,8 @@ class SegmentationDataset(Dataset):
     weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes, and make the mask's
         pixels between touching cells background.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
+    lists: files that name the images to use (see pairing.lists): of images_dir, and of a fixed
+        validation set in validation_dirs or else images_dir. None takes all.
     decode: DECODE_PATH or PILLOW_DECODE.
     image_range: of deep images, see arrays.unit_pixels; may be set later, as it is measured after
         the split.
@@ -73,6 +74,7 @@ class SegmentationDataset(Dataset):
         skip_bad: bool = False,
         weight_map: bool = False,
         validation_dirs: tuple[Path, Path] | None = None,
+        lists: Lists = NO_LISTS,
         decode: str = DECODE_PATH,
         image_range: ImageRange | None = None,
     ):
@@ -80,9 +82,11 @@ class SegmentationDataset(Dataset):
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or MaskOptions()
         trained = encoding_of(mask_values) if mask_values else None
-        asked = trained or requested_encoding(wanted, literal_folder(Path(mask_dir)))
         sources = (Path(images_dir), Path(mask_dir))
-        matching = match_sets(sources, mask_suffix, validation_dirs)
+        lists = (lists[0] and Path(lists[0]), lists[1] and Path(lists[1]))
+        matching = match_sets(sources, mask_suffix, validation_dirs, lists, trained is None)
+        tables = [] if trained else tables_of(matching, sources[1])
+        asked = trained or requested_encoding(wanted, tables)
         asked = named_by_files(asked, matching.class_names)
         self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, decode, scale)
         self.pairs = self.scan.pairs
@@ -92,7 +96,7 @@ class SegmentationDataset(Dataset):
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
-            self.masks = choose_encoding(self.scan, asked, wanted)
+            self.masks = choose_encoding(self.scan, asked, wanted, tables)
         if weight_map and self.masks.background is None:
             raise UserError(
                 'the weight map needs a background between cells, and no class counts as such. '
@@ -113,7 +117,7 @@ class SegmentationDataset(Dataset):
         notes = self.scan.notes(self.masks, self.channels)
         if self.mask_options:  # not for a trained network, whose classes are known
             found = suggest(self.scan, self.masks, self.mask_options)
-            notes += [f'note: {suggestion}' for suggestion in found]
+            notes += [*(f'note: {suggestion}' for suggestion in found), *self.scan.hints]
         return notes
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:

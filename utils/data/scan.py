@@ -44,6 +44,8 @@ class DatasetScan:
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
     file_notes: list[str] = field(default_factory=list)  # how files were paired, and which were not
     decode: str = DECODE_PATH
+    hints: list[str] = field(default_factory=list)  # notes that propose options of train.py
+    class_notes: list[str] = field(default_factory=list)  # on tables of classes beside the masks
 
     @property
     def pairs(self) -> list[Pair]:
@@ -88,7 +90,7 @@ class DatasetScan:
 
     def notes(self, masks: MaskEncoding, channels: int) -> list[str]:
         """Return notes for the user: pairs left out, conversions, and rare classes."""
-        lines = [*self.file_notes]
+        lines = [*self.file_notes, *self.class_notes]
         if self.left_out:
             texts = first_few((problem.text for problem in self.left_out), 1)
             lines.append(f'note: pairs left out for {len(self.left_out)} problems: {texts}')
@@ -118,7 +120,8 @@ class DatasetScan:
             lines.append(f'note: {100 * moved:.3g} % of mask pixels were moved to another value')
         shares = self.shares()
         for value, title in zip(masks.values, masks.titles, strict=True):
-            if (share := shares.get(value, 0)) < RARE:
+            share = shares.get(value, 0)
+            if share < RARE and (share or not self.class_notes):  # which name those without pixels
                 lines.append(f'note: class {title} is {100 * share:.2g} % of the pixels')
         return lines
 
@@ -169,7 +172,7 @@ def read_scan(
             problems.append(Problem('unusable', text))
     else:
         problems += matching.problems
-    return DatasetScan(metadata, left_out, matching.lines(), decode), problems
+    return DatasetScan(metadata, left_out, matching.lines(), decode, matching.hints), problems
 
 
 def read_pairs(

@@ -19,12 +19,13 @@ def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int],
     ids = [pair.id for pair in pairs]
     if args.fold:
         return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
-    if args.val_images:
+    if args.val_images or args.val_list:
         training = [k for k, pair in enumerate(pairs) if not pair.validation]
         validation = [k for k, pair in enumerate(pairs) if pair.validation]
-        for part, folder in ((training, args.images), (validation, args.val_images)):
+        sources = args.list or args.images, args.val_list or args.val_images
+        for part, source in zip((training, validation), sources, strict=True):
             if not part:
-                raise UserError(f'no pair of {folder} is left. Correct what --check reports.')
+                raise UserError(f'no pair of {source} is left. Correct what --check reports.')
         return training, validation
     training, validation = split_ids(ids, args.validation, args.split, args.seed, args.group_regex)
     if not training:
@@ -127,7 +128,7 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     training: positions in `pairs` to train on. The share is wrong where whole groups make the
     validation set differ from its requested size by more than half of that.
     """
-    if args.val_images or args.split == 'random':
+    if args.val_images or args.val_list or args.split == 'random':
         return []
     groups = group_ids([pair.id for pair in pairs], args.group_regex)
     sizes, lines = list(map(len, groups.values())), []

@@ -26,7 +26,6 @@ from .values import (
 
 IGNORE = 255  # class index of padding and unlabelled pixels; neither loss nor scores count them
 UNKNOWN = 254  # class index of values without a class, within this module
-MAX_CLASSES = 254  # class indices are uint8, without the two above
 LARGEST_NUMBER = 32  # values up to this one are taken for class numbers, written with a palette
 
 TAB10 = [  # of matplotlib

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from utils.images.decoding import Picture
 
 MaskValue = int | tuple[int, int, int]
+MAX_CLASSES = 254  # class indices are uint8, without the two of encoding.IGNORE and UNKNOWN
 
 # Kinds of masks by the Pillow mode that stands for them, in words for messages.
 KINDS = {'RGB': 'in colour', 'L': 'grey', 'P': 'with a palette', '1': 'of one bit'}

@@ -1,5 +1,6 @@
 """Files: atomic writes, checks of output paths, the user's cache folder, CSV."""
 
+import codecs
 import csv
 import os
 import re
@@ -25,6 +26,24 @@ PART_AGE = 24 * 3600  # seconds; older temporary files were left by killed proce
 SPECIAL = ('/dev', '/proc')  # what lies here is written to, never replaced, such as /dev/stdout
 
 _swept: set[Path] = set()  # folders in which this process has looked for old temporary files
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Return the text of a file that people write: UTF-8, or UTF-16 with its mark, as of Windows.
+
+    Raises UserError for a file that is none; `expected` says what it should be.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}; expected {expected}') from error
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode('utf-16' if wide else 'utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{path} is no text in UTF-8 (byte {error.start}); expected {expected}'
+        ) from error
 
 
 @contextmanager

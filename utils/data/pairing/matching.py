@@ -1,7 +1,7 @@
 """Pairs of images and masks, matched by file name. Each folder is listed once."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from .endings import find_suffix, images_of_mixed
 from .patterns import Listing, NamedFile, is_pattern, list_pictures
 
 WITHOUT_MASK = 'without a mask'  # kind of problem
+Choice = Callable[[list[NamedFile]], list[NamedFile]]  # which images of all are matched
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Matching:
     """The pairs of two folders or patterns, sorted by id, and the problems of other files.
 
     rule: how names were paired. notes: lines about files that are left out. class_names: of
-    {class}, in the order of their values 1, 2, …; empty without it.
+    {class}, in the order of their values 1, 2, …; empty without it. unlisted, missing: images that
+    a list leaves out, and how many it names that are not there.
     """
 
     pairs: list[Pair]
@@ -39,17 +41,23 @@ class Matching:
     notes: list[str] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
     proposals: list[str] = field(default_factory=list)  # options by which more files would pair
+    unlisted: list[Path] = field(default_factory=list)
+    missing: int = 0
+    hints: list[str] = field(default_factory=list)  # notes that propose options of train.py
 
     def lines(self) -> list[str]:
         """Return the rule and the notes for the user."""
         return [f'pairs: {self.rule}', *self.notes]
 
 
-def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Matching:
+def match_files(
+    images: Path, masks: Path, mask_suffix: str | None = None, choose: Choice | None = None
+) -> Matching:
     """Match the pictures of two folders, or of two patterns (see pairing.patterns).
 
     mask_suffix: of a mask's stem after that of its image, '_mask' for Carvana. None finds it: the
         ending that gives every image a mask.
+    choose: which images to match, as a list names them; None matches all.
 
     Raises UserError for a folder that is missing or empty, and where several endings fit.
     """
@@ -64,14 +72,14 @@ def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Ma
                 f'--mask-suffix {mask_suffix} is for folders; write it into the pattern: '
                 f"--masks '{masks.parent}/*{mask_suffix}.*' or so"
             )
-        return _match_ids(*listings)
+        return _match_ids(*listings, choose)
     for listing, other in (listings, listings[::-1]):
         if listing.nested and not other.nested:
             raise EmptyFolderError(
                 f'{listing.source} holds no pictures; there are {first_few(listing.others)}, and '
                 f'pictures in these, but none in folders of {other.source}. {remedy}'
             )
-    return _match_suffix(*listings, mask_suffix)
+    return _match_suffix(*listings, mask_suffix, choose)
 
 
 def is_own_output(stem: str, stems: Container[str]) -> bool:
@@ -79,14 +87,18 @@ def is_own_output(stem: str, stems: Container[str]) -> bool:
     return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
 
 
-def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matching:
+def _match_suffix(
+    images: Listing, masks: Listing, suffix: str | None, choose: Choice | None
+) -> Matching:
     """Match each image with the mask whose id is the image's and a suffix."""
     named, partners = images.by_id(), masks.by_id()
     one_folder = images.source.resolve() == masks.source.resolve()
     if one_folder:
         named, suffix = images_of_mixed(images.source, named, suffix)
-    elif suffix is None:
-        suffix = find_suffix(named, partners)
+    if choose:
+        named = _chosen(named, images.files, choose)
+    if suffix is None:
+        suffix = find_suffix(named, partners) if named else ''
     there = first_few(path.name for paths in partners.values() for path in paths)
     found = [partners.get(name + suffix, []) for name in named]
     pairs, problems = [], []
@@ -99,7 +111,7 @@ def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matchi
     problems += _repeated([*named.values(), *found])
     pairs, linked = _without_links(pairs, [*images.files, *masks.files])
     used = {path for paths in [*named.values(), *found] for path in paths}
-    unused = [file.path for file in masks.files if file.path not in used]
+    unused = [] if choose else [file.path for file in masks.files if file.path not in used]
     rule = f'{_anything(images)} with {_anything(masks)}{suffix}'
     problems += linked
     matching = Matching(pairs, problems, rule, len(named), _notes(images, masks, unused))
@@ -111,7 +123,17 @@ def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matchi
     return matching
 
 
-def _match_ids(images: Listing, masks: Listing) -> Matching:
+def _chosen(
+    named: dict[str, list[Path]], files: list[NamedFile], choose: Choice
+) -> dict[str, list[Path]]:
+    """Return the images, by id, that are chosen of those in `named`."""
+    there = {path for paths in named.values() for path in paths}
+    kept = {file.path for file in choose([file for file in files if file.path in there])}
+    chosen = {name: [path for path in paths if path in kept] for name, paths in named.items()}
+    return {name: paths for name, paths in chosen.items() if paths}
+
+
+def _match_ids(images: Listing, masks: Listing, choose: Choice | None) -> Matching:
     """Match each image with the masks whose ids begin with the image's id."""
     own = {file.path for file in masks.files}
     pictures = [file for file in images.files if file.path not in own]
@@ -120,6 +142,7 @@ def _match_ids(images: Listing, masks: Listing) -> Matching:
             f'{images.source} and {masks.source} match the same files; expected a pattern of the '
             'images and one of their masks'
         )
+    pictures = choose(pictures) if choose else pictures
     by_parts = defaultdict(list)
     for file in pictures:
         by_parts[file.parts].append(file.path)
@@ -128,10 +151,10 @@ def _match_ids(images: Listing, masks: Listing) -> Matching:
     for mask in masks.files:
         lengths = range(len(mask.parts), 0, -1)
         key = next((mask.parts[:n] for n in lengths if mask.parts[:n] in by_parts), None)
-        if key is None:
-            unused.append(mask.path)
-        else:
+        if key is not None:
             found[key].append(mask)
+        elif not choose:
+            unused.append(mask.path)
     classes = sorted({mask.class_name for mask in masks.files if mask.class_name is not None})
     classes = [name for name in classes if name != 'background']
     joined = classes or any(len(m.parts) > len(key) for key, group in found.items() for m in group)

@@ -79,6 +79,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize('NFC', name)
 
 
+def looks_like_picture(name: str) -> bool:
+    """Return whether a name has the extension of a picture."""
+    return _split(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def is_pattern(path: Path) -> bool:
     """Return whether the path has stars or {class}, and no file or folder of that name exists."""
     return ('*' in str(path) or CLASS in str(path)) and not path.exists()

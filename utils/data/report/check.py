@@ -14,14 +14,14 @@ from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask, mask_files
+from utils.masks.tables.lookup import ClassTable
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
 
-from ..class_values import choose_encoding, describe_foreground, named_by_files
+from ..class_values import choose_encoding, describe_foreground, named_by_files, tables_of
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
 from ..pairing.matching import Matching, Pair
-from ..pairing.patterns import literal_folder
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
 from ..splits import describe_groups, describe_percent, split_pairs
@@ -71,12 +71,16 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
 def survey(args: argparse.Namespace, decode: str) -> tuple[dict, Contents]:
     """Return data_report's report, and what a page shows beside it."""
     check_range_option(args.image_range, decode)
-    requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    matching = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    lists = args.list, args.val_list
+    matching = match_sets((args.images, args.masks), args.mask_suffix, validation, lists)
+    tables = tables_of(matching, args.masks)
+    requested = requested_encoding(MaskOptions.from_args(args), tables)
     requested = named_by_files(requested, matching.class_names)
     problems, left_out = matching.problems, []
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
+    report |= {name: str(path) if path else None
+               for name, path in zip(('list', 'val_list'), lists, strict=True)}  # fmt: skip
     contents = Contents(matching.pairs, DatasetScan([], decode=decode))
     if matching.pairs:
         scan, problems = read_scan(
@@ -86,7 +90,7 @@ def survey(args: argparse.Namespace, decode: str) -> tuple[dict, Contents]:
         if args.skip_bad:
             report['pairs'] = len(scan.pairs)
         if scan.pairs:
-            found, contents = _contents(scan, requested, args, problems, matching)
+            found, contents = _contents(scan, requested, args, problems, matching, tables)
             report |= found
     report['rule'], report['proposals'] = matching.rule, matching.proposals
     report['left_out'] = [problem._asdict() for problem in sorted(left_out)]
@@ -96,11 +100,11 @@ def survey(args: argparse.Namespace, decode: str) -> tuple[dict, Contents]:
 
 def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem],
-    matching: Matching,
+    matching: Matching, tables: Sequence[ClassTable],
 ) -> tuple[dict, Contents]:  # fmt: skip
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
     options = MaskOptions.from_args(args)
-    encoding = partial(choose_encoding, scan, requested, options)
+    encoding = partial(choose_encoding, scan, requested, options, tables)
     chosen = attempt(encoding, problems, kind='mask values')
     masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
@@ -118,6 +122,7 @@ def _contents(
         notes += [f'note: {text}' for text in suggest(scan, masks, options)]
         at_scale = partial(check_classes_at_scale, scan, masks, args.scale, training)
         notes += attempt(at_scale, problems, kind='classes that vanish') or []
+    notes += scan.hints
     notes += describe_groups(scan.pairs, training, args) if training else []
     notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
     notes += describe_foreground(scan, masks, training, validation) if chosen else []
@@ -183,7 +188,8 @@ def _items(scan: DatasetScan, training: set[int], class_names: list[str]) -> lis
 
 def format_report(report: dict) -> str:
     """Return the report as text: contents, notes, then the problems by kind."""
-    lines = [f'{report["images"]} and {report["masks"]}: {report["pairs"]} pairs']
+    source = report['list'] or f'{report["images"]} and {report["masks"]}'
+    lines = [f'{source}: {report["pairs"]} pairs']
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'
         for title in ('modes', 'sizes', 'mask_kinds'):
