@@ -256,7 +256,8 @@ def test_every_picture_of_a_set_gets_its_own_mask(tmp_path):
         box = [[k % 9, 1], [k % 9 + 3, 1], [k % 9 + 3, 1 + k % 7], [k % 9, 1 + k % 7]]
         entry = {'id': k, 'image_id': k, 'category_id': 1, 'segmentation': [flat(box)]}
         document['annotations'].append(entry)
-    assert convert('coco', json_file(tmp_path / 'c.json', document), tmp_path / 'out') == 0
+    # Pictures are looked for in the folder above, too: not among those of other tests.
+    assert convert('coco', json_file(tmp_path / 'in/c.json', document), tmp_path / 'out') == 0
     for k in range(40):
         expected = box_mask((1, k % 9, 1, k % 9 + 3, 1 + k % 7))
         assert (mask(tmp_path / f'out/{k}.png') == expected).all()

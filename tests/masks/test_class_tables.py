@@ -155,7 +155,8 @@ def test_void_does_not_count(folder, name):
 
 
 @pytest.mark.parametrize(
-    ('numbers', 'ignored'), [((0, 1, 255), [255]), ((0, 128, 255), []), ((1, 2, 3), [])]
+    ('numbers', 'ignored'),
+    [((0, 1, 255), [255]), ((0, 128, 255), []), ((0, 9, 255), []), ((1, 2, 3), [])],
 )
 def test_255_is_void_beside_class_numbers_only(folder, numbers, ignored):
     write(folder, values=numbers)

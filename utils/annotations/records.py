@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.masks.encoding import IGNORE, MAX_CLASSES
+from utils.masks.encoding import IGNORE
+from utils.masks.values import MAX_CLASSES
 from utils.runtime.errors import Problem, UserError, first_few
 
 IGNORED_LABELS = ('__ignore__', '_ignore_')  # of LabelMe: their pixels do not count

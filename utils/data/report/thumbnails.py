@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from utils.images.arrays import ImageRange
 from utils.images.resizing import load_image
-from utils.masks.encoding import MAX_CLASSES, MaskEncoding, load_mask
+from utils.masks.encoding import MaskEncoding, load_mask
+from utils.masks.values import MAX_CLASSES
 from utils.masks.visualize import displayable
 from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import UserError

@@ -27,7 +27,6 @@ VOID = frozenset(
     'void ignore ignored ignorelabel unlabeled unlabelled notlabeled notlabelled unknown nodata '
     'dontcare'.split()
 )
-CLASS_NUMBERS = 32  # beside values up to this one, 255 is no class number
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,15 @@ def _candidates(folder: Path, only_known: bool) -> list[Path]:
 def void_names(entries: Iterable[Entry], keep: Collection[MaskValue] = ()) -> list[str]:
     """Return the names whose pixels are not labelled: void, ignore and the like; 255, or -1.
 
-    255 counts only beside class numbers: it is a class in 0, 128, 255. keep: values of classes.
+    255 counts only beside the numbers 0, 1, 2, … without a gap: it is a class in 0, 9, 255.
+    keep: values of classes.
     Where less than two classes would be left, all are classes: of {unlabeled, road}, the first is
     the background.
     """
     entries = [entry for entry in entries if entry.value not in keep]
     numbers = [e.value for e in entries if isinstance(e.value, int) and e.value not in (-1, 255)]
-    numbered = len(numbers) > 1 and max(numbers) <= max(CLASS_NUMBERS, 2 * len(numbers))
+    first = min(numbers, default=2)
+    numbered = first < 2 <= len(numbers) and {*numbers} == {*range(first, first + len(numbers))}
     void = [
         entry.name for entry in entries
         if re.sub('[^a-z]', '', entry.name.lower()) in VOID
