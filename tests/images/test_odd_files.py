@@ -19,7 +19,7 @@ from utils.images.arrays import read_array
 from utils.images.decoding import open_picture
 from utils.images.metadata import read_metadata
 from utils.masks.values import mask_array
-from utils.runtime import torch_files
+from utils.runtime import cgroups
 from utils.runtime.errors import UserError
 
 SIZE = (48, 32)
@@ -266,8 +266,8 @@ def with_a_hole(path):
 @pytest.mark.skipif(not hasattr(os.stat_result, 'st_blocks'), reason='no holes in files')
 @pytest.mark.parametrize('write', [repeated, compressed, with_a_hole])
 def test_a_small_file_that_would_fill_the_memory_is_refused(folder, monkeypatch, write):
-    monkeypatch.setattr(torch_files, 'free_memory', lambda: 0)
-    monkeypatch.setattr(torch_files, 'GIB', 2**20)
+    monkeypatch.setattr(cgroups, 'free_memory', lambda: 0)
+    monkeypatch.setattr(cgroups, 'GIB', 2**20)
     path = folder / ('a.npy' if write is with_a_hole else 'a.pt')
     write(path)
     with pytest.raises(

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
+from utils.images.pages import Source, file_of
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
@@ -240,11 +240,12 @@ def attempt(
     return None
 
 
-def _checked(path: Path) -> Path:
-    """Return the path; raise UserError if it is not a file: reading a pipe would never end."""
+def _checked(source: Source) -> Source:
+    """Return the source; raise UserError if it is not a file: reading a pipe would never end."""
+    path = file_of(source)
     if path.exists() and not path.is_file():
         raise UserError(f'{path} is not a file; expected a picture. Remove it.')
-    return path
+    return source
 
 
 def _checked_mask(pair: Pair) -> MaskSource:

@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from utils.images.pages import Page, file_of
 from utils.runtime.errors import UserError, first_few
 
 from .pairing.matching import Pair
@@ -16,7 +17,7 @@ CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """Return the positions in `pairs` to train on and to validate on, by options of train.py."""
-    ids = [pair.id for pair in pairs]
+    ids = group_names(pairs, args)
     if args.fold:
         return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
     if args.val_images:
@@ -33,6 +34,33 @@ def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int],
             'Use a smaller percentage, such as 10, or 0 for no validation.'
         )
     return training, validation
+
+
+def group_names(pairs: list[Pair], args: argparse.Namespace) -> list[str]:
+    """Return what stands for each pair in a split: its id, or what it shares with others.
+
+    Slices of a stack or volume are nearly equal: those of one file share its name, and those of the
+    only file that of a block, which is as many consecutive pages as are wanted for validation. With
+    --group-regex or --split random it is the id.
+    """
+    ids = [pair.id for pair in pairs]
+    if args.group_regex or args.split == 'random':
+        return ids
+    names = [
+        name.rpartition(':')[0] if isinstance(pair.image, Page) else name
+        for name, pair in zip(ids, pairs, strict=True)
+    ]
+    if len(set(names)) > 1 or names == ids:
+        return names
+    count = _block_count(len(ids), args)
+    return [f'{names[k]} block {k * count // len(ids)}' for k in range(len(ids))]
+
+
+def _block_count(pages: int, args: argparse.Namespace) -> int:
+    """Return into how many blocks the pages of the only file are cut."""
+    if args.fold:
+        return min(pages, int(args.fold.partition('/')[2]))
+    return max(2, round(pages / max(1, _wanted(pages, args.validation))))
 
 
 def split_ids(
@@ -110,7 +138,10 @@ def group_ids(ids: list[str], regex: str | None = None) -> dict[str, list[int]]:
             f'--group-regex {regex} puts all {len(ids)} images into one group, '
             f'{next(iter(groups))!r}; expected two or more groups'
         )
-    return {name: [position] for position, name in enumerate(ids)}
+    alone: dict[str, list[int]] = {}
+    for position, name in enumerate(ids):  # pages of one file have one name
+        alone.setdefault(name, []).append(position)
+    return alone
 
 
 def _group_of(name: str, regex: str | None) -> str | None:
@@ -129,8 +160,17 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     """
     if args.val_images or args.split == 'random':
         return []
-    groups = group_ids([pair.id for pair in pairs], args.group_regex)
+    names = group_names(pairs, args)
+    groups = group_ids(names, args.group_regex)
     sizes, lines = list(map(len, groups.values())), []
+    files = {file_of(pair.image) for pair in pairs if isinstance(pair.image, Page)}
+    if len(files) == 1 and names[0].endswith(' block 0'):
+        validated = [pairs[k].image for k in sorted({*range(len(pairs))}.difference(training))]
+        shown = f'{validated[0].name} to {validated[-1].name}' if validated else 'none'
+        return [
+            'note: all images are pages of one file. Neighbours are alike, so that a block of '
+            f'consecutive pages is validated on ({shown}); scores on other files may be lower'
+        ]
     if args.group_regex:
         trained = set(training)
         count = sum(positions[0] in trained for positions in groups.values())
@@ -143,7 +183,7 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     wanted = _wanted(total, percent)
     if max(sizes) > 1 and abs(found - wanted) > wanted / 2:
         asked = f'--fold {args.fold}' if args.fold else f'--validation {percent:g}'
-        kind = 'groups' if args.group_regex else 'cars'
+        kind = 'groups' if args.group_regex else 'files' if files else 'cars'
         instead = ' instead of --group-regex' if args.group_regex else ''
         lines.append(
             f'note: {asked} asks for {percent:.3g} % of the images to validate on, but it is '

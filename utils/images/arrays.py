@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.runtime.cgroups import check_size
 from utils.runtime.errors import UserError
-from utils.runtime.torch_files import check_size, read_torch_file
+from utils.runtime.torch_files import read_torch_file
 
 from .pages import Source
 

@@ -19,11 +19,10 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from utils.runtime.errors import UserError
 
-from . import arrays, compressed, deep_files, tiff, volumes
+from . import arrays, deep_files, tiff, volumes
 from .arrays import ARRAY_SUFFIXES, ImageRange
-from .compressed import kind_of
 from .deep_files import DeepFile, opened_at
-from .pages import Page, Source, file_of
+from .pages import COMPRESSED, Page, Source, file_of, kind_of
 from .tiff import ORIENTATION
 
 # Recorded in checkpoints. Those of earlier versions may name the fast way in other words.
@@ -42,7 +41,7 @@ IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
     '.jpg', '.jpeg', '.jfif', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
     volumes.SUFFIX,
 }  # fmt: skip
-IMAGE_SUFFIXES |= {suffix + compressed.SUFFIX for suffix in IMAGE_SUFFIXES - ARRAY_SUFFIXES}
+IMAGE_SUFFIXES |= {suffix + COMPRESSED for suffix in IMAGE_SUFFIXES - ARRAY_SUFFIXES}
 
 NO_PICTURES = ARRAY_SUFFIXES | {volumes.SUFFIX}  # what Pillow does not read
 

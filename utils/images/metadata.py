@@ -9,10 +9,9 @@ from PIL import Image
 
 from . import decoding, tiff, volumes
 from .arrays import array_values, extremes, fits_default, range_error
-from .compressed import kind_of
 from .decoding import DECODE_PATH, DEEP_MODES, PILLOW_DECODE, WITH_ALPHA, opened, readable
 from .deep_files import DeepFile
-from .pages import Page, Source, file_of
+from .pages import Page, Source, file_of, kind_of
 from .tiff import ORIENTATION
 
 FLOATS = ('float', 'F')  # what the modes of pictures of floats contain

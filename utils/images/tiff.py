@@ -21,9 +21,9 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from utils.runtime.errors import UserError
 
-from .compressed import is_compressed, kind_of, open_binary
+from .compressed import open_binary
 from .kept import Kept
-from .pages import Page, Source, file_of
+from .pages import Page, Source, file_of, is_compressed, kind_of
 
 SUFFIXES = ('.tif', '.tiff')
 STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from utils.runtime.cgroups import check_size
 from utils.runtime.errors import UserError
-from utils.runtime.torch_files import check_size
 
-from .compressed import kind_of
 from .kept import Kept
-from .pages import Page, Source, file_of
+from .pages import Page, Source, file_of, kind_of
 
 SUFFIX = '.nii'
 MOST_CHANNELS = 8  # of a fourth axis; longer ones are frames
@@ -87,15 +86,22 @@ def apart(one: VolumeHeader, other: VolumeHeader) -> bool:
     return bool(np.abs(moved).max() > SHIFT * voxel)
 
 
-def _load(path: Path) -> Any:
-    """Return nibabel's image, its values not read yet."""
+def check_package(path: Path) -> None:
+    """Raise UserError, naming the file, if nibabel is not installed."""
     try:
-        import nibabel
+        import nibabel  # noqa: F401
     except ImportError as error:
         raise UserError(
             f'{path}: NIfTI volumes are read by the package nibabel, which is not installed: '
             'pip install -r requirements-volumes.txt'
         ) from error
+
+
+def _load(path: Path) -> Any:
+    """Return nibabel's image, its values not read yet."""
+    check_package(path)
+    import nibabel
+
     try:
         image: Any = nibabel.load(path)  # values are mapped into memory where not compressed
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:

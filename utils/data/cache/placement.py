@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.images.decoding import PILLOW_DECODE
-from utils.masks.joined import mask_files
+from utils.images.pages import file_of
+from utils.masks.joined import mask_files, mask_sources
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
 from utils.runtime.memory import available_device_memory, available_memory
@@ -102,8 +103,8 @@ def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     settings += [repr(dataset.masks)] + ['border'] * dataset.weight_map
     settings += [dataset.image_range] if dataset.image_range else []
     versions = [CACHE_VERSION, dataset.decode, PIL.__version__, torch.__version__]
-    paths = (path for pair in dataset.pairs for path in (pair.image, *mask_files(pair.mask)))
-    files = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]
+    sources = (one for pair in dataset.pairs for one in (pair.image, *mask_sources(pair.mask)))
+    files = [(one.name, s.st_size, s.st_mtime_ns) for one in sources if (s := file_of(one).stat())]
     kind = folders + settings[:2] + [PILLOW_DECODE] * (dataset.decode == PILLOW_DECODE)
     return folder / f'{_hash(kind)}-{_hash([settings, versions, files])}.items'
 

@@ -9,12 +9,16 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.images.decoding import IMAGE_SUFFIXES
+from utils.images.metadata import pages_of
+from utils.images.pages import split_name
 from utils.masks.likeness import label_likeness
+from utils.runtime.errors import UserError
 
 from .patterns import CLASS, literal_folder
 
@@ -74,6 +78,7 @@ class File(NamedTuple):
 
     folders: tuple[str, ...]
     stem: str
+    extension: str
     path: Path
 
 
@@ -133,8 +138,8 @@ def _best(
         if alike in seen:
             continue
         seen.add(alike)
-        likeness = min(label_likeness(mask) for _, mask in samples[:3])
-        photographs = min(label_likeness(image) for image, _ in samples[:3]) < 0.5
+        likeness = min(_likeness(mask) for _, mask in samples[:3])
+        photographs = min(_likeness(image) for image, _ in samples[:3]) < 0.5
         if likeness and photographs:
             first = first or scores[pair]
             chosen.append((likeness, (pair[0].pattern(), pair[1].pattern())))
@@ -142,12 +147,21 @@ def _best(
     return [patterns for _, patterns in chosen[:MOST_PROPOSED]]
 
 
+def _likeness(path: Path) -> float:
+    """Return label_likeness, of the middle page of several; 0 for a file that cannot be read."""
+    with suppress(UserError):
+        pages = pages_of(path)
+        return label_likeness(pages[len(pages) // 2])
+    return 0.0
+
+
 def _look(root: Path, folders: tuple[str, ...] = ()) -> list[File]:
     """Return pictures below a root, a bounded number of each folder."""
     entries = sorted(p for p in Path(root, *folders).iterdir() if not p.name.startswith('.'))
-    files = [p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
-    below = [p for p in entries if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_dir()]
-    found = [File(folders, path.stem, path) for path in files[:FILES_PER_FOLDER]]
+    kinds = {path: split_name(path.name)[1].lower() for path in entries}
+    files = [p for p in entries if kinds[p] in IMAGE_SUFFIXES and not p.is_dir()]
+    below = [p for p in entries if kinds[p] not in IMAGE_SUFFIXES and p.is_dir()]
+    found = [File(folders, *split_name(p.name), p) for p in files[:FILES_PER_FOLDER]]
     for path in below[:FOLDERS_PER_FOLDER] if len(folders) < 6 else []:
         found += _look(root, (*folders, path.name))
     return found
@@ -174,7 +188,7 @@ def _sets(files: list[File]) -> Iterator[tuple[tuple[str | None, ...], str, list
     """Yield folders, where None is a star, and an extension, and the files of both."""
     alike = defaultdict(list)
     for file in files:
-        alike[len(file.folders), file.path.suffix].append(file)
+        alike[len(file.folders), file.extension].append(file)
     for (depth, extension), group in alike.items():
         for starred in product((False, True), repeat=depth):
             sets = defaultdict(list)

@@ -7,6 +7,7 @@ from pathlib import Path
 from utils.runtime.errors import UserError, proposed
 
 from .matching import WITHOUT_MASK, Matching, match_files
+from .pages import pairs_of_pages
 from .patterns import is_pattern
 from .proposals import describe, propose
 
@@ -15,11 +16,11 @@ def match_sets(
     data: tuple[Path, Path], mask_suffix: str | None, validation: tuple[Path, Path] | None
 ) -> Matching:
     """Match the folders `data` (images, masks), then those of a fixed validation set, if any."""
-    matching = _match_or_propose(data, mask_suffix, ('--images', '--masks'))
+    matching = pairs_of_pages(_match_or_propose(data, mask_suffix, ('--images', '--masks')))
     if validation is None:
         return matching
     for folder in validation:
-        if not folder.is_dir() and not is_pattern(folder):
+        if not folder.exists() and not is_pattern(folder):
             raise UserError(
                 f'{folder} does not exist. Expected the folders of the validation images '
                 '(--val-images) and of their masks (--val-masks).'
@@ -30,6 +31,7 @@ def match_sets(
             'To validate on part of these, leave --val-images and --val-masks out.'
         )
     held_out = _match_or_propose(validation, mask_suffix, ('--val-images', '--val-masks'))
+    held_out = pairs_of_pages(held_out)
     if held_out.class_names != matching.class_names:
         raise UserError(
             f'--masks has the classes {matching.class_names} and --val-masks '
