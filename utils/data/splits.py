@@ -17,16 +17,16 @@ CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """Return the positions in `pairs` to train on and to validate on, by options of train.py."""
-    ids = group_names(pairs, args)
-    if args.fold:
-        return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
-    if args.val_images:
+    if args.val_images and not args.fold:
         training = [k for k, pair in enumerate(pairs) if not pair.validation]
         validation = [k for k, pair in enumerate(pairs) if pair.validation]
         for part, folder in ((training, args.images), (validation, args.val_images)):
             if not part:
                 raise UserError(f'no pair of {folder} is left. Correct what --check reports.')
         return training, validation
+    ids = group_names(pairs, args)
+    if args.fold:
+        return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
     training, validation = split_ids(ids, args.validation, args.split, args.seed, args.group_regex)
     if not training:
         raise UserError(
@@ -165,12 +165,12 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     sizes, lines = list(map(len, groups.values())), []
     files = {file_of(pair.image) for pair in pairs if isinstance(pair.image, Page)}
     if len(files) == 1 and names[0].endswith(' block 0'):
-        validated = [pairs[k].image for k in sorted({*range(len(pairs))}.difference(training))]
-        shown = f'{validated[0].name} to {validated[-1].name}' if validated else 'none'
+        validated = [pairs[k].image.name for k in sorted({*range(len(pairs))}.difference(training))]
+        shown = ' to '.join(dict.fromkeys([validated[0], validated[-1]])) if validated else ''
         return [
-            'note: all images are pages of one file. Neighbours are alike, so that a block of '
-            f'consecutive pages is validated on ({shown}); scores on other files may be lower'
-        ]
+            'note: all images are pages of one file, and consecutive ones are validated on '
+            f'({shown}): neighbours are alike. Scores on other files may be lower.'
+        ] * bool(validated)
     if args.group_regex:
         trained = set(training)
         count = sum(positions[0] in trained for positions in groups.values())

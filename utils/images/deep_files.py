@@ -24,9 +24,8 @@ from PIL import Image, ImageFile
 from utils.runtime.errors import UserError
 
 from . import tiff
-from .compressed import open_binary
 from .pages import Source, file_of, is_compressed
-from .tiff import ORIENTATION, TiffPage
+from .tiff import ORIENTATION, TiffPage, open_binary
 
 PNG_START, PNG_MODES = b'\x89PNG\r\n\x1a\n', {2: 'RGB', 4: 'LA', 6: 'RGBA'}  # by colour type
 

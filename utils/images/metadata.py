@@ -13,6 +13,7 @@ from .decoding import DECODE_PATH, DEEP_MODES, PILLOW_DECODE, WITH_ALPHA, opened
 from .deep_files import DeepFile
 from .pages import Page, Source, file_of, kind_of
 from .tiff import ORIENTATION
+from .tiff_header import is_single
 
 FLOATS = ('float', 'F')  # what the modes of pictures of floats contain
 
@@ -117,7 +118,7 @@ def page_count(path: Path) -> int:
     if not tiff.is_tiff(path):
         return 1
     with readable(path):
-        return len(tiff.read_tiff(path).pages) if tiff.may_have_pages(path) else 1
+        return 1 if is_single(path) else len(tiff.read_tiff(path).pages)
 
 
 def is_one_picture(path: Path) -> bool:
@@ -125,7 +126,7 @@ def is_one_picture(path: Path) -> bool:
     if not tiff.is_tiff(path):
         return False
     with readable(path):
-        return tiff.may_have_pages(path) and tiff.read_tiff(path).joined is not None
+        return not is_single(path) and tiff.read_tiff(path).joined is not None
 
 
 def pages_of(path: Path) -> tuple[Source, ...]:

@@ -7,10 +7,12 @@ channels of one picture or, as tifffile writes stacks for ImageJ, slices: they a
 Path without a page is one picture.
 """
 
+import gzip
 import io
 import math
 import re
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,19 +21,19 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from utils.runtime.cgroups import check_size
 from utils.runtime.errors import UserError
 
-from .compressed import open_binary
 from .kept import Kept
 from .pages import Page, Source, file_of, is_compressed, kind_of
+from .tiff_header import DESCRIPTION, STARTS
 
 SUFFIXES = ('.tif', '.tiff')
-STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 START_BYTES = 26  # enough for a TIFF's header, and for the colour type of a PNG
 
 # Tags (https://www.awaresystems.be/imaging/tiff/tifftags.html) and values of theirs.
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS = 254, 256, 257, 258, 259, 262
-DESCRIPTION, OFFSETS, ORIENTATION, BANDS, PLANES = 270, 273, 274, 277, 284
+OFFSETS, ORIENTATION, BANDS, PLANES = 273, 274, 277, 284
 EXTRA, FORMATS, NO_DATA = 338, 339, 42113
 KEPT_TAGS = (
     SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, DESCRIPTION, ORIENTATION, BANDS, PLANES,
@@ -40,6 +42,7 @@ KEPT_TAGS = (
 REDUCED_OR_MASK = 5  # bits of SUBFILE: pages that are no pictures of their own
 BROKEN_TAGS = (LookupError, ValueError, TypeError, AttributeError, StopIteration, struct.error)
 
+CHUNK = 2**22  # bytes
 MOST_CHANNELS = 8  # more planes than these are slices, whatever they are called
 
 Tags = dict[int, tuple]
@@ -105,25 +108,25 @@ def several_error(path: Path, count: object, what: str) -> UserError:
     )
 
 
-def may_have_pages(path: Path) -> bool:
-    """Return False if a TIFF's header tells that it is one picture. It costs 15 µs."""
-    if is_compressed(path):
-        return True
-    with path.open('rb') as file:
-        start = file.read(16)
-        if not start.startswith(STARTS):
-            return False
-        order, big = '<' if start[0] == 73 else '>', start[2:4].strip(b'\0') == b'+'
-        place, count, entry = ('Q', 'Q', 20) if big else ('I', 'H', 12)
-        try:
-            file.seek(struct.unpack_from(order + place, start, 8 if big else 4)[0])
-            number = struct.unpack(order + count, file.read(struct.calcsize(count)))[0]
-            tags = file.read(number * entry + struct.calcsize(place))
-            following = struct.unpack_from(order + place, tags, number * entry)[0]
-            names = {struct.unpack_from(order + 'H', tags, k * entry)[0] for k in range(number)}
-        except (struct.error, OverflowError):
-            return True  # broken: whoever reads it says so
-        return bool(following) or DESCRIPTION in names
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file for reading; a compressed one is decompressed into memory first.
+
+    Raises OSError or EOFError for a broken one, TooLargeError for one that seems a bomb.
+    """
+    return io.BytesIO(_contents.get(path, _decompress)) if is_compressed(path) else path.open('rb')
+
+
+def _decompress(path: Path) -> bytes:
+    """Return the content; the limit is checked as it grows, because gzip does not know its size."""
+    content = io.BytesIO()
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(CHUNK):
+                content.write(chunk)
+                check_size(content.tell(), path)
+    except zlib.error as error:
+        raise OSError(f'gzip: {error}') from error
+    return content.getvalue()
 
 
 def open_at(path: Path, place: int) -> BinaryIO:
@@ -147,11 +150,11 @@ class _Shifted(io.BufferedReader):
         self._header = header
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """Return the next bytes; those of the header are its own."""
         at = self.tell()
-        return (
-            self._header[at : at + size if size and size > 0 else None]
-            + super().read(size)[max(0, len(self._header) - at) :]
-        )
+        content = super().read(size)
+        own = self._header[at : at + len(content)]
+        return own + content[len(own) :]
 
 
 def read_raw(path: Path, page: TiffPage, dtype: str, bands: int) -> np.ndarray:
@@ -269,4 +272,5 @@ def _grouped(planes: int, description: str) -> list[list[int]]:
     return [[first + c * step for c in range(channels)] for first in firsts]
 
 
+_contents: Kept[bytes] = Kept(len)  # of compressed files
 _known: Kept[TiffFile] = Kept(lambda file: 2000 * len(file.pages), limit=2**25)

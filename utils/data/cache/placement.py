@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.images.decoding import PILLOW_DECODE
-from utils.images.pages import file_of
+from utils.images.pages import Page, file_of, is_compressed
 from utils.masks.joined import mask_files, mask_sources
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
@@ -24,6 +24,7 @@ from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_end
 
 if TYPE_CHECKING:
     from utils.data.dataset import SegmentationDataset
+    from utils.data.pairing.matching import Pair
 
 CACHE_VERSION = 2  # increase it when the same files and settings give other items
 
@@ -46,8 +47,10 @@ def cached(
         'device': lambda: available_device_memory(device),
     }
     asked, reason, in_words = kind != 'auto', 'as asked', _in_words(size)
+    in_order = any(map(_is_compressed_page, dataset.pairs))
     if not asked:
-        kind, reason = choose_kind(size, path, epochs, available)
+        # Compressed volumes are decompressed once for a cache, and else for nearly each slice.
+        kind, reason = choose_kind(size, path, 2 if in_order else epochs, available)
     elif kind in available and size > (limit := available[kind]()):
         raise UserError(
             f'--cache {kind}: the decoded images take {in_words}, but half of the free space is '
@@ -57,12 +60,13 @@ def cached(
         return DeviceItems(dataset, device), f'images: decoded once, {in_words} on the {device}'
     if kind == 'ram':
         store = MemoryStore(size, shared=workers > 0)
-        return StoredItems(dataset, store), f'images: decoded once, {in_words} in memory'
+        stored = StoredItems(dataset, store, in_order)
+        return stored, f'images: decoded once, {in_words} in memory'
     if kind == 'disk':
         found = 'read from' if path.is_file() else 'decoded once, kept in'
         try:
             evict(path, size)
-            items = StoredItems(dataset, FileStore(path, size))
+            items = StoredItems(dataset, FileStore(path, size), in_order)
             return items, f'images: {found} {path}, {in_words}'
         except OSError as error:
             reason = f'{path} cannot be written: {error.strerror}'
@@ -71,6 +75,12 @@ def cached(
                     f'--cache disk: {reason}. Set XDG_CACHE_HOME to a writable folder.'
                 ) from error
     return dataset, f'images: decoded in each epoch ({reason})'
+
+
+def _is_compressed_page(pair: 'Pair') -> bool:
+    """Return whether a picture of the pair is one of several in a compressed file."""
+    sources = pair.image, *mask_sources(pair.mask)
+    return any(isinstance(one, Page) and is_compressed(one.path) for one in sources)
 
 
 def choose_kind(

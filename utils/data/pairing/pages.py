@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from utils.images import volumes
 from utils.images.metadata import is_one_picture, pages_of
 from utils.images.pages import Page, Source, file_of, may_have_pages
+from utils.images.tiff_header import is_single
 from utils.masks.joined import JoinedMask, MaskSource, mask_files
 from utils.runtime.cgroups import available_cores
 from utils.runtime.errors import Problem, UserError, first_few
@@ -28,16 +29,16 @@ def pairs_of_pages(matching: 'Matching') -> 'Matching':
     read, and pairs of different numbers of pages or different places, become problems. Only TIFFs
     and volumes are looked at: 100,000 pairs of others cost 0.2 s.
     """
-    paged = [pair for pair in matching.pairs if any(map(may_have_pages, _files(pair)))]
+    asked = [pair for pair in matching.pairs if any(map(may_have_pages, _files(pair)))]
+    with ThreadPoolExecutor(min(8, available_cores())) as threads:
+        chunks = [asked[k : k + CHUNK] for k in range(0, len(asked), CHUNK)]
+        paged = [*chain.from_iterable(threads.map(_several, chunks))]
     if not paged:
         return matching
     first = next((f for f in chain.from_iterable(map(_files, paged)) if volumes.is_volume(f)), None)
     if first:
         volumes.check_package(first)
-    chunks = [paged[k : k + CHUNK] for k in range(0, len(paged), CHUNK)]
-    with ThreadPoolExecutor(min(8, available_cores())) as threads:
-        found = chain.from_iterable(threads.map(lambda chunk: list(map(_expand, chunk)), chunks))
-        results = dict(zip((pair.id for pair in paged), found, strict=True))
+    results = dict(zip((pair.id for pair in paged), map(_expand, paged), strict=True))
     pairs, problems, stacks = [], list(matching.problems), []
     for pair in matching.pairs:
         result = results.get(pair.id, [pair])
@@ -55,6 +56,18 @@ def pairs_of_pages(matching: 'Matching') -> 'Matching':
             f'{sum(stacks)} pictures, named NAME:PAGE with pages counted from 0 ({names})'
         )
     return replace(matching, pairs=pairs, problems=problems, notes=notes)
+
+
+def _several(pairs: 'list[Pair]') -> 'list[Pair]':
+    """Return the pairs of which a file may have several pages, or cannot be read."""
+    return [pair for pair in pairs if not all(map(_is_single, _files(pair)))]
+
+
+def _is_single(path: Path) -> bool:
+    try:
+        return not volumes.is_volume(path) and (not may_have_pages(path) or is_single(path))
+    except OSError:
+        return True  # reported where files are read
 
 
 def _files(pair: 'Pair') -> tuple[Path, ...]:
