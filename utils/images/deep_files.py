@@ -143,7 +143,9 @@ def _find_tiff(source: Source, page: TiffPage) -> DeepFile | None:
     if by_pillow:
         mode = COMPLETE
     turn = tags.get(tiff.ORIENTATION, (1,))[0]
-    width = next(n for n in (8, 16, 32, 64) if n >= depth)
+    width = max(8, 1 << (depth - 1).bit_length())  # of numpy's types
+    if width > 64:
+        raise ValueError(f'{depth} bits a channel')
     alpha = alphas[0] if alphas and planes == 1 else None
     return DeepFile(
         source, _upright(page.size, turn), turn, f'{KINDS[kind]}{width}',

@@ -5,6 +5,7 @@ from the back to the front and their columns from left to right (RAS axes). A fi
 tell its orientation is taken as it is. Axis letters: D slices, H and W pixels, C channels.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +103,7 @@ def _load(path: Path) -> Any:
     check_package(path)
     import nibabel
 
+    logging.getLogger('nibabel.global').setLevel(logging.CRITICAL)  # of headers that it corrects
     try:
         image: Any = nibabel.load(path)  # values are mapped into memory where not compressed
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as error:
