@@ -134,10 +134,12 @@ def test_a_stack_is_not_one_picture_and_has_no_further_page(tmp_path):
 @pytest.mark.parametrize('order', [1, -1])
 def test_overviews_and_masks_of_a_picture_are_no_pages(tmp_path, order):
     path = tmp_path / 'a.tif'
-    parts = [(GREY[0], 0), (GREY[0, ::2, ::2], 1), (GREY[0, ::2, ::2] // 255, 5)][::order]
+    parts = [(GREY[0], 0), (GREY[0, ::2, ::2], 1), (GREY[1], 1)][::order]
     with tifffile.TiffWriter(path) as file:
         for values, kind in parts:
             file.write(values, photometric='minisblack', subfiletype=kind)
+    kinds = struct.pack('<HHII', 254, 4, 1, 1), struct.pack('<HHII', 254, 4, 1, 4)
+    path.write_bytes(path.read_bytes().replace(*kinds, 1))  # the first of both becomes a mask
     assert pages_of(path) == (path,)
     for decode in (decoding.DECODE_PATH, PILLOW_DECODE):
         assert np.array_equal(open_picture(path, decode), GREY[0])

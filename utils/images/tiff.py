@@ -222,12 +222,19 @@ def _check_sizes(path: Path, pictures: list[Tags]) -> None:
 
 def _directories(file: BinaryIO, start: bytes) -> Iterator[tuple[int, Tags]]:
     """Yield place and tags of each directory of a TIFF; `start` are its first bytes."""
-    header, seen = start[: 16 if start[2:4].strip(b'\0') == b'+' else 8], set()
+    big = start[2:4].strip(b'\0') == b'+'
+    header, seen = start[: 16 if big else 8], set()
+    order, count, entry = '<' if start[:1] == b'I' else '>', 'Q' if big else 'H', 20 if big else 12
+    size = file.seek(0, io.SEEK_END)
     place = ImageFileDirectory_v2(header).next
     while place and place not in seen:
         seen.add(place)
-        tags = ImageFileDirectory_v2(header)
         file.seek(place)
+        number = struct.unpack(order + count, file.read(struct.calcsize(count)))[0]
+        if file.tell() + entry * number > size:  # Pillow takes what there is
+            raise OSError('image file is truncated')
+        file.seek(place)
+        tags = ImageFileDirectory_v2(header)
         tags.load(file)
         found = {tag: tags[tag] for tag in KEPT_TAGS if tag in tags}
         if DESCRIPTION in found:  # the place of the bytes, which only ImageJ's stacks need
