@@ -17,6 +17,7 @@ from typing import NamedTuple
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import pages_of
 from utils.images.pages import Source, may_have_pages, split_name
+from utils.images.volumes import check_package, is_volume
 from utils.masks.likeness import label_likeness
 from utils.runtime.errors import UserError
 
@@ -87,11 +88,15 @@ def propose(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return pairs of patterns (images, masks) by which most files pair, the best first.
 
     images, masks: what the user named, folders or patterns. Pictures are never proposed as masks.
+    Raises UserError where volumes need a package.
     """
     roots = literal_folder(images), literal_folder(masks)
     if not all(root.is_dir() for root in roots):
         return []
     image_files, mask_files = map(_look, roots)
+    volume = next((f.path for f in (*image_files, *mask_files) if is_volume(f.path)), None)
+    if volume:  # of which nothing could be told otherwise
+        check_package(volume)
     by_key: dict[Key, list[tuple[Template, Path]]] = defaultdict(list)
     for template, files in _templates(roots[1], mask_files, masks=True):
         for file in files:
