@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from drawing import disc, pair_files
 from running import checked, run_train
 
 import evaluate
+from utils.data.cache.placement import cached
 from utils.data.cache.scans import ScanCache
 from utils.data.consistency import find_duplicates
 from utils.data.dataset import SegmentationDataset
@@ -21,6 +23,7 @@ from utils.data.pairing.proposals import propose
 from utils.data.pairing.sets import match_sets
 from utils.data.splits import describe_groups, split_pairs
 from utils.images import volumes
+from utils.images.kept import Kept
 from utils.images.pages import Page
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import JoinedMask
@@ -235,19 +238,32 @@ def test_the_scan_is_remembered_by_page(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['ram', 'disk', 'device', 'auto'])
-def test_slices_of_compressed_volumes_are_decoded_in_order_and_once(
-    folder, capsys, monkeypatch, kind
-):
+def test_slices_of_compressed_volumes_are_cached_in_order(folder, monkeypatch, kind):
     for k in range(3):
-        images, masks = stack(k, 3)
+        images, masks = stack(k, 6)
         volume(folder / f'imgs/c{k}.nii.gz', images)
         volume(folder / f'masks/c{k}.nii.gz', masks)
-    monkeypatch.setattr(volumes, '_volumes', type(volumes._volumes)(lambda v: 1, limit=0))
+    dataset = SegmentationDataset(folder / 'imgs', folder / 'masks')
+    monkeypatch.setattr(volumes, '_volumes', Kept(lambda volume: 1, limit=0))  # keeps two
     reads, real = [], volumes._read
     monkeypatch.setattr(volumes, '_read', lambda path: reads.append(path.name) or real(path))
-    assert run_train('-e', '1', '-b', '2', '--cache', kind, '--workers', '0') == 0
-    # Once each for the scan and for the cache, and a few for the looks at masks.
-    assert 12 <= len(reads) <= 20
+    items, _ = cached(dataset, kind, 1, 0, torch.device('cpu'))
+    for page in range(6):
+        for k in range(3):
+            items[6 * k + page]
+    assert 6 <= len(reads) <= 14  # of 18 items in that order, 36
+
+
+def test_labels_of_volumes_are_classes_though_they_have_16_bits(folder):
+    labels = np.zeros((4, 32, 48), np.int16)
+    for k in range(1, 7):
+        labels[: 5 - k % 3, 4:14, 8 * k - 8 : 8 * k - 3] = k
+    for k in range(3):
+        volume(folder / f'imgs/c{k}.nii.gz', stack(k)[0])
+        volume(folder / f'masks/c{k}.nii.gz', labels)
+    dataset = SegmentationDataset(folder / 'imgs', folder / 'masks')
+    assert dataset.masks.values == [*range(7)]
+    assert not any('--binarize' in note for note in dataset.notes())
 
 
 def test_check_names_file_and_page_of_each_item(folder, capsys):

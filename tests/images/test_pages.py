@@ -1,7 +1,10 @@
 """Pages of TIFFs and compressed files are read one by one; the truth is what was written."""
 
 import gzip
+import os
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 
 from utils.images import decoding, tiff
 from utils.images.decoding import PILLOW_DECODE, open_picture, open_reduced, to_values
+from utils.images.kept import Kept
 from utils.images.metadata import is_one_picture, page_count, pages_of, read_header, read_metadata
 from utils.images.pages import Page, split_name
 from utils.images.resizing import load_image
@@ -206,9 +210,48 @@ def test_the_directories_of_a_stack_are_read_once(tmp_path, monkeypatch):
     for page in pages_of(path):
         open_picture(page)
     assert looks == [path]
-    written(path, GREY[:3] + 1)  # another file of that name is read again
-    assert page_count(path) == 3
-    assert np.array_equal(open_picture(Page(path, 0)), GREY[0] + 1)
+
+
+def test_files_are_kept_until_they_change_or_others_take_their_place(tmp_path):
+    paths, reads = [tmp_path / name for name in 'abcd'], []
+    for path in paths:
+        path.write_bytes(b'1234')
+    kept = Kept(len, limit=8)
+
+    def read(path):
+        reads.append(path.name)
+        return path.read_bytes()
+
+    for path in (*paths[:2], *paths[:2], paths[0]):
+        kept.get(path, read)
+    assert reads == ['a', 'b']
+    kept.get(paths[2], read)  # takes the place of b, used longest ago
+    kept.get(paths[0], read)
+    assert reads == ['a', 'b', 'c']
+    kept.get(paths[1], read)
+    assert reads[3:] == ['b']
+    paths[1].write_bytes(b'4321')
+    os.utime(paths[1], ns=(0, 10**9))
+    assert kept.get(paths[1], read) == b'4321'
+    small = Kept(len, limit=1)  # two are kept whatever they take
+    for path in paths[:2] * 2:
+        small.get(path, read)
+    assert reads[5:] == ['a', 'b']
+
+
+def test_threads_that_want_one_file_read_it_once(tmp_path):
+    path, reads = tmp_path / 'a', []
+    path.write_bytes(b'1234')
+    kept = Kept(len)
+
+    def read(path):
+        reads.append(path)
+        time.sleep(0.02)
+        return path.read_bytes()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(lambda _: kept.get(path, read), range(8))) == {b'1234'}
+    assert reads == [path]
 
 
 @pytest.mark.parametrize('suffix', ['.ppm', '.png', '.jpg', '.tif', '.bmp'])
