@@ -90,6 +90,13 @@ def test_two_files_pair_whatever_their_names(tmp_path):
     assert [pair.id for pair in both if pair.validation] == [f'validation/v:{k}' for k in range(4)]
 
 
+def test_one_stack_finds_its_masks_in_its_own_folder(tmp_path):
+    images, masks = stack()
+    image = write(tmp_path / 'training.tif', images)
+    mask = write(tmp_path / 'training_groundtruth.tif', masks)
+    assert [pair.mask for pair in pair_files(image, tmp_path)] == [Page(mask, k) for k in range(4)]
+
+
 def test_stacks_of_one_folder_are_proposed_by_their_names(tmp_path):
     images, masks = stack()
     for name, values in (

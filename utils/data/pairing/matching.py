@@ -61,6 +61,9 @@ def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Ma
     listings = list_pictures(images, remedy), list_pictures(masks, remedy)
     if images.is_file() and masks.is_file():
         return _match_two(*listings)
+    if images.is_file():  # among its masks, it is none of them
+        others = [file for file in listings[1].files if not _one_file(listings[0].files[0], file)]
+        listings[1].files = others or listings[1].files
     if is_pattern(images) or is_pattern(masks):
         if mask_suffix:
             raise UserError(
@@ -222,6 +225,8 @@ def _one_file(image: NamedFile, mask: NamedFile) -> bool:
 
 
 def _anything(listing: Listing) -> str:
+    if listing.source.is_file():
+        return str(listing.source)
     return f'{listing.source}/**/*' if listing.nested else f'{listing.source}/*'
 
 
