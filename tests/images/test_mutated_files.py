@@ -23,7 +23,7 @@ from utils.images.metadata import read_header, read_metadata
 from utils.images.resizing import load_image
 from utils.masks.encoding import MaskEncoding, load_mask
 from utils.masks.metadata import read_mask_metadata
-from utils.runtime import torch_files
+from utils.runtime import cgroups
 from utils.runtime.errors import UserError
 
 SECONDS, KIB = 5, 2**20  # at most, of one file: of processor time; of memory, 1 GiB for getrusage
@@ -138,7 +138,7 @@ def faults_of(work, path, decode):
 
 def try_files(reader, seeds, monkeypatch):
     """Read mutated files of a reader as image and as mask; return faults by seed."""
-    monkeypatch.setattr(torch_files, 'free_memory', lambda: 0)  # as on a full machine
+    monkeypatch.setattr(cgroups, 'free_memory', lambda: 0)  # as on a full machine
     form, contents = READERS[reader]
     path, found = Path(f'changed.{reader.partition(" ")[0]}'), {}
     for seed in seeds:

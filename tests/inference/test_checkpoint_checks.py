@@ -16,7 +16,7 @@ import predict
 from unet import UNet
 from utils.inference.backends.export import export
 from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config
-from utils.runtime import torch_files
+from utils.runtime import cgroups, torch_files
 from utils.runtime.errors import UserError
 
 
@@ -103,8 +103,8 @@ def test_weights_that_float32_cannot_hold_are_refused(folder):
 
 @pytest.fixture
 def small_limit(monkeypatch):
-    monkeypatch.setattr(torch_files, 'free_memory', lambda: 0)
-    monkeypatch.setattr(torch_files, 'GIB', 2**20)
+    monkeypatch.setattr(cgroups, 'free_memory', lambda: 0)
+    monkeypatch.setattr(cgroups, 'GIB', 2**20)
 
 
 def test_weights_that_repeat_a_few_bytes_are_refused_before_they_are_copied(folder, small_limit):
@@ -142,8 +142,8 @@ def test_a_compressed_file_is_refused_by_the_sizes_that_it_declares(folder, smal
 
 
 def test_content_that_the_free_memory_holds_is_read_though_it_repeats(folder, monkeypatch):
-    monkeypatch.setattr(torch_files, 'free_memory', lambda: 2**30)
-    monkeypatch.setattr(torch_files, 'GIB', 1)
+    monkeypatch.setattr(cgroups, 'free_memory', lambda: 2**30)
+    monkeypatch.setattr(cgroups, 'GIB', 1)
     torch.save(torch.zeros(1).expand(2**20), 'a.pt')
     assert torch_files.read_torch_file(folder / 'a.pt').shape == (2**20,)
 

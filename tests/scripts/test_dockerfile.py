@@ -184,15 +184,16 @@ def test_requirements_name_every_package_that_the_programs_import():
     own = {Path(name).stem for name in PROGRAMS} | {path.stem for path in sources()}
     source = 'import os, scipy.io\nfrom PIL import Image\nfrom .x import y\nimport unet'
     assert third_party(source, own) == {'scipy', 'PIL'}
-    declared, extras = (
+    declared, extras, readers = (
         {canonicalize_name(requirement.name) for requirement in requirements(name)}
-        for name in ('requirements.txt', 'requirements-backends.txt')
+        for name in ('requirements.txt', 'requirements-backends.txt', 'requirements-volumes.txt')
     )
     optional = ('openvino', 'onnx', 'quantization')  # modules that import the extras when used
     for path in sources():
         for module in third_party(path.read_text(encoding='utf-8'), own):
             name = canonicalize_name(INSTALLED_AS.get(module, module))
             allowed = declared | extras if path.stem in optional else declared
+            allowed = allowed | readers if path.stem == 'volumes' else allowed
             # An extra of its own, named by the message that asks for it.
             allowed = (
                 allowed | {'safetensors'} if path.parent.name == 'checkpoint_format' else allowed

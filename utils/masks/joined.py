@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.images.decoding import DECODE_PATH, Picture, open_picture
+from utils.images.pages import Source, file_of
 from utils.runtime.errors import UserError
 
 from .values import mask_array
@@ -25,7 +26,7 @@ class JoinedMask:
         the number of its class. Other pixels are 0.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     values: tuple[int, ...]
 
     @property
@@ -51,12 +52,17 @@ class JoinedMask:
         return joined
 
 
-MaskSource = Path | JoinedMask
+MaskSource = Source | JoinedMask
+
+
+def mask_sources(mask: MaskSource) -> tuple[Source, ...]:
+    """Return the pictures of a mask."""
+    return mask.paths if isinstance(mask, JoinedMask) else (mask,)
 
 
 def mask_files(mask: MaskSource) -> tuple[Path, ...]:
     """Return the files of a mask."""
-    return mask.paths if isinstance(mask, JoinedMask) else (mask,)
+    return tuple(map(file_of, mask_sources(mask)))
 
 
 def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
@@ -64,7 +70,7 @@ def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
     return mask.open(decode) if isinstance(mask, JoinedMask) else open_picture(mask, decode)
 
 
-def foreground(path: Path, decode: str = DECODE_PATH) -> np.ndarray:
+def foreground(path: Source, decode: str = DECODE_PATH) -> np.ndarray:
     """Return (H, W) bool: over half of 255 where greys are smoothed or lossy, else not 0."""
     picture = open_picture(path, decode)
     values = mask_array(picture, path)

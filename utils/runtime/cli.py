@@ -177,7 +177,7 @@ def add_data_options(group: argparse._ArgumentGroup) -> None:
     """Add --images, --masks, --list, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
-        help="folder of the images, or a quoted pattern such as 'train/*/*_img.png': what the "
+        help="folder of the images, a stack, or a quoted pattern, 'train/*/*_img.png': what the "
         'stars match is the id of an image (default: %(default)s)')
     add('--masks', type=Path, default='data/masks', metavar='DIR',
         help="folder of their masks, or a pattern: 'train/*/*_mask.png' (default: %(default)s)")

@@ -28,7 +28,7 @@ def add_split_options(group: argparse._ArgumentGroup) -> None:
         help='put whole groups into validation, or single images (default: group)')
     add('--group-regex', type=regular_expression, metavar='REGEX',
         help="the part of an image's name that is its group (patient, video): the first (...) of "
-        'the expression, or else the whole match (default: Carvana cars)')
+        'the expression, or else the whole match (default: Carvana cars, pages of one file)')
     add('--fold', type=fold_of, metavar='K/N',
         help='validate on the K-th of N parts of the data, for cross-validation, instead of '
         '--validation')

@@ -7,6 +7,7 @@ tells whether a record is complete, so that no lock or index is needed.
 
 import functools
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import accumulate
@@ -82,11 +83,19 @@ class StoredItems(Dataset):
     """A view of a dataset that decodes each item once and then reads it from a store.
 
     Its tensors are views of the store: do not write to them. Channels are last in memory.
+
+    at_once: decode all items now, in their order: slices of a compressed volume, asked for in any
+        order, would each decompress it again.
     """
 
-    def __init__(self, dataset: 'SegmentationDataset', store: MemoryStore | FileStore):
+    def __init__(
+        self, dataset: 'SegmentationDataset', store: MemoryStore | FileStore, at_once: bool = False
+    ):
         self.dataset, self.store = dataset, store
         self.ends = record_ends(dataset)
+        if at_once:
+            for _ in in_order(self):
+                pass
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -119,18 +128,23 @@ class DeviceItems(Dataset):
     """All items of a dataset on a device, decoded at once by one thread per core."""
 
     def __init__(self, dataset: 'SegmentationDataset', device: torch.device):
-        with ThreadPoolExecutor(available_cores()) as threads:
-            decoded = threads.map(dataset.__getitem__, range(len(dataset)))
-            self.items = [
-                {name: tensor.to(device) for name, tensor in item.items()}
-                for item in progress(decoded, 'Decoding', len(dataset), delay=2)
-            ]
+        self.items = [
+            {name: tensor.to(device) for name, tensor in item.items()} for item in in_order(dataset)
+        ]
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         return self.items[position]
+
+
+def in_order(dataset: Dataset) -> Iterator[dict[str, Tensor]]:
+    """Yield all items of a dataset, decoded by one thread per core."""
+    count = len(dataset)  # type: ignore[arg-type]  # all of ours have a length
+    with ThreadPoolExecutor(available_cores()) as threads:
+        decoded = threads.map(dataset.__getitem__, range(count))
+        yield from progress(decoded, 'Decoding', count, delay=2)
 
 
 def record_ends(dataset: 'SegmentationDataset') -> list[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from utils.images.pages import split_name
 from utils.runtime.errors import Problem, UserError, first_few
 
 from .list_rows import Row, read_rows
@@ -92,7 +93,12 @@ def _choose(chosen: Chosen, files: list[NamedFile], rows: list[Row], places: Pla
     real: dict[str, Path] = {}
     by_name: dict[str, list[Path]] = defaultdict(list)
     for file in files:
-        names = {composed(file.path.name), composed(file.path.stem), file.id, file.parts[-1]}
+        names = {
+            composed(file.path.name),
+            composed(split_name(file.path.name)[0]),
+            file.id,
+            file.parts[-1],
+        }
         for name in names:
             by_name[name].append(file.path)
     for row in rows:
@@ -118,7 +124,7 @@ def _by_name(by_name: dict[str, list[Path]], name: str) -> list[Path]:
     whole = by_name.get('/'.join(parts))
     found = whole or by_name.get(parts[-1]) or []
     if not found and looks_like_picture(parts[-1]):
-        found = by_name.get(Path(parts[-1]).stem, [])
+        found = by_name.get(split_name(parts[-1])[0], [])
     folder = '/'.join(['', *parts[:-1]])
     return [path for path in found if f'/{path.parent.as_posix()}'.endswith(folder)] or found
 
@@ -175,7 +181,7 @@ def _one_file(image: Path, mask: Path) -> bool:
 
 def _id(image: Path, places: Places) -> str:
     """Return the image's path below the folder that the user named, without extension."""
-    return _prefix(str(image.parent), str(places.folder)) + composed(image.stem)
+    return _prefix(str(image.parent), str(places.folder)) + composed(split_name(image.name)[0])
 
 
 @lru_cache(maxsize=1024)
@@ -190,8 +196,9 @@ def _prefix(folder: str, named: str) -> str:
 def _beside(pairs: list[Pair], places: Places) -> list[Path]:
     """Return the pictures that are in the images' folders, of their kinds, but in no pair."""
     used = {path for pair in pairs for path in (pair.image, pair.mask)}
-    kinds = {(pair.image.parent, pair.image.suffix) for pair in pairs}
-    kinds -= {(pair.mask.parent, pair.mask.suffix) for pair in pairs if isinstance(pair.mask, Path)}
+    kinds = {(pair.image.parent, split_name(pair.image.name)[1]) for pair in pairs}
+    masks = [pair.mask for pair in pairs if isinstance(pair.mask, Path)]
+    kinds -= {(mask.parent, split_name(mask.name)[1]) for mask in masks}
     return [
         folder / name
         for folder, suffix in sorted(kinds)

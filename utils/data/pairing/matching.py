@@ -5,6 +5,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.images.pages import Source
 from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
@@ -20,7 +21,7 @@ class Pair:
     """An image and its mask."""
 
     id: str  # what names its image; 'validation/' comes first if `validation` is set
-    image: Path
+    image: Source
     mask: MaskSource
     validation: bool = False  # of a fixed validation set (--val-images)
 
@@ -53,7 +54,7 @@ class Matching:
 def match_files(
     images: Path, masks: Path, mask_suffix: str | None = None, choose: Choice | None = None
 ) -> Matching:
-    """Match the pictures of two folders, or of two patterns (see pairing.patterns).
+    """Match the pictures of two folders, of two patterns (see pairing.patterns), or two files.
 
     mask_suffix: of a mask's stem after that of its image, '_mask' for Carvana. None finds it: the
         ending that gives every image a mask.
@@ -66,6 +67,11 @@ def match_files(
         'with --images and --masks, or make a demo set: python scripts/make_demo_data.py'
     )
     listings = list_pictures(images, remedy), list_pictures(masks, remedy)
+    if images.is_file() and masks.is_file():
+        return _match_two(*listings)
+    if images.is_file():  # among its masks, it is none of them
+        others = [file for file in listings[1].files if not _one_file(listings[0].files[0], file)]
+        listings[1].files = others or listings[1].files
     if is_pattern(images) or is_pattern(masks):
         if mask_suffix:
             raise UserError(
@@ -80,6 +86,13 @@ def match_files(
                 f'pictures in these, but none in folders of {other.source}. {remedy}'
             )
     return _match_suffix(*listings, mask_suffix, choose)
+
+
+def _match_two(images: Listing, masks: Listing) -> Matching:
+    """Match two files, whatever their names."""
+    pairs = [Pair(images.files[0].id, images.files[0].path, masks.files[0].path)]
+    pairs, problems = _without_links(pairs, [*images.files, *masks.files])
+    return Matching(pairs, problems, f'{images.source} with {masks.source}', 1)
 
 
 def is_own_output(stem: str, stems: Container[str]) -> bool:
@@ -217,7 +230,8 @@ def _without_links(pairs: list[Pair], files: list[NamedFile]) -> tuple[list[Pair
     known = {file.path: file for file in files}
     good, problems = [], []
     for pair in pairs:
-        if isinstance(pair.mask, Path) and _one_file(known[pair.image], known[pair.mask]):
+        files = [known[file] for file in (pair.image, pair.mask) if isinstance(file, Path)]
+        if len(files) == 2 and _one_file(*files):
             text = f'{pair.image} and {pair.mask} are one file; expected an image and its mask'
             problems.append(Problem('image and mask are one file', text, (pair.id,)))
         else:
@@ -234,6 +248,8 @@ def _one_file(image: NamedFile, mask: NamedFile) -> bool:
 
 
 def _anything(listing: Listing) -> str:
+    if listing.source.is_file():
+        return str(listing.source)
     return f'{listing.source}/**/*' if listing.nested else f'{listing.source}/*'
 
 

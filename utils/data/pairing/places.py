@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
+from utils.images.pages import split_name
 
 from .patterns import composed, looks_like_picture
 
@@ -46,7 +47,7 @@ class Places:
                 ]  # half the time of folder / file
         if not (whole and any_extension):
             return []
-        stem = f'{Path(last).stem}.'
+        stem = f'{split_name(last)[0]}.'
         return next((self._paths(p, stem) for p in places if stem in self.names(p)), [])
 
     def _paths(self, folder: Path, stem: str) -> list[Path]:
@@ -68,7 +69,7 @@ class Places:
         except OSError:  # somebody else's, above the list
             return {}
         for name in names:
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122  # a tenth of a Path's time
+            stem, suffix = split_name(name)
             if suffix.lower() in IMAGE_SUFFIXES and not name.startswith('.'):
                 found[composed(name)] = [name]
                 found.setdefault(f'{composed(stem)}.', []).append(name)

@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from utils.annotations.recognize import annotation_command
+from utils.images.pages import file_of
 from utils.runtime.errors import UserError, first_few, proposed
 
 from .list_proposals import describe_lists, find_lists, options
 from .lists import describe_unlisted, match_listed
 from .matching import WITHOUT_MASK, Matching
+from .pages import pairs_of_pages
 from .patterns import is_pattern, literal_folder
 from .proposals import describe, propose
 
@@ -37,7 +39,7 @@ def match_sets(
         matching.hints += describe_lists(data, asked.match, matching.images)
     if validation is None and lists[1] is None:
         matching.notes += describe_unlisted([p for p in lists if p], matching.unlisted)
-        return matching
+        return pairs_of_pages(matching)
     if validation:
         _check_validation(data, validation, lists)
     names = ('--val-images', '--val-masks') if validation else asked.names
@@ -56,18 +58,18 @@ def match_sets(
     used = {pair.image for pair in [*matching.pairs, *pairs]}
     unlisted = dict.fromkeys([*matching.unlisted, *held_out.unlisted] if lists[0] else [])
     notes = describe_unlisted([p for p in lists if p], [p for p in unlisted if p not in used])
-    return Matching(
+    return pairs_of_pages(Matching(
         [*matching.pairs, *pairs], [*matching.problems, *problems], rule,
         matching.images + held_out.images,
         [*dict.fromkeys([*matching.notes, *held_out.notes]), *notes], matching.class_names,
         [*matching.proposals, *held_out.proposals],
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _check_validation(data: tuple[Path, Path], validation: tuple[Path, Path], lists: Lists) -> None:
     """Raise UserError for folders of a validation set that do not exist, or are the training's."""
     for folder in validation:
-        if not folder.is_dir() and not is_pattern(folder):
+        if not folder.exists() and not is_pattern(folder):
             raise UserError(
                 f'{folder} does not exist. Expected the folders of the validation images '
                 '(--val-images) and of their masks (--val-masks).'
@@ -86,8 +88,8 @@ def _without_common(matching: Matching, held_out: Matching, lists: Lists) -> Mat
     """
     if lists == NO_LISTS:
         return matching
-    images = {pair.image.resolve() for pair in held_out.pairs}
-    common = [pair for pair in matching.pairs if pair.image.resolve() in images]
+    images = {file_of(pair.image).resolve() for pair in held_out.pairs}
+    common = [pair for pair in matching.pairs if file_of(pair.image).resolve() in images]
     if common and lists[0]:
         raise UserError(
             f'{len(common)} pictures to train on, of {lists[0]}, are also to validate on'

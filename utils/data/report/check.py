@@ -9,11 +9,12 @@ from itertools import zip_longest
 
 from utils.images.arrays import ImageRange
 from utils.images.decoding import PILLOW_DECODE, scaled_size
+from utils.images.pages import file_of, page_of
 from utils.images.pixel_range import check_range_option, range_of_data
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
-from utils.masks.joined import JoinedMask, mask_files
+from utils.masks.joined import JoinedMask, mask_sources
 from utils.masks.tables.lookup import ClassTable
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
@@ -171,18 +172,18 @@ def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
 
 
 def _items(scan: DatasetScan, training: set[int], class_names: list[str]) -> list[dict]:
-    """Return the files of each item, and its part of the split; pages are of multi-page files."""
+    """Return the files of each item, and its part of the split; pages count from 0."""
     items = []
     for k, pair in enumerate(scan.pairs):
         joined = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
         names = [class_names[value - 1] for value in joined] if class_names else []
         masks = [
-            {'path': str(path), 'page': None, 'class': name}
-            for path, name in zip_longest(mask_files(pair.mask), names)
+            {'path': str(file_of(source)), 'page': page_of(source), 'class': name}
+            for source, name in zip_longest(mask_sources(pair.mask), names)
         ]
         split = 'training' if k in training else 'validation'
-        items.append({'id': pair.id, 'image': str(pair.image), 'page': None, 'masks': masks,
-                      'split': split})  # fmt: skip
+        items.append({'id': pair.id, 'image': str(file_of(pair.image)),
+                      'page': page_of(pair.image), 'masks': masks, 'split': split})  # fmt: skip
     return items
 
 
