@@ -35,10 +35,6 @@ class LostProcessError(UserError):
     exit_code = 1
 
 
-class OutOfMemoryOnAnyRank(torch.OutOfMemoryError):
-    """Memory ran out on some rank, at a point where all ranks can repeat the step."""
-
-
 def world_size() -> int:
     """Return the number of processes on all machines."""
     return dist.get_world_size() if _started() else 1
@@ -113,13 +109,6 @@ def broadcast_object(value: Any) -> Any:
     return values[0]
 
 
-def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
-    """Overwrite the tensors, which must be contiguous, with rank 0's."""
-    if world_size() > 1:
-        for tensor in tensors:
-            _communicate(dist.broadcast, tensor, src=0)
-
-
 def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     """Replace the tensors, all of one dtype, by their sums over all ranks, in one collective."""
     if world_size() == 1:
@@ -156,40 +145,55 @@ def local_main_process_first() -> Iterator[None]:
         all_reduce_max(0)
 
 
-@contextmanager
-def out_of_memory_on_all_ranks() -> Iterator[None]:
-    """Raise an out-of-memory error of one rank on all, which would wait for its gradients forever.
+class Gathering:
+    """Numbers of all ranks, exchanged while this rank goes on computing."""
 
-    Code in this block must not communicate. Without other ranks, torch's error is raised unchanged.
+    def __init__(self, numbers: Sequence[float]) -> None:
+        own = torch.tensor(numbers, dtype=torch.float64)
+        self._rows = [torch.empty_like(own) for _ in range(world_size())]
+        self._work = _communicate(dist.all_gather, self._rows, own, async_op=True)
+
+    def wait(self) -> Tensor:
+        """Return the numbers of each rank, (world size, N) float64, when they have arrived."""
+        if self._work is not None:
+            _communicate(self._work.wait)
+            self._work = None
+        return torch.stack(self._rows)
+
+
+def sum_bucket(bucket: Tensor) -> torch.futures.Future:
+    """Begin to replace a bucket of gradients by its sum over all ranks."""
+    return dist.all_reduce(bucket, async_op=True).get_future()
+
+
+@contextmanager
+def lost_process_reported(failure: Callable | None = None) -> Iterator[None]:
+    """Raise the error of a collective in the block as LostProcessError.
+
+    failure: returns None if the error is none of a collective; without it, all are.
     """
-    failure = None
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        if world_size() == 1:
-            raise
-        failure = str(error)
-    if all_reduce_max(failure is not None)[0]:
-        raise OutOfMemoryOnAnyRank(failure or 'on another rank')
-
-
-def _started() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _communicate(collective: Callable, *arguments: object, **options: object) -> None:
-    try:
-        collective(*arguments, **options)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        if is_memory_failure(error):  # NCCL's own; no other rank has to be lost
+        # A failure of memory is NCCL's own; no other rank has to be lost.
+        if is_memory_failure(error) or (failure and failure() is None):
             raise
         raise LostProcessError(
             f'another of the {world_size()} processes has ended or does not answer '
             f'({str(error).splitlines()[0]:.200}). Files written so far are complete: continue a '
             'training with --resume, a prediction with --skip-existing.'
         ) from error
+
+
+def _started() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _communicate(collective: Callable, *arguments: object, **options: object) -> Any:
+    with lost_process_reported():
+        return collective(*arguments, **options)
 
 
 def _end_with_torchrun(parent: int) -> None:
