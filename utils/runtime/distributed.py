@@ -7,6 +7,7 @@ Only rank 0 prints and writes. Without torchrun, there is one process to reduce 
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ from .errors import EXIT_INTERRUPTED, UserError, explain, is_memory_failure
 # Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
 TIMEOUT = timedelta(minutes=30)
 GRACE = 60.0  # seconds for a rank to save after torchrun was killed
+BEAT = 5.0  # seconds between signs of life
+SILENCE = 30  # seconds without one that mean death: no process is busy for so long without a pause
+LEFT = 10**9  # beats of a rank that has finished
 
 Item = TypeVar('Item')
 
@@ -72,7 +76,8 @@ def process_group() -> Iterator[None]:
     # gloo for tensors on the CPU, NCCL for gradients on cards.
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
-    threading.Thread(target=_end_with_torchrun, args=(os.getppid(),), daemon=True).start()
+    beats = _Heartbeat() if count > local_world_size() else None
+    threading.Thread(target=_end_with_torchrun, args=(os.getppid(), beats), daemon=True).start()
     _divide_cores()
     try:
         if is_main_process():
@@ -89,6 +94,8 @@ def process_group() -> Iterator[None]:
     # Before 2.8, torch holds the GIL while it joins gloo's threads, which may need the GIL to free
     # the last tensors (pytorch/pytorch#154976). On torch 2.6, half of the tests hung here.
     time.sleep(0.1)
+    if beats:
+        beats.stop()
     dist.destroy_process_group()
 
 
@@ -180,11 +187,7 @@ def lost_process_reported(failure: Callable | None = None) -> Iterator[None]:
         # A failure of memory is NCCL's own; no other rank has to be lost.
         if is_memory_failure(error) or (failure and failure() is None):
             raise
-        raise LostProcessError(
-            f'another of the {world_size()} processes has ended or does not answer '
-            f'({str(error).splitlines()[0]:.200}). Files written so far are complete: continue a '
-            'training with --resume, a prediction with --skip-existing.'
-        ) from error
+        raise LostProcessError(_lost(str(error).splitlines()[0])) from error
 
 
 def _started() -> bool:
@@ -196,13 +199,76 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
         return collective(*arguments, **options)
 
 
-def _end_with_torchrun(parent: int) -> None:
-    """Stop this rank when torchrun was killed; a training saves. Without it, it would train on."""
+class _Heartbeat:
+    """Signs of life of the ranks on several machines, counted in the store of the process group.
+
+    A process that ends closes its connections, which its peers notice at once. A machine that loses
+    its power or its network closes nothing: collectives would wait for TIMEOUT, and torchrun with
+    them. `rounds` grows while all ranks show signs of life.
+    """
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell the others that this rank has not died, but finished."""
+        self.ended.set()
+        self._thread.join(BEAT)
+
+    def _beat(self) -> None:
+        """Count on until `stop`; a store that does not answer ends it, or keeps it waiting."""
+        place = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+        # A connection of its own: another one's would be taken while a collective waits.
+        store = dist.PrefixStore(
+            f'beats {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}',
+            dist.TCPStore(*place, is_master=False, timeout=TIMEOUT),
+        )
+        names = [str(number) for number in range(world_size())]
+        before = [0] * len(names)
+        while not self.ended.wait(BEAT):
+            store.add(str(rank()), 1)
+            now = [int(beats) for beats in store.multi_get(names)]
+            if all(new > old or new >= LEFT for new, old in zip(now, before, strict=True)):
+                self.rounds, before = self.rounds + 1, now
+        store.add(str(rank()), LEFT)
+
+
+def _end_with_torchrun(parent: int, beats: _Heartbeat | None) -> None:
+    """Stop this rank when torchrun was killed; a training saves. Without it, it would train on.
+
+    beats: of several machines; where one falls silent, this rank ends at once.
+    """
+    rounds = silence = 0
     while os.getppid() == parent:
         time.sleep(1)
+        if beats is None or not beats.rounds or beats.ended.is_set():
+            continue
+        # Counted, not timed: of a process that was stopped and continues, time has passed at once.
+        silence = silence + 1 if beats.rounds == rounds else 0
+        rounds = beats.rounds
+        if silence > SILENCE:
+            _end_after_silence()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(EXIT_INTERRUPTED)
+
+
+def _end_after_silence() -> None:
+    if local_rank() == 0:  # once a machine; of other ranks, sys.stderr leads nowhere
+        failure = f'no sign of life from another machine for {SILENCE} seconds'
+        print(f'error: {_lost(failure)}', file=sys.__stderr__, flush=True)
+    os._exit(LostProcessError.exit_code)
+
+
+def _lost(reason: str) -> str:
+    return (
+        f'another of the {world_size()} processes has ended or does not answer ({reason:.200}). '
+        'Files written so far are complete: continue a training with --resume, a prediction with '
+        '--skip-existing.'
+    )
 
 
 def _keep_to_cores() -> None:
