@@ -4,7 +4,9 @@
 Ronneberger, Fischer and Brox, https://arxiv.org/abs/1505.04597.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -26,7 +28,9 @@ class Schedule:
     def after_step(self) -> None:
         """Count one optimizer step."""
         if isinstance(self.scheduler, LambdaLR):
-            self.scheduler.step()
+            first = self.scheduler.last_epoch == 0
+            with _skipped_step_allowed() if first else nullcontext():
+                self.scheduler.step()
 
     def after_validation(self, dice: float | None) -> None:
         """Count a validation; None (nothing to score) changes nothing."""
@@ -50,6 +54,14 @@ class Schedule:
             rules = zip(groups, by_step.base_lrs, by_step.lr_lambdas, strict=True)
             for group, base, factor in rules:
                 group['lr'] = base * factor(by_step.last_epoch)
+
+
+@contextmanager
+def _skipped_step_allowed() -> Iterator[None]:
+    """Silence torch's warning where fp16's scaler has skipped the first step of an optimizer."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Detected call of .lr_scheduler.step')
+        yield
 
 
 @dataclass(frozen=True)
