@@ -23,6 +23,7 @@ from utils.inference.checkpoint import load_checkpoint
 from utils.training import builder
 from utils.training import step as step_module
 from utils.training.optimization.muon import Muon
+from utils.training.optimization.parallel import Replica
 from utils.training.recorder import Recorder
 from utils.training.step import TrainStep
 
@@ -153,7 +154,7 @@ def test_memory_that_runs_out_in_one_process_ends_all_with_one_message(folder, p
 
     started = time.monotonic()
     assert run_together(work, folder) == [1, 2]
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert re.search(
         r'error: out of memory with batch size 2, images of 48 x 32, fp32: CUDA .*'
         r'Try a smaller --batch-size',
@@ -198,14 +199,26 @@ def test_a_loss_that_is_no_number_is_said_once(folder):
     assert 'not finite in 2 steps in a row' in ''.join(said(folder))
 
 
-@pytest.mark.parametrize('killed', [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_when_a_process_is_killed_the_other_ends_and_the_files_are_whole(folder, killed):
+@pytest.mark.parametrize(
+    ('killed', 'backward'),
+    [(1, True), *(pytest.param(rank, False, marks=pytest.mark.slow) for rank in (0, 1))],
+)
+def test_when_a_process_is_killed_the_other_ends_and_the_files_are_whole(folder, killed, backward):
     data_set(folder, 9)
-    step = in_step(3, lambda rank: rank == killed and os.kill(os.getpid(), signal.SIGKILL))
+
+    def kill(rank):
+        if rank == killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill_within(rank):  # while the other waits for gradients, not for numbers
+        if rank == killed:
+            Replica.backward = lambda *_: kill(rank)
+
+    step = in_step(3, kill_within if backward else kill)
     options = ['-e', '1', '-b', '1', '--save-minutes', '0']
     started = time.monotonic()
     codes = run_together(lambda rank: step(rank, options), folder)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert codes[killed] == -signal.SIGKILL
     assert codes[1 - killed] == 1
     assert load_checkpoint('checkpoints/last.pth').training['step'] == 2
