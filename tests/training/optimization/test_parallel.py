@@ -189,3 +189,32 @@ def test_a_filler_changes_no_running_statistics():
         step(batches, 2, None, tuple, filler)
         found.append(model.state_dict())
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-7)
+
+
+def compiled_step(rank):
+    """Save the weights after three steps of a compiled replica, and of one that is not."""
+    found = []
+    with distributed.process_group():
+        for compiled in (False, True):
+            torch.manual_seed(0)
+            model = UNet(1, 2, base_channels=2)
+            network = Replica(model)
+            if compiled:  # without a C++ compiler; what it compiles is torch's affair
+                network = torch.compile(network, dynamic=False, backend='eager')
+            step = TrainStep(network, torch.optim.SGD(model.parameters(), 0.1),
+                             MixedPrecision(CPU, amp=False), StepGuard(model))  # fmt: skip
+            generator = torch.Generator().manual_seed(rank)
+            for _ in range(3):
+                images = torch.rand(2, 1, 32, 32, generator=generator)
+                masks = (images[:, 0] > 0.5).to(torch.uint8)
+                step([(images, masks), (1 - images, masks)], 8)
+            found.append(model.state_dict())
+    torch.save(found, f'found{rank}.pt')
+
+
+@pytest.mark.slow
+def test_a_compiled_replica_makes_the_same_steps_under_the_same_names(folder):
+    assert run_together(compiled_step, folder) == [0, 0]
+    plain, compiled = torch.load(folder / 'found1.pt')
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-6)
+    assert list(compiled) == list(UNet(1, 2, base_channels=2).state_dict())
