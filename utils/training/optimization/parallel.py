@@ -126,6 +126,7 @@ class _Carrier(nn.Module):
         self.riding = nn.Parameter(next(model.parameters()).new_zeros(size))
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the network's logits."""
         return self.model(images)
 
 
@@ -134,10 +135,12 @@ class _Ride(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, riding: Tensor, values: Tensor) -> Tensor:
+        """Return the loss, a scalar. riding, values: (N,)."""
         ctx.save_for_backward(values)
         return loss.view_as(loss)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        """Return the gradients of loss, riding and values."""
         (values,) = ctx.saved_tensors
         return gradient, values, None
