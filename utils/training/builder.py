@@ -128,15 +128,15 @@ def build_run(
     )  # fmt: skip
     if saved:  # which may be refused, before a file is written
         state.load_state_dict(saved)
+    # torch.compile takes DDP into account: it cuts the graph where a bucket is full.
+    network: nn.Module = model if world_size() == 1 else Replica(model)
+    if args.compile and not model.checkpointing:
+        network = compiled(network, device)
     tracker = open_output(args, saved, data.dataset.scan.left_out)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
     on_cpu = None if weights is None else weights.cpu()
     totals = partial(sum_totals, class_weights=on_cpu)
-    # torch.compile takes DDP into account: it cuts the graph where a bucket is full.
-    network: nn.Module = model if world_size() == 1 else Replica(model)
-    if args.compile and not model.checkpointing:
-        network = compiled(network, device)
     step = TrainStep(
         network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
     )
