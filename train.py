@@ -122,7 +122,7 @@ def train_run(run: 'TrainingRun', stop: StopRequest) -> None:
                 recorder.count_step(loss, images)
                 if state.validation_due():
                     run.validator.validate()
-                (saving_due,) = stop.sync(recorder.saving_due())
+                (saving_due,) = stop.sync(recorder.saving_due(), agree=run.step_runner.agree)
                 if state.epoch_unfinished() and (stop.received or saving_due):
                     recorder.save_last()
                 if state.epoch_unfinished() and stop.received:

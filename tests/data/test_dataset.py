@@ -1,6 +1,6 @@
 """Files to batches: equal to the original's, for files of any mode and size."""
 
-from itertools import chain
+from itertools import chain, zip_longest
 
 import numpy as np
 import pytest
@@ -149,7 +149,7 @@ def test_an_epoch_draws_every_image_once_in_an_order_of_its_own():
 @pytest.mark.parametrize(('batch_size', 'world_size', 'accumulate'), [
     (2, 1, 1), (2, 2, 1), (1, 3, 1), (4, 3, 1), (2, 1, 3), (2, 2, 2), (1, 4, 3),
 ])  # fmt: skip
-def test_ranks_share_every_image_exactly_once_in_equally_many_steps(
+def test_ranks_take_the_micro_batches_of_one_process_in_turn_and_equally_many(
     count, batch_size, world_size, accumulate
 ):
     positions = list(range(count))
@@ -160,17 +160,26 @@ def test_ranks_share_every_image_exactly_once_in_equally_many_steps(
     steps = list(zip(*ranks, strict=True))
     assert len(steps) == len(ranks[0])
     (one,) = ShuffledBatchSampler(positions, count, 7)
-    assert sorted(chain(*chain(*steps))) == sorted(one)
+    # One process that accumulates as many takes the same micro-batches, each of the next rank.
+    alone = list(ShuffledBatchSampler(positions, batch_size, 7, accumulate * world_size))
     for number, step in enumerate(steps):
-        shares = [len(share) for share in step]
-        assert max(shares) - min(shares) <= 1
-        assert max(shares) <= batch_size * accumulate
-        assert sum(shares) == ranks[0].images_in_step(number)
-        # The images of a step do not depend on the number of ranks.
-        first = number * ranks[0].images_per_step
-        assert sorted(chain(*step)) == sorted(one[first : first + sum(shares)])
-    last_batches = [len(share) % batch_size or batch_size for share in steps[-1] if share]
-    assert ranks[0].smallest_batch() == min(last_batches)
+        parts = [
+            [share[start : start + batch_size] for start in range(0, len(share), batch_size)]
+            for share in step
+        ]
+        assert len({len(part) for part in parts}) == 1  # equally many micro-batches
+        fillers = [
+            part.pop()
+            for part, rank in zip(parts, ranks, strict=True)
+            if rank.ends_with_filler(number)
+        ]
+        assert all(filler == parts[0][-1] for filler in fillers)
+        drawn = [batch for turn in zip_longest(*parts, fillvalue=[]) for batch in turn]
+        assert list(chain(*drawn)) == alone[number]
+        assert all(len(batch) == batch_size for batch in drawn[: len(alone[number]) // batch_size])
+        assert len(alone[number]) == ranks[0].images_in_step(number)
+    assert sorted(chain(*alone)) == sorted(one)
+    assert ranks[0].smallest_batch() == (count % batch_size or batch_size)
     for rank in ranks:
         whole, rank.start = list(rank), 1
         assert list(rank) == whole[1:]

@@ -50,8 +50,10 @@ class ShuffledBatchSampler:
     batch_size: images of one rank in one micro-batch. accumulate: micro-batches in one step.
 
     A step takes the next accumulate x world_size x batch_size positions; the last step of an epoch
-    takes the rest. Each micro-batch is divided evenly among the ranks. In the last one, a rank may
-    get one image less than another, or none, but every rank takes part in every step.
+    takes the rest. The ranks take batch_size images of each micro-batch in turn, as one process
+    does that accumulates as many. Where the rest ends before a rank's turn, the rank repeats rank
+    0's images as a filler, which must not count (`ends_with_filler`): so all ranks have equally
+    many micro-batches.
 
     Set `epoch` before iterating, and `start` to the number of steps already done.
     """
@@ -85,9 +87,13 @@ class ShuffledBatchSampler:
         return min(self.images_per_step, len(self.positions) - step * self.images_per_step)
 
     def smallest_batch(self) -> int:
-        """Return the fewest images in a micro-batch of any rank, empty ones left out."""
-        last = len(self.positions) % self.images_per_micro_batch or self.images_per_micro_batch
-        return max(1, last // self.world_size)
+        """Return the fewest images in a micro-batch of any rank."""
+        return len(self.positions) % self.batch_size or self.batch_size
+
+    def ends_with_filler(self, step: int) -> bool:
+        """Return whether this rank's last micro-batch of a step, counted from 0, is a filler."""
+        rest = self.images_in_step(step) % self.images_per_micro_batch
+        return 0 < rest <= self.rank * self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.positions)
@@ -95,8 +101,13 @@ class ShuffledBatchSampler:
         for first in range(self.start * self.images_per_step, len(order), self.images_per_step):
             step = order[first : first + self.images_per_step]
             micro_batches = [step[start : start + size] for start in range(0, len(step), size)]
-            own = [np.array_split(batch, self.world_size)[self.rank] for batch in micro_batches]
-            yield [(self.epoch, int(position)) for batch in own for position in batch]
+            own = [position for batch in micro_batches for position in self._own(batch)]
+            yield [(self.epoch, int(position)) for position in own]
+
+    def _own(self, micro_batch: np.ndarray) -> np.ndarray:
+        first = self.rank * self.batch_size
+        first = first if first < len(micro_batch) else 0  # a filler
+        return micro_batch[first : first + self.batch_size]
 
 
 def same_size_batches(
@@ -114,7 +125,7 @@ def same_size_batches(
 
 
 def pad_micro_batches(items: list[dict[str, Tensor]], batch_size: int) -> list[dict[str, Tensor]]:
-    """Collate the items of one step to micro-batches of `batch_size` items each; none to none."""
+    """Collate the items of one step to micro-batches of `batch_size` items each."""
     starts = range(0, len(items), batch_size)
     return [pad_batch(items[start : start + batch_size]) for start in starts]
 

@@ -7,6 +7,7 @@ Only rank 0 prints and writes. Without torchrun, there is one process to reduce 
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ from .errors import EXIT_INTERRUPTED, UserError, explain, is_memory_failure
 # Longer than the first scan of a data set. When a process dies, torchrun ends the others at once.
 TIMEOUT = timedelta(minutes=30)
 GRACE = 60.0  # seconds for a rank to save after torchrun was killed
+BEAT = 5.0  # seconds between signs of life
+SILENCE = 30  # seconds without one that mean death: no process is busy for so long without a pause
+LEFT = 10**9  # beats of a rank that has finished
 
 Item = TypeVar('Item')
 
@@ -33,10 +37,6 @@ class LostProcessError(UserError):
     """Another rank ended while this one waited for it."""
 
     exit_code = 1
-
-
-class OutOfMemoryOnAnyRank(torch.OutOfMemoryError):
-    """Memory ran out on some rank, at a point where all ranks can repeat the step."""
 
 
 def world_size() -> int:
@@ -76,7 +76,8 @@ def process_group() -> Iterator[None]:
     # gloo for tensors on the CPU, NCCL for gradients on cards.
     backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
-    threading.Thread(target=_end_with_torchrun, args=(os.getppid(),), daemon=True).start()
+    beats = _Heartbeat() if count > local_world_size() else None
+    threading.Thread(target=_end_with_torchrun, args=(os.getppid(), beats), daemon=True).start()
     _divide_cores()
     try:
         if is_main_process():
@@ -93,6 +94,8 @@ def process_group() -> Iterator[None]:
     # Before 2.8, torch holds the GIL while it joins gloo's threads, which may need the GIL to free
     # the last tensors (pytorch/pytorch#154976). On torch 2.6, half of the tests hung here.
     time.sleep(0.1)
+    if beats:
+        beats.stop()
     dist.destroy_process_group()
 
 
@@ -111,13 +114,6 @@ def broadcast_object(value: Any) -> Any:
     if world_size() > 1:
         _communicate(dist.broadcast_object_list, values, src=0)
     return values[0]
-
-
-def broadcast_tensors(tensors: Sequence[Tensor]) -> None:
-    """Overwrite the tensors, which must be contiguous, with rank 0's."""
-    if world_size() > 1:
-        for tensor in tensors:
-            _communicate(dist.broadcast, tensor, src=0)
 
 
 def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
@@ -156,49 +152,123 @@ def local_main_process_first() -> Iterator[None]:
         all_reduce_max(0)
 
 
-@contextmanager
-def out_of_memory_on_all_ranks() -> Iterator[None]:
-    """Raise an out-of-memory error of one rank on all, which would wait for its gradients forever.
+class Gathering:
+    """Numbers of all ranks, exchanged while this rank goes on computing."""
 
-    Code in this block must not communicate. Without other ranks, torch's error is raised unchanged.
+    def __init__(self, numbers: Sequence[float]) -> None:
+        own = torch.tensor(numbers, dtype=torch.float64)
+        self._rows = [torch.empty_like(own) for _ in range(world_size())]
+        self._work = _communicate(dist.all_gather, self._rows, own, async_op=True)
+
+    def wait(self) -> Tensor:
+        """Return the numbers of each rank, (world size, N) float64, when they have arrived."""
+        if self._work is not None:
+            _communicate(self._work.wait)
+            self._work = None
+        return torch.stack(self._rows)
+
+
+def sum_bucket(bucket: Tensor) -> torch.futures.Future:
+    """Begin to replace a bucket of gradients by its sum over all ranks."""
+    return dist.all_reduce(bucket, async_op=True).get_future()
+
+
+@contextmanager
+def lost_process_reported(failure: Callable | None = None) -> Iterator[None]:
+    """Raise the error of a collective in the block as LostProcessError.
+
+    failure: returns None if the error is none of a collective; without it, all are.
     """
-    failure = None
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        if world_size() == 1:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        # A failure of memory is NCCL's own; no other rank has to be lost.
+        if is_memory_failure(error) or (failure and failure() is None):
             raise
-        failure = str(error)
-    if all_reduce_max(failure is not None)[0]:
-        raise OutOfMemoryOnAnyRank(failure or 'on another rank')
+        raise LostProcessError(_lost(str(error).splitlines()[0])) from error
 
 
 def _started() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _communicate(collective: Callable, *arguments: object, **options: object) -> None:
-    try:
-        collective(*arguments, **options)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        if is_memory_failure(error):  # NCCL's own; no other rank has to be lost
-            raise
-        raise LostProcessError(
-            f'another of the {world_size()} processes has ended or does not answer '
-            f'({str(error).splitlines()[0]:.200}). Files written so far are complete: continue a '
-            'training with --resume, a prediction with --skip-existing.'
-        ) from error
+def _communicate(collective: Callable, *arguments: object, **options: object) -> Any:
+    with lost_process_reported():
+        return collective(*arguments, **options)
 
 
-def _end_with_torchrun(parent: int) -> None:
-    """Stop this rank when torchrun was killed; a training saves. Without it, it would train on."""
+class _Heartbeat:
+    """Signs of life of the ranks on several machines, counted in the store of the process group.
+
+    A process that ends closes its connections, which its peers notice at once. A machine that loses
+    its power or its network closes nothing: collectives would wait for TIMEOUT, and torchrun with
+    them. `rounds` grows while all ranks show signs of life.
+    """
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell the others that this rank has not died, but finished."""
+        self.ended.set()
+        self._thread.join(BEAT)
+
+    def _beat(self) -> None:
+        """Count on until `stop`; a store that does not answer ends it, or keeps it waiting."""
+        place = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+        # A connection of its own: another one's would be taken while a collective waits.
+        store = dist.PrefixStore(
+            f'beats {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}',
+            dist.TCPStore(*place, is_master=False, timeout=TIMEOUT),
+        )
+        names = [str(number) for number in range(world_size())]
+        before = [0] * len(names)
+        while not self.ended.wait(BEAT):
+            store.add(str(rank()), 1)
+            now = [int(beats) for beats in store.multi_get(names)]
+            if all(new > old or new >= LEFT for new, old in zip(now, before, strict=True)):
+                self.rounds, before = self.rounds + 1, now
+        store.add(str(rank()), LEFT)
+
+
+def _end_with_torchrun(parent: int, beats: _Heartbeat | None) -> None:
+    """Stop this rank when torchrun was killed; a training saves. Without it, it would train on.
+
+    beats: of several machines; where one falls silent, this rank ends at once.
+    """
+    rounds = silence = 0
     while os.getppid() == parent:
         time.sleep(1)
+        if beats is None or not beats.rounds or beats.ended.is_set():
+            continue
+        # Counted, not timed: of a process that was stopped and continues, time has passed at once.
+        silence = silence + 1 if beats.rounds == rounds else 0
+        rounds = beats.rounds
+        if silence > SILENCE:
+            _end_after_silence()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(EXIT_INTERRUPTED)
+
+
+def _end_after_silence() -> None:
+    if local_rank() == 0:  # once a machine; of other ranks, sys.stderr leads nowhere
+        failure = f'no sign of life from another machine for {SILENCE} seconds'
+        print(f'error: {_lost(failure)}', file=sys.__stderr__, flush=True)
+    os._exit(LostProcessError.exit_code)
+
+
+def _lost(reason: str) -> str:
+    return (
+        f'another of the {world_size()} processes has ended or does not answer ({reason:.200}). '
+        'Files written so far are complete: continue a training with --resume, a prediction with '
+        '--skip-existing.'
+    )
 
 
 def _keep_to_cores() -> None:

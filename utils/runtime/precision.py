@@ -21,13 +21,19 @@ class MixedPrecision:
         # Rank 0 decides for all, because measurements of CPUs may differ.
         self.name = name or (broadcast_object(amp_precision(device)) if amp else 'fp32')
         self.dtype = {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(self.name, torch.float32)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == 'fp16')
+        self.scaler = self._new_scaler()
 
     def renew_scaler(self) -> None:
         """Replace the scaler, whose state of an unfinished step forbids a retry; keep its scale."""
         state = self.scaler.state_dict()
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())
+        self.scaler = self._new_scaler()
         self.scaler.load_state_dict(state)
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.name == 'fp16')
+        if scaler.is_enabled():  # which allocates the scale, also for a step without a loss
+            scaler.scale(torch.zeros((), device=self.device))
+        return scaler
 
     def autocast(self) -> AbstractContextManager:
         """Return the context for the network's forward pass."""

@@ -5,6 +5,7 @@ import multiprocessing.queues
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
 from typing import Any
@@ -53,11 +54,14 @@ class StopRequest:
         """The program's exit code; 0 if no signal was received."""
         return EXIT_CODES[self.received] if self.received else 0
 
-    def sync(self, *flags: int) -> list[int]:
-        """Set `received` if any rank has caught a signal; return each flag's maximum over ranks."""
+    def sync(self, *flags: int, agree: Callable[..., list[int]] | None = None) -> list[int]:
+        """Set `received` if any rank has caught a signal; return each flag's maximum over ranks.
+
+        agree: returns the maxima of numbers, by default by a collective of its own.
+        """
         from .distributed import all_reduce_max  # late, as SIGUSR1 is caught before torch is there
 
-        caught, *highest = all_reduce_max(self._caught, *flags)
+        caught, *highest = (agree or all_reduce_max)(self._caught, *flags)
         if caught:
             self.received = signal.Signals(caught).name
         return highest

@@ -6,20 +6,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unet import UNet
 from utils.data.report.check import add_data_problems
 from utils.inference.backends.selection import compiled
 from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config
 from utils.runtime.devices import choose_device
-from utils.runtime.distributed import broadcast_tensors
+from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData, decode_path
 from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss, sum_totals
+from .optimization.parallel import Replica
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
 from .resume import check_resumed, is_to_resume, plan_steps, read_last
@@ -117,13 +118,11 @@ def build_run(
     if saved:
         check_resumed(saved, data, args.images)
     model = model or build_model(args, config, data, source)
-    broadcast_tensors(list(model.state_dict().values()))
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
     schedule = recipe.schedule(optimizer, plan_steps(args.epochs, len(data.sampler), saved))
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
-    network = compiled(model, device) if args.compile else model
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
@@ -132,17 +131,20 @@ def build_run(
     )  # fmt: skip
     if saved:  # which may be refused, before a file is written
         state.load_state_dict(saved)
+    # torch.compile takes DDP into account: it cuts the graph where a bucket is full.
+    network: nn.Module = model if world_size() == 1 else Replica(model)
+    if args.compile and not model.checkpointing:
+        network = compiled(network, device)
     tracker = open_output(args, saved, data.dataset.scan.left_out)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
-    totals = partial(sum_totals, class_weights=weights)
+    on_cpu = None if weights is None else weights.cpu()
+    totals = partial(sum_totals, class_weights=on_cpu)
     step = TrainStep(
         network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
     )
     if saved and source:
         recorder.load_state_dict(saved, source.metrics)
-        if model.checkpointing:
-            step.network = model  # not the compiled one
     runner = StepRunner(state, step, data.sampler, args.seed, args.scale, recipe.coarse)
     validator = Validator(state, data, recorder, recipe.precise_statistics)
     return TrainingRun(args, data, state, runner, validator, recorder)

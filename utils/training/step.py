@@ -3,8 +3,9 @@
 Axis letters: B batch, C channels, H and W pixels.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,15 +17,15 @@ from tqdm import tqdm
 from unet import MIN_SIZE
 from utils.data.dataloader import ShuffledBatchSampler, to_device
 from utils.inference.logits import logits_of
+from utils.masks.encoding import IGNORE
 from utils.masks.weight_map import from_bytes
-from utils.runtime import distributed
 from utils.runtime.distributed import rank, world_size
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.precision import MixedPrecision
 
-from .optimization.batchnorm import running_statistics
 from .optimization.guard import StepGuard
 from .optimization.loss import Totals, segmentation_loss, sum_totals
+from .optimization.parallel import Replica, StepTotals
 from .state import TrainState
 
 SMALLEST_HALVED = 4 * MIN_SIZE  # pixels; smaller images have too little left when halved
@@ -36,7 +37,7 @@ MicroBatch = dict[str, Tensor]  # of the dataloader; TrainStep takes tuples on t
 class TrainStep:
     """Forward and backward pass and update of one global batch.
 
-    network: the model, or the compiled one.
+    network: the model, or the compiled one; of several ranks its Replica, or the compiled one.
     criterion: gives the loss from logits, masks and, with a weight map, border weights; and, given
         the totals of `sum_totals`, the share of a micro-batch in the loss of a step.
     max_gradient_norm: longer gradients are clipped to this.
@@ -52,52 +53,79 @@ class TrainStep:
 
     def __call__(
         self,
-        micro_batches: Iterable[tuple[Tensor, ...]],
+        micro_batches: Sequence,
         images: int,
-        totals: Totals | None = None,
+        totals: StepTotals | None = None,
+        load: Callable[..., tuple[Tensor, ...]] = tuple,
+        filler: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss and the gradient norm before clipping, scalars on the device.
 
-        micro_batches: this rank's images (B, C, H, W) float in [0, 1], masks (B, H, W) of class
-            indices or IGNORE, and border weights (B, H, W) where there is a weight map.
-        images: number of images in the global batch; a micro-batch's loss counts by its fraction.
-        totals: of all masks of the step, by which the micro-batches' losses count instead; those
-            of a list are summed here.
+        micro_batches: this rank's, as many as any other rank's. `load` makes each images
+            (B, C, H, W) float in [0, 1], masks (B, H, W) of class indices or IGNORE, and border
+            weights (B, H, W) where there is a weight map, on the device.
+        images: number of images in the global batch, by which ranks weigh BatchNorm's statistics.
+        totals: of all masks of the step; by default they are summed here.
+        filler: the first micro-batch is one: its masks are all IGNORE.
         A loss or gradient that is not finite becomes a gradient of zero (see StepGuard).
         """
-        if isinstance(micro_batches, list):
-            all_masks = [(masks, *border) for _, masks, *border in micro_batches]
-            totals = self.totals(len(all_masks), all_masks)
+        if totals is None:
+            all_masks = ((masks, *border) for _, masks, *border in map(load, micro_batches))
+            totals = self.totals(len(micro_batches), all_masks)
         self.guard.before_step()
         self.optimizer.zero_grad(set_to_none=True)
         loss: Tensor | float = 0.0
-        fraction = 0.0
-        with distributed.out_of_memory_on_all_ranks():
-            for pictures, masks, *border in micro_batches:
-                part = len(pictures) / images
+        own_images = 0
+        for k, batch in enumerate(micro_batches):
+            pictures, masks, *border = load(batch)
+            last = k == len(micro_batches) - 1
+            with self._gathering_gradients(last):
                 with self.precision.autocast():
                     logits = logits_of(self.network, pictures, (masks.shape[1], masks.shape[2]))
-                if totals:
-                    part_loss = self.criterion(logits, masks, *border, totals=totals)
-                else:
-                    part_loss = self.criterion(logits, masks, *border) * part
-                self.precision.scaler.scale(part_loss).backward()
-                loss, fraction = loss + part_loss.detach(), fraction + part
-        loss = combine_ranks(self.network, loss, fraction)
+                own_images += 0 if filler and k == 0 else len(pictures)
+                known = {'totals': totals.wait()} if totals else {}
+                part_loss = self.criterion(logits, masks, *border, **known)
+                loss = loss + part_loss.detach()
+                self._backward(part_loss, loss, own_images / images if last else None)
+            if filler and k == 0:  # not before the backward pass, which needs the statistics
+                self.guard.undo()
+        loss = self.replica.collect() if self.replica else torch.as_tensor(loss)
         self.precision.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.max_gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self.guard.parameters, self.max_gradient_norm)
         self.guard.check(loss, norm)
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         return loss, norm
 
-    def totals(self, count: int, masks: Iterable[tuple[Tensor, ...]]) -> Totals | None:
+    @property
+    def replica(self) -> Replica | None:
+        """The network's replica on this rank; None in one process."""
+        network = getattr(self.network, '_orig_mod', self.network)  # of the compiled one
+        return network if isinstance(network, Replica) else None
+
+    def totals(
+        self, count: int, masks: Iterable[tuple[Tensor, ...]], flags: Sequence[int] = ()
+    ) -> StepTotals | None:
         """Return the totals of `count` micro-batches' masks and border weights, without waiting.
 
-        None for one micro-batch, which needs none, and on several ranks: each would have to wait
-        for the others' totals before its first micro-batch.
+        None for one micro-batch of one process, which needs none. flags: see StepTotals.
         """
-        return self.sum_totals(masks) if count > 1 and world_size() == 1 else None
+        alone = count == 1 and world_size() == 1
+        return None if alone else StepTotals(self.sum_totals(masks), flags)
+
+    def _gathering_gradients(self, last: bool) -> AbstractContextManager:
+        """Let the ranks sum their gradients in the last micro-batch's backward pass alone."""
+        return nullcontext() if last or self.replica is None else self.replica.no_sync()
+
+    def _backward(self, part_loss: Tensor, loss: Tensor, fraction: float | None) -> None:
+        """Add the gradients of a micro-batch; with the last one's, send what rides along."""
+        scaled = self.precision.scaler.scale(part_loss)
+        if self.replica is None:
+            scaled.backward()
+            return
+        if fraction is not None:
+            scaled = self.replica.carry(scaled, loss, fraction)
+        self.replica.backward(scaled)
 
     def undo(self) -> None:
         """Take back what an unfinished step has changed, so that it can be computed again."""
@@ -110,8 +138,9 @@ class TrainStep:
 class StepRunner:
     """Computes the steps of a run from the dataloader's micro-batches.
 
-    When memory runs out, the same step is computed again with activation checkpointing, which then
-    stays on. coarse: part of the run, 0 to 1, that begins it at half the resolution.
+    When memory runs out in one process, the same step is computed again with activation
+    checkpointing, which then stays on. coarse: part of the run, 0 to 1, that begins it at half the
+    resolution.
     """
 
     state: TrainState
@@ -120,27 +149,48 @@ class StepRunner:
     seed: int
     scale: float
     coarse: float
+    _riding: list[int] = field(default_factory=list)  # this rank's flags, for the next step
+    _agreed: list[int] = field(default_factory=list)  # the maximum of those that rode last
 
     def run_step(self, micro_batches: list[MicroBatch]) -> tuple[Tensor, int]:
         """Compute and count the next step; return its loss, a scalar, and its number of images."""
-        images = self.sampler.images_in_step(self.state.step_in_epoch)
+        position = self.state.step_in_epoch
+        images = self.sampler.images_in_step(position)
+        filler = self.sampler.ends_with_filler(position)
+        if filler:
+            micro_batches = [emptied(micro_batches[-1]), *micro_batches[:-1]]
         if self.state.model.dropout:  # so that a resumed run draws the same numbers
             rng = np.random.default_rng((self.seed, self.state.step, rank()))
             torch.manual_seed(int(rng.integers(2**63)))
         try:
-            totals = self.step.totals(len(micro_batches), map(self.masks, micro_batches))
-            on_device = (self.on_device(batch) for batch in micro_batches)
-            loss, _ = self.step(on_device, images, totals)
+            masks = map(self.masks, micro_batches)
+            # Flags of the epoch before have been dealt with at its end.
+            flags = self._riding if position else [0] * len(self._riding)
+            totals = self.step.totals(len(micro_batches), masks, flags)
+            loss, _ = self.step(micro_batches, images, totals, self.on_device, filler)
         except torch.OutOfMemoryError as error:
             failure = str(error).splitlines()[0]
-            # Raised after the exchange of gradients: other ranks may have updated already.
-            alone = world_size() > 1 and not isinstance(error, distributed.OutOfMemoryOnAnyRank)
         else:
+            self._agreed = totals.flags() if totals else []
             self.state.advance()
             return loss, images
         # Outside `except`, whose traceback would keep every activation alive.
-        self._enable_checkpointing(micro_batches, failure, alone)
+        self._enable_checkpointing(micro_batches, failure)
         return self.run_step(micro_batches)
+
+    def agree(self, *flags: int) -> list[int]:
+        """Return each flag's maximum over all ranks; call it once after each step.
+
+        In one process it is that of now. Of several ranks, the flags ride on the next step's
+        totals: all learn of them one step later, without a collective for it.
+        """
+        if world_size() == 1:
+            return list(flags)
+        agreed = self._agreed or [0] * len(flags)
+        # A flag that all have just learned of has done its work.
+        pairs = zip(flags, agreed, strict=True)
+        self._riding = [flag if flag > known else 0 for flag, known in pairs]
+        return agreed
 
     def on_device(self, batch: MicroBatch) -> tuple[Tensor, ...]:
         """Return a batch's images, masks and any border weights on the device."""
@@ -154,19 +204,14 @@ class StepRunner:
         return self.state.step < self.coarse * self.state.schedule.plan.fewest
 
     def masks(self, batch: MicroBatch) -> tuple[Tensor, ...]:
-        """Return the masks of on_device, which takes the images to the device one batch at a time.
-
-        With a weight map also border weights, as the dataloader's bytes.
-        """
-        masks = batch['mask'].to(self.state.precision.device, non_blocking=True)
+        """Return the masks of on_device, and border weights as bytes, where they were loaded."""
+        masks = batch['mask']
         if 'border' in batch:
             return masks, batch['border']
         halved = self._is_coarse() and can_be_halved(batch['image'], masks)
         return (masks[:, ::2, ::2] if halved else masks,)
 
-    def _enable_checkpointing(
-        self, micro_batches: list[MicroBatch], failure: str, alone: bool
-    ) -> None:
+    def _enable_checkpointing(self, micro_batches: list[MicroBatch], failure: str) -> None:
         """Turn on activation checkpointing; raise UserError where that cannot help."""
         model = self.state.model
         sizes = {f'{b["image"].shape[3]} x {b["image"].shape[2]}' for b in micro_batches}
@@ -174,7 +219,8 @@ class StepRunner:
             f'batch size {self.sampler.batch_size}, images of {first_few(sorted(sizes))}, '
             f'{self.state.precision.name}'
         )
-        if model.checkpointing or alone:
+        # Other ranks wait for the gradients of this step, or have made it already.
+        if model.checkpointing or world_size() > 1:
             again = ', even with activation checkpointing' if model.checkpointing else ''
             raise UserError(
                 f'out of memory with {tried}{again}: {failure}. '
@@ -190,30 +236,12 @@ class StepRunner:
         torch.cuda.empty_cache()
 
 
-def combine_ranks(model: nn.Module, loss: Tensor | float, fraction: float) -> Tensor:
-    """Sum gradients and loss over all ranks, and average BatchNorm's running statistics.
-
-    loss: a scalar, this rank's term of the sum; 0 on a rank without an image.
-    fraction: of the global batch on this rank, 0 to 1: the weight of its statistics.
-
-    Return the loss of the global batch. All tensors are sent as one after the backward pass, not in
-    buckets during it as by torch's DistributedDataParallel: until here no rank has waited for
-    another, so any may run out of memory, or have fewer micro-batches than another. That costs a
-    transfer a step, 124 MB at the default width, which DDP would hide behind computing.
-    """
-    if world_size() == 1:
-        return torch.as_tensor(loss)
-    gradients = []
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        gradients.append(parameter.grad)
-    statistics = running_statistics(model)
-    if statistics:
-        torch._foreach_mul_(statistics, fraction)
-    whole = gradients[0].new_zeros(1) + loss
-    distributed.all_reduce_sum([*gradients, *statistics, whole])
-    return whole[0]
+def emptied(batch: MicroBatch) -> MicroBatch:
+    """Return a micro-batch none of whose pixels counts, with which a rank fills its turn."""
+    empty = {'mask': torch.full_like(batch['mask'], IGNORE)}
+    if 'border' in batch:
+        empty['border'] = torch.zeros_like(batch['border'])
+    return batch | empty
 
 
 def halve_resolution(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from drawing import data_set
 from running import run_train
 
 from utils.training.optimization.recipes import RECIPES
-from utils.training.step import TrainStep, halve_resolution
+from utils.training.step import StepRunner, halve_resolution
 
 
 def test_a_batch_is_halved_and_image_and_mask_stay_together():
@@ -26,14 +26,14 @@ def test_images_with_a_side_under_64_pixels_stay_as_they_are():
 def test_an_eighth_of_the_steps_is_at_half_size(folder, monkeypatch):
     data_set(folder, 9, size=(70, 64))  # 8 to train on: 4 steps in each of 2 epochs
     shapes = []
-    step = TrainStep.__call__
+    on_device = StepRunner.on_device
 
-    def noting(network, batches, *rest):
-        batches = list(batches)
-        shapes.extend(tuple(images.shape[2:]) for images, _ in batches)
-        return step(network, batches, *rest)
+    def noting(runner, batch):
+        loaded = on_device(runner, batch)
+        shapes.append(tuple(loaded[0].shape[2:]))
+        return loaded
 
-    monkeypatch.setattr(TrainStep, '__call__', noting)
+    monkeypatch.setattr(StepRunner, 'on_device', noting)
     assert run_train('-e', '2') == 0
     assert shapes == [(32, 35)] + [(64, 70)] * 7
     assert RECIPES['classic'].coarse == 0

@@ -81,7 +81,7 @@ def build_network(
     return network
 
 
-def compiled(model: UNet, device: torch.device, option: str = '--compile') -> nn.Module:
+def compiled(model: nn.Module, device: torch.device, option: str = '--compile') -> nn.Module:
     """Return the network with its forward pass compiled; it shares the model's weights.
 
     Raises UserError, naming the option, if torch finds no working compiler.

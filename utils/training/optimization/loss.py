@@ -73,13 +73,25 @@ def segmentation_loss(
 def sum_totals(
     batches: Iterable[tuple[Tensor, ...]], class_weights: Tensor | None = None
 ) -> Totals:
-    """Return the totals of segmentation_loss for micro-batches of masks and any border weights."""
+    """Return the totals of segmentation_loss for micro-batches of masks and any border weights.
+
+    class_weights: (K,) float, on the CPU unless all masks are on one device.
+    """
     weight: Tensor | int = 0
     pixels: Tensor | int = 0
     for masks, *border in batches:
-        _, counts, weights = _pixel_weights(masks, class_weights)
-        weight = weight + (counts if border else weights).sum()
-        pixels = pixels + counts.sum()
+        if class_weights is not None:
+            class_weights = class_weights.to(masks.device, non_blocking=True)
+        if masks.device.type == 'cpu':  # a histogram takes a tenth of the time of a map of weights
+            histogram = torch.bincount(masks.flatten(), minlength=IGNORE)[:IGNORE]
+            count = weighted = histogram.sum()
+            if class_weights is not None:
+                weighted = (histogram[: len(class_weights)] * class_weights).sum()
+        else:  # where a histogram would wait for the device
+            _, counts, weights = _pixel_weights(masks, class_weights)
+            count, weighted = counts.sum(), weights.sum()
+        weight = weight + (count if border else weighted)
+        pixels = pixels + count
     return Totals(torch.as_tensor(weight), torch.as_tensor(pixels))
 
 

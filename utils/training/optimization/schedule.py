@@ -1,5 +1,8 @@
 """The learning rate of each step, also of a run that is resumed with another number of epochs."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from torch.optim import Optimizer
@@ -76,7 +79,9 @@ class Schedule:
     def after_step(self) -> None:
         """Count one optimizer step."""
         if isinstance(self.scheduler, LambdaLR):
-            self.scheduler.step()
+            first = self.scheduler.last_epoch == 0
+            with _skipped_step_allowed() if first else nullcontext():
+                self.scheduler.step()
 
     def after_validation(self, dice: float | None) -> None:
         """Count a validation; None (nothing to score) changes nothing."""
@@ -112,3 +117,11 @@ def follow_plan(optimizer: Optimizer, plan: Plan) -> Schedule:
     """Return the schedule of a recipe whose learning rate is that of the plan."""
     # A lambda, not plan.factor: LambdaLR would save the attributes of anything but a function.
     return Schedule(LambdaLR(optimizer, lambda step: plan.factor(step)), plan, follows_plan=True)
+
+
+@contextmanager
+def _skipped_step_allowed() -> Iterator[None]:
+    """Silence torch's warning where fp16's scaler has skipped the first step of an optimizer."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Detected call of .lr_scheduler.step')
+        yield
