@@ -14,6 +14,7 @@ from utils.masks.visualize import show_or_save
 from utils.runtime.distributed import gather_shards, is_main_process, rank, shard, world_size
 from utils.runtime.errors import UserError, shown
 
+from .outputs.names import in_words
 from .pipeline import Failure, PredictionPipeline, Result, load_displayable
 from .predictor import Predictor
 from .work_list import Job
@@ -69,7 +70,7 @@ def _report(
             drawn = _draw_figure(outcome, pipeline.predictor, job.figure) if job.figure else None
             failures.append(drawn)
             saved = f'. Mask saved to {shown(job.target)}' if job.target else ''
-            pages = f' ({len(job.pages)} pages)' if job.pages else ''
+            pages = f' ({in_words(job.source, job.pages)})' if job.pages else ''
             found = f'{outcome.class_fractions}{saved}'
             tqdm.write(f'Predicting image {shown(job.source)}{pages} ... done: {found}')
             yield outcome

@@ -83,11 +83,19 @@ def format_mask(
         result = overlay(image, indices, masks.background)
     elif as_array:
         values = np.array(masks.values)
-        smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))
-        return values.astype(smallest)[indices]
+        return values.astype(_smallest_type(values))[indices]
     else:
         return to_image(indices, masks)
     return np.asarray(result) if as_array else result
+
+
+def _smallest_type(values: np.ndarray) -> np.dtype:
+    """Return the smallest integer type that holds all values."""
+    lowest, highest = int(values.min()), int(values.max())
+    fits = (f'{"int" if lowest < 0 else "uint"}{bits}' for bits in (8, 16, 32, 64))
+    return next(
+        np.dtype(t) for t in fits if np.iinfo(t).min <= lowest and highest <= np.iinfo(t).max
+    )
 
 
 def class_colours(masks: MaskEncoding) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +56,12 @@ def stem_of(path: Path) -> str:
     return split_name(path.name)[0]
 
 
+def in_words(path: Path, pages: Sized) -> str:
+    """Return '30 pages', or '30 slices' for a volume."""
+    word = 'slice' if is_volume(path) else 'page'
+    return f'{len(pages)} {word}{"s" * (len(pages) != 1)}'
+
+
 def place_masks(
     inputs: Sequence[InputFile], outputs: list[str] | None, output_format: str
 ) -> list[Path]:
@@ -103,7 +109,7 @@ def check_suffixes(inputs: Sequence[InputFile], targets: list[Path], output_form
     ]
     if unknown:
         target, one = unknown[0]
-        what = f'the {len(one.pages)} pages of {one.path.name} into ' if one.pages else ''
+        what = f'the {in_words(one.path, one.pages)} of {one.path.name} into ' if one.pages else ''
         names = str(target) if what else first_few(name for name, _ in unknown)
         raise UserError(
             f'cannot write {what}{names}; expected a name that ends in {", ".join(one.suffixes)}'
