@@ -62,6 +62,7 @@ class _Task(NamedTuple):
 
     @property
     def last(self) -> bool:
+        """Whether no other picture of the job follows."""
         return self.picture == self.job.pictures[-1]
 
 
