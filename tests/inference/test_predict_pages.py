@@ -1,6 +1,7 @@
 """predict.py on stacks and volumes: out comes a file of as many pages, in the same place."""
 
 import csv
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 import predict
 from utils.images.pages import Page
+from utils.inference import results
 from utils.inference.predictor import Predictor
 from utils.runtime.errors import UserError
 
@@ -44,13 +46,10 @@ def write_stack(name, stack=None):
     first.save(name, save_all=True, append_images=others)
 
 
-def one_by_one(*options, suffix='.png'):
+def one_by_one(*options):
     """Masks of the single pictures (pages, H, W), as predict.py writes them."""
     assert predict.main(['-i', 'single', '-o', 'masks', '--overwrite', *options]) == 0
-    files = [Path(f'masks/{k}{suffix}') for k in range(PAGES)]
-    if suffix == '.npy':
-        return np.stack([np.load(file) for file in files])
-    return np.stack([np.asarray(Image.open(file)) for file in files])
+    return np.stack([np.asarray(Image.open(f'masks/{k}.png')) for k in range(PAGES)])
 
 
 def by_pillow(name):
@@ -62,55 +61,59 @@ def by_pillow(name):
         return np.stack(found), picture.mode
 
 
+slow = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ('output_format', 'mode', 'values'),
     [
         ('values', '1', [0, 1]),
-        ('values', 'L', [0, 255]),
+        pytest.param('values', 'L', [0, 255], marks=slow),
         ('values', 'P', [0, 3]),
-        ('values', 'RGB', [[0, 0, 0], [9, 8, 200]]),
-        ('values', 'I;16', [7, 700]),
-        ('index', 'P', [0, 255]),
-        ('color', 'RGB', [0, 255]),
+        pytest.param('values', 'RGB', [[0, 0, 0], [9, 8, 200]], marks=slow),
+        pytest.param('values', 'I;16', [7, 700], marks=slow),
+        pytest.param('index', 'P', [0, 255], marks=slow),
+        pytest.param('color', 'RGB', [0, 255], marks=slow),
         ('overlay', 'RGB', [0, 255]),
         ('probabilities', 'I;16', [0, 255]),
     ],
 )
 def test_each_page_is_what_predict_writes_for_it_as_a_picture(folder, output_format, mode, values):
     save('MODEL.pth', brightness_network(2, 1), mask_values=values)
-    options = ['--format', output_format]
-    name = 'stack_OUT.tif'
-    if output_format == 'probabilities':  # by default .npy, as for pictures
-        name = 'p.tif'
-        options_one = [*options, '-o', *(f'masks/{k}.png' for k in range(PAGES))]
-        Path('masks').mkdir()
-        inputs = [f'single/{k}.png' for k in range(PAGES)]
-        assert predict.main(['-i', *inputs, *options_one]) == 0
-        expected = np.stack([np.asarray(Image.open(f'masks/{k}.png')) for k in range(PAGES)])
-        options += ['-o', name]
-    else:
-        expected = one_by_one(*options)
-    assert predict.main(['-i', 'stack.tif', *options]) == 0
-    found, found_mode = by_pillow(name)
+    options = ['--format', output_format, '-o']
+    Path('masks').mkdir()
+    masks = [f'masks/{k}.png' for k in range(PAGES)]
+    inputs = [f'single/{k}.png' for k in range(PAGES)]
+    assert predict.main(['-i', *inputs, *options, *masks]) == 0
+    assert predict.main(['-i', 'stack.tif', *options, 'out.tif']) == 0
+    expected = np.stack([np.asarray(Image.open(mask)) for mask in masks])
+    found, found_mode = by_pillow('out.tif')
     assert found_mode == mode
     assert len(np.unique(found)) > 1
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(tifffile.imread(name), expected)
+    np.testing.assert_array_equal(tifffile.imread('out.tif'), expected)
 
 
-def test_an_array_of_a_stack_has_an_axis_of_pages(folder):
-    for options in (['--format', 'index'], ['--format', 'probabilities']):
-        assert predict.main(['-i', 'stack.tif', '-o', 'stack.npy', *options]) == 0
-        inputs = [[f'single/{k}.png', f'{k}.npy'] for k in range(PAGES)]
-        for source, target in inputs:
-            assert predict.main(['-i', source, '-o', target, *options]) == 0
-        expected = np.stack([np.load(target) for _, target in inputs])
-        found = np.load('stack.npy')
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
+@pytest.mark.parametrize('output_format', ['index', pytest.param('color', marks=slow)])
+def test_an_array_of_a_stack_has_an_axis_of_pages(folder, output_format):
+    options = ['--format', output_format, '-o']
+    assert predict.main(['-i', 'stack.tif', *options, 'stack.npy']) == 0
+    inputs, arrays = ([f'{k}{end}' for k in range(PAGES)] for end in ('.png', '.npy'))
+    assert predict.main(['-i', *(f'single/{name}' for name in inputs), *options, *arrays]) == 0
+    expected = np.stack([np.load(name) for name in arrays])
+    found = np.load('stack.npy')
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize('count', [1, 3])
+def test_probabilities_of_a_stack_are_an_array_by_default(folder):
+    assert predict.main(['-i', 'stack.tif', '--format', 'probabilities']) == 0
+    found = np.load('stack_OUT.npy')
+    assert (found.shape, found.dtype) == (pages().shape, np.float32)
+    np.testing.assert_array_equal(found > 0.5, one_by_one())
+
+
+@pytest.mark.parametrize('count', [pytest.param(1, marks=slow), 3])
 def test_batches_and_largest_components_are_of_pages(folder, count):
     expected = one_by_one('--largest-component')
     command = ['-i', 'stack.tif', '--largest-component', '--batch-size', str(count)]
@@ -210,8 +213,6 @@ def test_run_lengths_are_of_pages_by_file_and_page(folder):
 
 
 def test_the_figure_of_a_stack_shows_the_page_with_most_foreground(folder, monkeypatch):
-    from utils.inference import results
-
     shown = []
 
     def show(image, indices, title, path, background):
@@ -247,8 +248,6 @@ def test_planes_are_channels_where_the_network_takes_so_many_and_else_pages(fold
 
 
 def test_a_compressed_picture_gives_a_png(folder):
-    import gzip
-
     Image.fromarray(pages()[1]).save('one.pgm')
     Path('one.pgm.gz').write_bytes(gzip.compress(Path('one.pgm').read_bytes()))
     assert predict.main(['-i', 'one.pgm.gz']) == 0

@@ -86,6 +86,41 @@ def test_each_voxel_is_that_of_its_axial_slice_as_a_picture(folder, affine):
     np.testing.assert_array_equal(page, expected[5])
 
 
+def other_headers():
+    """Volumes whose headers are unusual, by name: image and the shape of its mask."""
+    values = np.random.default_rng(1).integers(-900, 900, SHAPE).astype(np.int16)
+    big_endian = nibabel.Nifti1Header(endianness='>')
+    big_endian.set_data_dtype('>i2')
+    scaled = nibabel.Nifti1Image(values * 0.37, TURNED)
+    scaled.header.set_data_dtype(np.int16)
+    scaled.header.extensions.append(nibabel.nifti1.Nifti1Extension('comment', b'of the values'))
+    return {
+        'channels': (nibabel.Nifti1Image(np.stack([values] * 3, axis=3), TURNED), SHAPE),
+        'picture': (nibabel.Nifti1Image(values[..., 0], np.eye(4)), SHAPE[:2]),
+        'no affine': (nibabel.Nifti1Image(values, None), SHAPE),
+        'NIfTI-2': (nibabel.Nifti2Image(values, TURNED), SHAPE),
+        'big endian': (nibabel.Nifti1Image(values, TURNED, big_endian), SHAPE),
+        'scaled': (scaled, SHAPE),
+    }
+
+
+@pytest.mark.parametrize('kind', list(other_headers()))
+def test_masks_of_unusual_volumes_are_in_their_place(folder, kind):
+    image, shape = other_headers()[kind]
+    nibabel.save(image, 'x.nii')
+    channels = 3 if kind == 'channels' else 1
+    network, known = brightness_network(2, channels), [(-1000, 1000)] * channels
+    save('MODEL.pth', network, mask_values=[0, 1], image_range=known)
+    assert predict.main(['-i', 'x.nii']) == 0
+    source, mask = nibabel.load('x.nii'), nibabel.load('x_OUT.nii')
+    assert mask.shape == shape
+    assert type(mask) is type(source)
+    np.testing.assert_array_equal(mask.affine, source.affine)
+    assert mask.header['qform_code'] == source.header['qform_code']
+    assert set(np.unique(np.asarray(mask.dataobj))) == {0, 1}
+    assert not mask.header.extensions
+
+
 def test_probabilities_are_a_volume_of_floats_with_an_axis_of_classes(folder):
     write_volume()
     command = ['-i', 'ct.nii.gz', '--format', 'probabilities']
