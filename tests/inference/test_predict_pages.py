@@ -201,6 +201,22 @@ def test_a_page_that_cannot_be_read_makes_its_file_a_failure_and_no_other(folder
     assert not Path('bad.tif').exists()
 
 
+def test_pages_after_one_that_cannot_be_read_are_not_predicted(folder, capsys, monkeypatch):
+    write_stack('bad.tif', pages(40))
+    damage('bad.tif', 0)
+    Image.open('single/0.png').save('good.png')
+    seen, original = [], Predictor.predict_batch
+
+    def spy(self, images):
+        seen.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(Predictor, 'predict_batch', spy)
+    assert predict.main(['-i', 'bad.tif', 'good.png', '-n']) == 1
+    assert 'bad.tif:0 cannot be read' in capsys.readouterr().err
+    assert 1 <= len(seen) <= 17  # those that eight threads had begun, and the picture
+
+
 def test_run_lengths_are_of_pages_by_file_and_page(folder):
     assert predict.main(['-i', 'stack.tif', '--rle', 'runs.csv']) == 0
     assert not Path('stack_OUT.tif').exists()
