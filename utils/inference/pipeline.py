@@ -125,6 +125,7 @@ class PredictionPipeline:
         picture of a job, to bound the memory. on_picture: called for each one. Other errors are
         raised.
         """
+        self._failed.clear()
         tasks = (_Task(job, picture) for job in jobs for picture in job.pictures)
         decoded = map_in_threads(
             lambda batch: list(map(self._decode, batch)),
