@@ -15,9 +15,7 @@ from PIL import Image
 import predict
 from utils.images.pages import Page
 from utils.inference import results
-from utils.inference.pipeline import Failure, PredictionPipeline
 from utils.inference.predictor import Predictor
-from utils.inference.work_list import Job
 from utils.runtime.errors import UserError
 
 PAGES = 5
@@ -217,17 +215,6 @@ def test_pages_after_one_that_cannot_be_read_are_not_predicted(folder, capsys, m
     assert predict.main(['-i', 'bad.tif', 'good.png', '-n']) == 1
     assert 'bad.tif:0 cannot be read' in capsys.readouterr().err
     assert 1 <= len(seen) <= 17  # those that eight threads had begun, and the picture
-
-
-def test_a_pipeline_reports_a_broken_file_each_time(folder):
-    damage('stack.tif', 1)
-    source = Path('stack.tif')
-    job = Job(source, None, None, tuple(Page(source, k) for k in range(PAGES)))
-    pipeline = PredictionPipeline(Predictor.load('MODEL.pth'))
-    for _ in range(2):
-        (outcome,) = pipeline.process([job], lambda job: 960)
-        assert isinstance(outcome, Failure)
-        assert 'stack.tif:1 cannot be read' in str(outcome.error)
 
 
 def test_run_lengths_are_of_pages_by_file_and_page(folder):
