@@ -193,7 +193,7 @@ def test_a_bad_file_gives_one_message_that_names_it(folder, capsys, name, conten
     assert run_train() == 2
     assert run_train() == 2  # the scan is cached, but not as a good file
     assert 'Traceback' not in capsys.readouterr().err
-    if where == 'imgs':
+    if where == 'imgs' and name != 'pages.tif':  # predict.py takes stacks
         torch.save({'format': 'unet'}, 'MODEL.pth')  # never reached
         assert predict.main(['-i', str(path)]) == 2
         err = capsys.readouterr().err

@@ -12,8 +12,8 @@ from networks import brightness_network, save
 
 from utils.inference import checkpoint as checkpoints
 from utils.inference.checkpoint import load_checkpoint, to_safetensors
+from utils.inference.outputs.formats import format_mask
 from utils.inference.predictor import Predictor
-from utils.inference.writer import format_mask
 from utils.runtime.errors import UserError
 
 SECONDS = 5.0

@@ -15,7 +15,7 @@ from utils.data.dataset import SegmentationDataset
 from utils.images.arrays import read_array
 from utils.images.decoding import open_picture
 from utils.inference.checkpoint import load_checkpoint
-from utils.inference.writer import format_mask, save_result
+from utils.inference.outputs.formats import format_mask, save_result
 from utils.masks.encoding import MaskEncoding, load_mask, to_image
 from utils.masks.values import mask_array
 from utils.runtime.errors import UserError

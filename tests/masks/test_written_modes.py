@@ -11,7 +11,7 @@ from PIL import Image
 
 import predict
 from utils.data.dataset import SegmentationDataset
-from utils.inference.writer import check_output_format, format_mask, save_result
+from utils.inference.outputs.formats import check_output_format, format_mask, save_result
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import UserError
 

@@ -14,7 +14,7 @@ from networks import brightness_network, save
 import predict
 from utils.evaluation.summary import quoted
 from utils.inference import pipeline
-from utils.inference.writer import save_result
+from utils.inference.outputs.formats import save_result
 from utils.masks.rle import write_submission
 from utils.runtime.console import Console, forgiving_console
 from utils.runtime.errors import first_few

@@ -15,6 +15,7 @@ from .pages import Page, Source, file_of, kind_of
 from .tiff import ORIENTATION
 from .tiff_header import is_single
 
+VOLUME = 'volume'  # mode of which only the header is read
 FLOATS = ('float', 'F')  # what the modes of pictures of floats contain
 
 
@@ -97,6 +98,10 @@ def _read(source: Source, decode: str) -> tuple[ImageMetadata, np.ndarray | None
 
 def read_header(source: Source) -> ImageMetadata:
     """Return the metadata in a file's header only. EXIF at the end of a PNG, e.g., is ignored."""
+    if volumes.is_volume(file_of(source)):
+        with readable(source):
+            shape = volumes.read_volume_header(file_of(source)).shape
+        return ImageMetadata((shape[2], shape[1]), VOLUME, (*shape, 1)[3], False)
     if kind_of(file_of(source)) in decoding.NO_PICTURES:
         return read_metadata(source)
     if file := decoding.find_deep(source):

@@ -16,6 +16,7 @@ from unet import UNet
 from utils.data.network_limits import network_size
 from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, picture_size
+from utils.images.pages import Page, Source
 from utils.images.resizing import change_range, read_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
@@ -27,7 +28,7 @@ from utils.runtime.precision import MixedPrecision
 from . import tiling
 from .backends.selection import build_network
 from .checkpoint import load_checkpoint, plain_values
-from .inputs import ImageInput, to_picture, to_tensor
+from .inputs import ImageInput, pages_to_predict, to_picture, to_tensor
 from .logits import (
     LogitsFunction,
     class_indices,
@@ -135,17 +136,17 @@ class Predictor:
     def predict_probabilities(self, image: ImageInput) -> Tensor:
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
-        image: of any size. A path (see predict_file), a picture of Pillow, or an array (H, W, C) or
-        (H, W) or a tensor (C, H, W) or (H, W) of a type of array files; without image_range,
-        integers up to 65535 or floats in [0, 1]. For two classes K is 1, the foreground. Outputs,
-        not masks, are resized, so that outlines are smooth. Raises UserError if the image is too
-        small at this scale, or has other channels or values.
+        image: of any size. A path or Page, a picture of Pillow, or an array (H, W, C) or (H, W) or
+        a tensor (C, H, W) or (H, W) of a type of array files; without image_range, integers up to
+        65535 or floats in [0, 1]. For two classes K is 1, the foreground. Outputs, not masks, are
+        resized, so that outlines are smooth. Raises UserError if the image is too small at this
+        scale, or has other channels or values.
         """
         return self.to_probabilities(self._image_outputs(image))
 
     def _image_outputs(self, image: ImageInput) -> Tensor:
-        if isinstance(image, str | Path):
-            return self.resized_outputs(*self.read_file(Path(image)))
+        if isinstance(image, str | Path | Page):
+            return self.resized_outputs(*self.read_file(_source(image)))
         channels = self.model.n_channels
         picture = to_picture(image, channels, self.decode, self.image_range)
         size = picture_size(picture)
@@ -153,13 +154,19 @@ class Predictor:
         tensor = to_tensor(picture, channels, self.scale, seen, self.decode, self.image_range)
         return self.resized_outputs(tensor, size)
 
-    def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
+    def predict_file(self, path: str | Path | Page, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.
 
-        Where a JPEG is decoded at reduced size, the network's input differs from predict_image's by
-        half a grey level on average. Raises UserError if the file cannot be read.
+        (pages, H, W) for a TIFF of several pages or a volume; a Page names one of them. Where a
+        JPEG is decoded at reduced size, the network's input differs from predict_image's by half a
+        grey level on average. Raises UserError if the file cannot be read.
         """
-        return self.classify(self.resized_outputs(*self.read_file(Path(path))), threshold)
+        source = _source(path)
+        if isinstance(source, Path):
+            pages = pages_to_predict(source, lambda: self.model.n_channels)
+            if pages:
+                return np.stack([self.predict_file(page, threshold) for page in pages])
+        return self.classify(self.resized_outputs(*self.read_file(source)), threshold)
 
     def classify(self, outputs: Tensor, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for outputs (K, H, W), K = 1 for two classes."""
@@ -178,7 +185,7 @@ class Predictor:
         probabilities = class_probabilities(outputs[None])[0] if self.as_original else outputs
         return 1 - probabilities if self.masks.inverted else probabilities
 
-    def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
+    def read_file(self, path: Source) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""
         channels = self.model.n_channels
         image, size = read_image(path, channels, self.scale, self.decode, self.image_range)
@@ -285,3 +292,7 @@ class Predictor:
             return tiling.full_size_strips(self._foreground(image[None])[0], size)
         bands = tiling.tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiles)
         return tiling.resized_strips(bands, image.shape[1], size)
+
+
+def _source(image: str | Path | Page) -> Source:
+    return image if isinstance(image, Page) else Path(image)

@@ -16,15 +16,22 @@ from utils.masks.visualize import colour_mask, overlay
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
 
-ARRAY_SUFFIX = '.npy'
-OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
+from .names import ARRAY_SUFFIX, VOLUME_SUFFIXES, suffix_of
+
+NO_PICTURES = (ARRAY_SUFFIX, *VOLUME_SUFFIXES)  # what holds arrays
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
 def check_output_format(output_format: str, outputs: list[Path], masks: MaskEncoding) -> None:
     """Raise UserError, naming files, if outputs cannot hold the format for such masks."""
-    images = [path for path in outputs if path.suffix.lower() != ARRAY_SUFFIX]
+    images = [path for path in outputs if suffix_of(path) not in NO_PICTURES]
+    volumes = [path for path in outputs if suffix_of(path) in VOLUME_SUFFIXES]
+    if volumes and output_format == 'values' and masks.in_colour:
+        raise UserError(
+            f'{first_few(volumes)}: a volume cannot hold the colours of the training masks; '
+            'expected --format index or probabilities, or names that end in .tif (-o NAME.tif)'
+        )
     if images and output_format == 'probabilities' and len(masks.values) > 2:
         raise UserError(
             f'{first_few(images)}: an image cannot hold probabilities of {len(masks.values)} '
@@ -76,11 +83,19 @@ def format_mask(
         result = overlay(image, indices, masks.background)
     elif as_array:
         values = np.array(masks.values)
-        smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))
-        return values.astype(smallest)[indices]
+        return values.astype(_smallest_type(values))[indices]
     else:
         return to_image(indices, masks)
     return np.asarray(result) if as_array else result
+
+
+def _smallest_type(values: np.ndarray) -> np.dtype:
+    """Return the smallest integer type that holds all values."""
+    lowest, highest = int(values.min()), int(values.max())
+    fits = (f'{"int" if lowest < 0 else "uint"}{bits}' for bits in (8, 16, 32, 64))
+    return next(
+        np.dtype(t) for t in fits if np.iinfo(t).min <= lowest and highest <= np.iinfo(t).max
+    )
 
 
 def class_colours(masks: MaskEncoding) -> np.ndarray:
