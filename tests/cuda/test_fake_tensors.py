@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from devices import DEVICE
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from unet import UNet
@@ -29,6 +30,7 @@ from utils.training.step import TrainStep, halve_resolution
 pytestmark = [
     pytest.mark.slow,  # importing what fakes tensors takes seconds
     pytest.mark.skipif(torch.version.cuda is None, reason='this torch is built without CUDA'),
+    pytest.mark.skipif(DEVICE != 'cpu', reason='needs no card'),
 ]
 CARD = torch.device('cuda')
 SIDE, VALID = 220, 36  # pixels of images; of their masks for a network without padding
