@@ -24,7 +24,7 @@ case " $* " in *' --tiny '*) tests=(tests/cuda) ;; esac
 limit=()
 if command -v timeout >/dev/null; then limit=(timeout --kill-after=10 "$most"); fi
 "${limit[@]+"${limit[@]}"}" "$python" -m pytest --device cuda -q -p no:cacheprovider -m 'slow or not slow' \
-  --report "$out" --seconds "$((most - 40))" "$@" \
+  --continue-on-collection-errors --report "$out" --seconds "$((most - 40))" "$@" \
   "${tests[@]}" 2>&1 |
   tee "$out/log.txt"
 code="${PIPESTATUS[0]}"

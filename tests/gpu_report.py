@@ -114,6 +114,12 @@ class GpuReport:
         })  # fmt: skip
         self.write()
 
+    def pytest_collectreport(self, report):
+        if report.failed:
+            text = str(report.longrepr).strip().rpartition('\n')[2]
+            failure = {'check': report.nodeid, 'case': '', 'status': 'failed', 'text': text}
+            self.results.append(failure | {'tables': [], 'seconds': 0.0})
+
     def pytest_sessionfinish(self):
         self.write()
 

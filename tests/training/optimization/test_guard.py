@@ -15,7 +15,7 @@ from utils.training.optimization.recipes import RECIPES
 from utils.training.step import TrainStep
 
 HERE = torch.device(DEVICE)
-MASKS = torch.randint(0, 2, (2, 32, 32), generator=torch.Generator().manual_seed(0)).to(HERE)
+MASKS = torch.randint(0, 2, (2, 32, 32), generator=torch.Generator().manual_seed(0))
 
 
 def finite(model):
@@ -46,11 +46,11 @@ def test_a_poisoned_step_leaves_weights_and_statistics_finite(poison, value, pre
     guard, precision = StepGuard(model), MixedPrecision(HERE, amp=True, name=precision)
     optimizer = RECIPES[recipe].optimizer(model, 1e-3)
     step = TrainStep(model, optimizer, precision, guard)
-    step([(torch.rand(2, 3, 32, 32, device=HERE), MASKS)], 2)
+    step([(torch.rand(2, 3, 32, 32, device=HERE), MASKS.to(HERE))], 2)
     before = [buffer.clone() for buffer in model.buffers()]
     images = torch.rand(2, 3, 32, 32, device=HERE)
     poison(model, images, value)
-    step([(images, MASKS)], 2)
+    step([(images, MASKS.to(HERE))], 2)
     assert finite(model)
     assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
     assert guard.bad_steps() == (1, 1)
@@ -64,7 +64,7 @@ def test_a_good_step_ends_the_row_and_counts_as_without_a_guard():
     for poisoned in (True, True, False):
         images = torch.rand(2, 3, 32, 32, device=HERE)
         images *= float('nan') if poisoned else 1
-        TrainStep(model, optimizer, precision, guard)([(images, MASKS)], 2)
+        TrainStep(model, optimizer, precision, guard)([(images, MASKS.to(HERE))], 2)
     assert guard.bad_steps() == (2, 0)
     assert model.inc.double_conv[1].num_batches_tracked == 1
 
