@@ -5,9 +5,10 @@
 #     bash scripts/check_gpu.sh --tiny --device cpu  the logic of the checks, on any machine
 #     bash scripts/check_gpu.sh -k programs          some of the checks; arguments go to pytest
 #
-# Nothing is installed: PYTHON names the interpreter (python3), OUT the folder of the results. The
-# section for dev/GPU.md is printed at the end, also where a check fails or time runs out. Exit code:
-# 0 if no check failed, 1 if one did, 124 if SECONDS_AT_MOST were over.
+# Nothing is installed: PYTHON names the interpreter (python3), OUT the folder of the results, COMMIT
+# the commit where there is no git. The section for dev/GPU.md is printed at the end, also where a
+# check fails or time runs out. Exit code: 0 if no check failed, 1 if one did, 124 if SECONDS_AT_MOST
+# (470) were over.
 if [ -z "${BASH_VERSION:-}" ]; then echo 'error: not for sh; run  bash scripts/check_gpu.sh' >&2 && exit 2; fi
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2

@@ -55,10 +55,10 @@ def pytest_configure(config):
         config.pluginmanager.register(report)
     if devices.DEVICE == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''  # or --device auto would take a card
+        # Tiny networks gain nothing from a second thread, and lose much on a busy machine.
+        torch.set_num_threads(1)
     else:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # before cuBLAS starts
-    # Tiny networks gain nothing from a second thread, and lose much on a busy machine.
-    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -7,6 +7,7 @@ A test tells what it found by pytest's record_property('found', text), and a tab
 record_property('table', text). The mark `least(SECONDS)` names what must be left for it to begin.
 """
 
+import functools
 import json
 import os
 import platform
@@ -31,13 +32,15 @@ def output_of(*command):
     return done.stdout.partition('\n')[0].strip() if done.returncode == 0 else ''
 
 
+@functools.cache
 def heading(device):
     """Return the first lines of the section: date, card, driver, torch, commit."""
     card = f'{platform.processor() or platform.machine()}, no card'
     if device == 'cuda' and torch.cuda.is_available():
         driver = output_of('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader')
         card = f'{torch.cuda.get_device_name()}, driver {driver or "unknown"}'
-    commit = output_of('git', 'rev-parse', '--short', 'HEAD') or 'unknown'
+    git = output_of('git', 'rev-parse', '--short', 'HEAD')
+    commit = os.environ.get('COMMIT') or git or 'unknown'
     changed = ' with changes' if output_of('git', 'status', '--porcelain') else ''
     day = datetime.now(timezone.utc).strftime('%Y-%m-%d')
     return (

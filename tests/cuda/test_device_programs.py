@@ -51,9 +51,11 @@ def trained(tmp_path_factory):
     data = carvana_like(folder, 6 if TINY else 32, FULL, 32)
     options = ['--base-channels', '4' if TINY else '32', '-s', '0.5' if TINY else '0.25', *AMP]
     options += ['--wandb', 'disabled', '--output', folder / 'run', '-b', '2', *WORKERS]
-    text = run(train, *data, *options, *on_device(), '-e', '1')
-    assert f'Using device {DEVICE}' in text
-    run(train, '--resume', folder / 'run/last.pth', '-e', '2' if TINY else '4')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(folder / 'user-cache'))
+        text = run(train, *data, *options, *on_device(), '-e', '1')
+        assert f'Using device {DEVICE}' in text
+        run(train, '--resume', folder / 'run/last.pth', '-e', '2' if TINY else '4')
     return folder, data, folder / 'run/best.pth'
 
 

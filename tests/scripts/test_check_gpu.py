@@ -7,9 +7,11 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import devices
 import pytest
 from conftest import ROOT
 from gpu_report import GpuReport
+from launching import in_own_process, launch
 
 
 def report_of(name, outcome='passed', found=(), table=(), message='', when='call'):
@@ -47,6 +49,21 @@ def test_no_check_begins_for_which_too_little_time_is_left(tmp_path, mark, secon
     GpuReport(tmp_path, 'cpu', seconds + 10).pytest_runtest_setup(item)
     with pytest.raises(pytest.skip.Exception, match=rf'\d s left of {seconds}'):
         GpuReport(tmp_path, 'cpu', seconds).pytest_runtest_setup(item)
+
+
+def test_runs_on_a_card_repeat_to_the_bit_and_what_it_cannot_do_is_skipped(monkeypatch):
+    monkeypatch.setattr(devices, 'DEVICE', 'cpu')
+    assert devices.training_on_device() == devices.on_device() == ['--device', 'cpu']
+    devices.skip_on_card('two processes need two cards')
+    monkeypatch.setattr(devices, 'DEVICE', 'cuda')
+    assert devices.training_on_device() == ['--device', 'cuda', '--deterministic']
+    with pytest.raises(pytest.skip.Exception, match='2 cards'):
+        launch(None, None)
+    with pytest.raises(pytest.skip.Exception, match='forked process'):
+        in_own_process(lambda: None)()
+    (mark,) = [devices.needs('json', 'no_such_package').mark]
+    assert mark.args == (True,)
+    assert mark.kwargs == {'reason': 'needs no_such_package'}
 
 
 def check_gpu(folder, *options):

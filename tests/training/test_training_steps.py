@@ -19,9 +19,10 @@ from utils.training.step import TrainStep
 @pytest.fixture
 def all_threads():
     """For the one test of full width; the others run on one (conftest.py)."""
+    before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count())
     yield
-    torch.set_num_threads(1)
+    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures('all_threads')
