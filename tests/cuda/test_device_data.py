@@ -42,7 +42,8 @@ def test_counts_are_those_of_the_cpu(record_property, classes):
     for name, work in works.items():
         one, other = work(*tensors), work(*(tensor.to(HERE) for tensor in tensors)).cpu()
         different[name] = (one != other).sum().item() / one.numel()
-    record_property('found', f'integers that differ: {different}')
+    told = ', '.join(f'{name} {100 * part:.2g} %' for name, part in different.items())
+    record_property('found', f'integers that differ: {told}')
     # Borders of rescaled masks are decided at exactly 0.5: another order of adding may flip some.
     assert different.pop('rescaled') <= 1e-3
     assert set(different.values()) == {0}
