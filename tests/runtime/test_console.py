@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from devices import on_device
 from drawing import data_set
 from networks import brightness_network, save
 
@@ -74,7 +75,7 @@ def test_a_mask_that_cannot_be_written_is_reported_at_the_end(folder, capsys, mo
         save_result(result, path)
 
     monkeypatch.setattr(pipeline, 'save_result', full_disk)
-    assert predict.main('-m m.pth -i imgs -o out/ --device cpu'.split()) == 1
+    assert predict.main('-m m.pth -i imgs -o out/'.split() + on_device()) == 1
     assert {path.name for path in (folder / 'out').iterdir()} == {'disc00.png', 'disc02.png'}
     error = capsys.readouterr().err
     assert '1 of 3 images could not be read or written:\nout/disc01.png cannot be written' in error

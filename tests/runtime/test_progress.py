@@ -7,6 +7,7 @@ import struct
 import threading
 
 import pytest
+from devices import on_device
 from drawing import data_set
 from networks import brightness_network, save
 from running import run_train
@@ -72,8 +73,8 @@ def test_no_program_moves_the_cursor_in_a_log_file(folder, capsys):
     data_set(folder, 6)
     save('m.pth', brightness_network(), mask_values=[0, 255])
     assert run_train('-e', '1', '--output', 'run') == 0
-    assert predict.main('-m m.pth -i imgs -o out/ --device cpu'.split()) == 0
-    assert evaluate.main('-m m.pth --images imgs --masks masks --device cpu'.split()) == 0
+    assert predict.main('-m m.pth -i imgs -o out/'.split() + on_device()) == 0
+    assert evaluate.main('-m m.pth --images imgs --masks masks'.split() + on_device()) == 0
     BasicDataset('imgs', 'masks')
     output, error = capsys.readouterr()
     assert '\r' not in output + error

@@ -20,6 +20,7 @@ if __name__ == '__main__':
 
 import pytest
 import torch
+from devices import skip_on_card
 from drawing import data_set
 from running import SMALL, same_weights
 
@@ -37,6 +38,7 @@ WORKERS, CACHES = ('0', '1', '2'), ('none', 'ram', 'disk', 'device', 'auto')
 
 def start(*options):
     """Start train.py in a forked process, with a session of its own; return its id."""
+    skip_on_card('a forked process cannot use the card of its parent')
     process = os.fork()
     if process:
         return process

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from devices import training_on_device
 from drawing import data_set
 from running import rows, run_train, same_weights, weights
 
@@ -139,8 +140,8 @@ def test_load_with_contradicting_options_is_refused(folder, capsys):
     assert '--bilinear, but w.pth has transposed convolutions' in capsys.readouterr().err
     assert run_train('-f', 'w.pth', '--base-channels', '8') == 2
     assert '--base-channels is 8, but w.pth has 4' in capsys.readouterr().err
-    options = ['--images', 'imgs', '--masks', 'masks', '-s', '1', '--device', 'cpu', '-e', '1']
-    assert train.main([*options, '-f', 'w.pth']) == 0
+    options = ['--images', 'imgs', '--masks', 'masks', '-s', '1', '-e', '1']
+    assert train.main([*options, *training_on_device(), '-f', 'w.pth']) == 0
     assert load_checkpoint('checkpoints/last.pth').model['base_channels'] == 4
 
 
