@@ -1,6 +1,7 @@
 """Read, predict and write many images concurrently, in order.
 
-Threads decode the next images and encode the last masks while the network computes.
+Threads decode the next images, and wait for and encode the last masks, while the network computes.
+The main thread only launches: a GPU has the next batch before anybody waits for this one.
 Axis letters: C channels, H and W pixels, K classes.
 """
 
@@ -8,11 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -20,10 +21,11 @@ from utils.images.decoding import open_picture, to_channels
 from utils.masks.components import largest_components
 from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
-from utils.runtime.cgroups import available_cores
+from utils.runtime.distributed import share_of_cores
 from utils.runtime.errors import UserError
 
 from .predictor import Predictor
+from .transfer import Download, pinned
 from .work_list import Job
 from .writer import ARRAY_SUFFIX, format_mask, format_probabilities, save_result
 
@@ -58,8 +60,8 @@ class _Decoded(NamedTuple):
 
 class _Predicted(NamedTuple):
     job: Job
-    indices: np.ndarray  # (H, W) uint8
-    probabilities: Tensor | None  # (K, H, W), only if they are to be written
+    indices: Download  # (1, H, W) uint8
+    probabilities: Download | None  # (K, H, W) float32, only if they are to be written
 
 
 @dataclass
@@ -83,12 +85,9 @@ class PredictionPipeline:
 
         pixels: number of pixels of a job's image, to bound the memory. Other errors are raised.
         """
-        decoded = map_in_threads(
-            lambda batch: list(map(self._decode, batch)),
-            [jobs[k : k + self.batch_size] for k in range(0, len(jobs), self.batch_size)],
-            lambda batch: sum(map(pixels, batch)),
-        )
-        predicted = (one for batch in decoded for one in self._predict(batch))
+        decoded = map_in_threads(self._decode, jobs, pixels)
+        batches = iter(lambda: list(islice(decoded, self.batch_size)), [])
+        predicted = (one for batch in batches for one in self._predict(batch))
         # Probabilities take 4 bytes per class and pixel, images 3 per pixel.
         probabilities = self.output_format == 'probabilities'
         weight = 2 * len(self.predictor.masks.values) if probabilities else 1
@@ -96,33 +95,33 @@ class PredictionPipeline:
 
     def _decode(self, job: Job) -> _Decoded | Failure:
         try:
-            return _Decoded(job, *self.predictor.read_file(job.source))
+            image, size = self.predictor.read_file(job.source)
         except UserError as error:
             return Failure(job, error)
+        return _Decoded(job, pinned(image, self.predictor.precision.device), size)
 
     def _predict(self, batch: list[_Decoded | Failure]) -> Iterator[_Predicted | Failure]:
         good = [(one.image, one.size) for one in batch if isinstance(one, _Decoded)]
         strips = self.predictor.strips(good)
         for one in batch:
-            yield one if isinstance(one, Failure) else self._join(one, next(strips))
+            yield one if isinstance(one, Failure) else self._launch(one, next(strips))
 
-    def _join(self, image: _Decoded, strips: Iterator[Tensor]) -> _Predicted:
-        indices = np.empty(image.size[::-1], dtype=np.uint8)
-        probabilities, row = None, 0
+    def _launch(self, image: _Decoded, strips: Iterator[Tensor]) -> _Predicted:
+        """Let the device predict an image and send the result; a GPU goes on after the return."""
+        height = image.size[1]
+        indices = Download(height)
+        probabilities = Download(height) if self.output_format == 'probabilities' else None
         for strip in strips:
-            rows = slice(row, row + strip.shape[1])
-            indices[rows] = self.predictor.classify(strip, self.threshold)
-            if self.output_format == 'probabilities':
-                if probabilities is None:
-                    probabilities = torch.empty(len(strip), *indices.shape)
-                probabilities[:, rows] = self.predictor.to_probabilities(strip)
-            row = rows.stop
+            indices.add(self.predictor.decide(strip, self.threshold))
+            if probabilities:
+                probabilities.add(self.predictor.to_probabilities(strip))
         return _Predicted(image.job, indices, probabilities)
 
     def _write(self, predicted: _Predicted | Failure) -> Result | Failure:
         if isinstance(predicted, Failure):
             return predicted
-        job, indices, probabilities = predicted
+        job, indices = predicted.job, predicted.indices.wait()[0]
+        probabilities = predicted.probabilities and predicted.probabilities.wait()
         background = self.predictor.masks.background or 0
         try:
             if self.largest_component:
@@ -140,7 +139,7 @@ class PredictionPipeline:
         return Result(job, indices, fractions, encode_rle(indices, background) if self.rle else '')
 
     def _save(
-        self, source: Path, target: Path, indices: np.ndarray, probabilities: Tensor | None
+        self, source: Path, target: Path, indices: np.ndarray, probabilities: np.ndarray | None
     ) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         as_array, predictor = target.suffix.lower() == ARRAY_SUFFIX, self.predictor
@@ -172,7 +171,7 @@ def map_in_threads(
     MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
     Pillow releases the GIL. Work that has not started is cancelled if the iterator ends early.
     """
-    threads = threads or min(8, available_cores())
+    threads = threads or min(8, share_of_cores())
     waiting: deque[tuple[Future[Output], int]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

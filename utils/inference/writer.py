@@ -5,11 +5,11 @@ masks.encoding.to_image. JPEG has neither palettes nor one bit, GIF not one bit:
 grey in JPEG, and 0 and 1 become grey 0 and 255 in both. Axis letters: H and W pixels, K classes.
 """
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from utils.masks.encoding import MaskEncoding, indexed_image, palette_colours, to_image
 from utils.masks.visualize import colour_mask, overlay
@@ -19,6 +19,9 @@ from utils.runtime.files import whole_file
 ARRAY_SUFFIX = '.npy'
 OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
+# Masks are long runs of few values: looking for nothing else is as fast as zlib's level 1, and files
+# are as small as those of level 6, Pillow's default (dev/LOG.md, 2026-11-26).
+PNG_OPTIONS = {'compress_level': 1, 'compress_type': zlib.Z_RLE}
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
@@ -47,12 +50,12 @@ def check_output_format(output_format: str, outputs: list[Path], masks: MaskEnco
         )
 
 
-def format_probabilities(probabilities: Tensor, as_array: bool) -> Image.Image | np.ndarray:
+def format_probabilities(probabilities: np.ndarray, as_array: bool) -> Image.Image | np.ndarray:
     """Return probabilities (K, H, W) float32 in [0, 1] as 16-bit image or as array.
 
     The array is (H, W) float32 for K = 1 and (H, W, K) otherwise. An image needs K = 1.
     """
-    last = probabilities.cpu().numpy().transpose(1, 2, 0)
+    last = probabilities.transpose(1, 2, 0)
     last = last[..., 0] if last.shape[2] == 1 else last
     return last if as_array else Image.fromarray((last * 65535).round().astype(np.uint16))
 
@@ -102,4 +105,5 @@ def save_result(result: Image.Image | np.ndarray, path: Path) -> None:
         if result.mode == 'P' and path.suffix.lower() in JPEG_SUFFIXES:
             result = Image.fromarray(np.asarray(result))
         # By default Pillow renumbers a GIF's palette, and the indices are classes.
-        result.save(part, optimize=False)
+        options = PNG_OPTIONS if path.suffix.lower() == '.png' else {}
+        result.save(part, optimize=False, **options)

@@ -64,6 +64,11 @@ def local_world_size() -> int:
     return int(os.environ.get('LOCAL_WORLD_SIZE', world_size())) if _started() else 1
 
 
+def share_of_cores() -> int:
+    """Return how many of its machine's cores this process may keep busy: at least one."""
+    return max(1, available_cores() // local_world_size())
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
@@ -131,6 +136,12 @@ def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     torch._foreach_copy_(list(tensors), shaped)
 
 
+def broadcast_tensor(tensor: Tensor, source: int) -> None:
+    """Overwrite the tensor, which must be contiguous, with the one of rank `source`."""
+    if world_size() > 1:
+        _communicate(dist.broadcast, tensor, src=source)
+
+
 def shard(items: list[Item]) -> list[Item]:
     """Return this rank's part of a list: every world_size()-th item."""
     return items[rank() :: world_size()]
@@ -165,8 +176,9 @@ def out_of_memory_on_all_ranks() -> Iterator[None]:
     failure = None
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        if world_size() == 1:
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, torch.OutOfMemoryError) or is_memory_failure(error)
+        if world_size() == 1 or not known:
             raise
         failure = str(error)
     if all_reduce_max(failure is not None)[0]:
@@ -211,7 +223,7 @@ def _keep_to_cores() -> None:
 def _divide_cores() -> None:
     # torchrun sets it to 1 if it is unset, so any other number is the user's.
     if os.environ.get('OMP_NUM_THREADS', '1') == '1':
-        torch.set_num_threads(max(1, available_cores() // local_world_size()))
+        torch.set_num_threads(share_of_cores())
 
 
 def _reported_elsewhere(error: BaseException, store: 'dist.Store') -> bool:

@@ -20,6 +20,7 @@ from utils.masks.weight_map import from_bytes
 from utils.runtime import distributed
 from utils.runtime.distributed import rank, world_size
 from utils.runtime.errors import UserError, first_few
+from utils.runtime.memory import one_out_of_memory_error
 from utils.runtime.precision import MixedPrecision
 
 from .optimization.batchnorm import running_statistics
@@ -128,9 +129,10 @@ class StepRunner:
             rng = np.random.default_rng((self.seed, self.state.step, rank()))
             torch.manual_seed(int(rng.integers(2**63)))
         try:
-            totals = self.step.totals(len(micro_batches), map(self.masks, micro_batches))
-            on_device = (self.on_device(batch) for batch in micro_batches)
-            loss, _ = self.step(on_device, images, totals)
+            with one_out_of_memory_error():
+                totals = self.step.totals(len(micro_batches), map(self.masks, micro_batches))
+                on_device = (self.on_device(batch) for batch in micro_batches)
+                loss, _ = self.step(on_device, images, totals)
         except torch.OutOfMemoryError as error:
             failure = str(error).splitlines()[0]
             # Raised after the exchange of gradients: other ranks may have updated already.
