@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from utils.runtime import devices, distributed, precision
+from utils.runtime import distributed, precision
 from utils.runtime.devices import choose_device, default_workers
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision, amp_precision

@@ -42,7 +42,9 @@ STRIP_PIXELS = 2**24  # largest strip of a full-size result
 # Most elements of a feature map on a GPU, where kernels may count them in 32 bits. An H100 computed
 # a map of 2^31 right (dev/GPU.md); not every card, library and operation promises it.
 MAX_ELEMENTS = 2**31 - 1
-ASK_AGAIN = 60.0  # seconds after which the free memory is asked for anew: other programs come and go
+ASK_AGAIN = (
+    60.0  # seconds after which the free memory is asked for anew: other programs come and go
+)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from utils.runtime.files import whole_file
 ARRAY_SUFFIX = '.npy'
 OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
-# Masks are long runs of few values: looking for nothing else is as fast as zlib's level 1, and files
-# are as small as those of level 6, Pillow's default (dev/LOG.md, 2026-11-26).
+# Masks are long runs of few values. To look for nothing else is as fast as zlib's level 1, and files
+# are as small as with Pillow's default, level 6 (dev/LOG.md, 2026-11-26).
 PNG_OPTIONS = {'compress_level': 1, 'compress_type': zlib.Z_RLE}
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 

@@ -138,7 +138,7 @@ def explain(error: BaseException) -> str | None:
 # cuDNN and NCCL, which allocate memory of the GPU themselves. That a library is not initialized is
 # what it says on a full card at its first call.
 MEMORY_FAILURES = re.compile(
-    r"out of memory|can't allocate memory|Unable to allocate|Failed to allocate memory"
+    r"out of memory|no main memory|(can't|Cannot|Unable to|Failed to) allocate"
     r'|\bCU\w+_ALLOC\w*_FAILED|\bCU\w+_STATUS_NOT_INITIALIZED|Failed to CUDA (host )?(c|m)alloc'
 )
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from utils.images.decoding import PILLOW_DECODE
 from utils.masks.joined import mask_files
 from utils.runtime.errors import UserError
-from utils.runtime.files import user_cache
+from utils.runtime.files import container_note, user_cache
 from utils.runtime.memory import available_device_memory, available_memory
 
 from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_ends
@@ -62,7 +62,7 @@ def cached(
         try:
             evict(path, size)
             items = StoredItems(dataset, FileStore(path, size))
-            return items, f'images: {found} {path}, {in_words}'
+            return items, f'images: {found} {path}, {in_words}{container_note(path)}'
         except OSError as error:
             reason = f'{path} cannot be written: {error.strerror}'
             if asked:
