@@ -121,7 +121,7 @@ class PredictionPipeline:
         if isinstance(predicted, Failure):
             return predicted
         job, indices = predicted.job, predicted.indices.wait()[0]
-        probabilities = predicted.probabilities and predicted.probabilities.wait()
+        probabilities = predicted.probabilities.wait() if predicted.probabilities else None
         background = self.predictor.masks.background or 0
         try:
             if self.largest_component:

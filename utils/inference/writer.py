@@ -7,6 +7,7 @@ grey in JPEG, and 0 and 1 become grey 0 and 255 in both. Axis letters: H and W p
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,9 +20,9 @@ from utils.runtime.files import whole_file
 ARRAY_SUFFIX = '.npy'
 OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
-# Masks are long runs of few values. To look for nothing else is as fast as zlib's level 1, and files
-# are as small as with Pillow's default, level 6 (dev/LOG.md, 2026-11-26).
-PNG_OPTIONS = {'compress_level': 1, 'compress_type': zlib.Z_RLE}
+# Masks are long runs of few values. To look for nothing else is as fast as zlib's level 1, and the
+# files are as small as with Pillow's default, level 6 (dev/LOG.md, 2026-11-26).
+PNG_OPTIONS: dict[str, Any] = {'compress_level': 1, 'compress_type': zlib.Z_RLE}
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
