@@ -105,7 +105,10 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
 
     asked = args.backend if args.quantize == 'none' else args.quantize
     if asked == 'auto' and predictor.as_original:
-        return  # the networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels
+        # The networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels.
+        if predictor.precision.name != 'fp32':
+            predictor.use_backend('unfolded')
+        return
     backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
     if backend not in ('int8', 'torch'):
         print(f'note: using the {backend} backend')

@@ -1,6 +1,7 @@
 """Read, predict and write many images concurrently, in order.
 
-Threads decode the next images and encode the last masks while the network computes.
+Threads decode the next images, and wait for and encode the last masks, while the network computes.
+The main thread only launches: a GPU has the next batch before anybody waits for this one.
 Axis letters: C channels, H and W pixels, K classes.
 """
 
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -23,13 +23,14 @@ from utils.images.pages import Page, Source
 from utils.masks.components import largest_components
 from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
-from utils.runtime.cgroups import available_cores
+from utils.runtime.distributed import share_of_cores
 from utils.runtime.errors import UserError
 
 from .outputs.formats import NO_PICTURES, format_mask, format_probabilities, save_result
 from .outputs.names import suffix_of
 from .outputs.several import PackedArray, save_several
 from .predictor import Predictor
+from .transfer import Download, pinned
 from .work_list import Job
 
 Item = TypeVar('Item')
@@ -79,8 +80,8 @@ class _Decoded(NamedTuple):
 
 class _Predicted(NamedTuple):
     task: _Task
-    indices: np.ndarray  # (H, W) uint8
-    probabilities: Tensor | None  # (K, H, W), only if they are to be written
+    indices: Download  # (1, H, W) uint8
+    probabilities: Download | None  # (K, H, W) float32, only if they are to be written
 
 
 class _Finished(NamedTuple):
@@ -126,13 +127,10 @@ class PredictionPipeline:
         raised.
         """
         self._failed.clear()
-        tasks = (_Task(job, picture) for job in jobs for picture in job.pictures)
-        decoded = map_in_threads(
-            lambda batch: list(map(self._decode, batch)),
-            iter(lambda: list(islice(tasks, self.batch_size)), []),
-            lambda batch: sum(pixels(task.job) for task in batch),
-        )
-        predicted = (one for batch in decoded for one in self._predict(batch))
+        tasks = [_Task(job, picture) for job in jobs for picture in job.pictures]
+        decoded = map_in_threads(self._decode, tasks, lambda task: pixels(task.job))
+        batches = iter(lambda: list(islice(decoded, self.batch_size)), [])
+        predicted = (one for batch in batches for one in self._predict(batch))
         # Probabilities take 4 bytes per class and pixel, images 3 per pixel.
         probabilities = self.output_format == 'probabilities'
         weight = 2 * len(self.predictor.masks.values) if probabilities else 1
@@ -149,34 +147,34 @@ class PredictionPipeline:
         if id(task.job) in self._failed:
             return _Missing(task, None)
         try:
-            return _Decoded(task, *self.predictor.read_file(task.picture))
+            image, size = self.predictor.read_file(task.picture)
         except UserError as error:
             self._failed.add(id(task.job))
             return _Missing(task, error)
+        return _Decoded(task, pinned(image, self.predictor.precision.device), size)
 
     def _predict(self, batch: list[_Decoded | _Missing]) -> Iterator[_Predicted | _Missing]:
         good = [(one.image, one.size) for one in batch if isinstance(one, _Decoded)]
         strips = self.predictor.strips(good)
         for one in batch:
-            yield one if isinstance(one, _Missing) else self._join(one, next(strips))
+            yield one if isinstance(one, _Missing) else self._launch(one, next(strips))
 
-    def _join(self, image: _Decoded, strips: Iterator[Tensor]) -> _Predicted:
-        indices = np.empty(image.size[::-1], dtype=np.uint8)
-        probabilities, row = None, 0
+    def _launch(self, image: _Decoded, strips: Iterator[Tensor]) -> _Predicted:
+        """Let the device predict an image and send the result; a GPU goes on after the return."""
+        height = image.size[1]
+        indices = Download(height)
+        probabilities = Download(height) if self.output_format == 'probabilities' else None
         for strip in strips:
-            rows = slice(row, row + strip.shape[1])
-            indices[rows] = self.predictor.classify(strip, self.threshold)
-            if self.output_format == 'probabilities':
-                if probabilities is None:
-                    probabilities = torch.empty(len(strip), *indices.shape)
-                probabilities[:, rows] = self.predictor.to_probabilities(strip)
-            row = rows.stop
+            indices.add(self.predictor.decide(strip, self.threshold))
+            if probabilities:
+                probabilities.add(self.predictor.to_probabilities(strip))
         return _Predicted(image.task, indices, probabilities)
 
     def _finish(self, predicted: _Predicted | _Missing) -> _Finished | _Missing:
         if isinstance(predicted, _Missing):
             return predicted
-        task, indices, probabilities = predicted
+        task, indices = predicted.task, predicted.indices.wait()[0]
+        probabilities = predicted.probabilities.wait() if predicted.probabilities else None
         background, result = self.predictor.masks.background or 0, None
         if self.largest_component:
             indices = largest_components(indices, background)
@@ -266,7 +264,7 @@ def map_in_threads(
     MAX_PIXELS by pixels(item) together unless it is a single item. threads: by default up to 8;
     Pillow releases the GIL. Work that has not started is cancelled if the iterator ends early.
     """
-    threads = threads or min(8, available_cores())
+    threads = threads or min(8, share_of_cores())
     waiting: deque[tuple[Future[Output], int]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

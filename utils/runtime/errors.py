@@ -140,10 +140,11 @@ def explain(error: BaseException) -> str | None:
 
 
 # Errors of torch that have no type of their own: main memory; CUDA's libraries, such as cuBLAS,
-# cuDNN and NCCL, which allocate memory of the GPU themselves.
+# cuDNN and NCCL, which allocate memory of the GPU themselves. That a library is not initialized is
+# what it says on a full card at its first call.
 MEMORY_FAILURES = re.compile(
-    r"out of memory|can't allocate memory|Unable to allocate|\bCU\w+_ALLOC\w*_FAILED"
-    '|Failed to CUDA (host )?(c|m)alloc'
+    r"out of memory|no main memory|(can't|Cannot|Unable to|Failed to) allocate"
+    r'|\bCU\w+_ALLOC\w*_FAILED|\bCU\w+_STATUS_NOT_INITIALIZED|Failed to CUDA (host )?(c|m)alloc'
 )
 
 

@@ -23,6 +23,8 @@ PART = '.unet-{}.part{}'  # name of a temporary file: random digits, suffix of t
 # Such names, and those of earlier versions, which had the target's name and a process id.
 PARTS = re.compile(r'\.(unet-[0-9a-f]{8}|.+\.\d+)\.part(\.\w+)?')
 PART_AGE = 24 * 3600  # seconds; older temporary files were left by killed processes
+CONTAINER_MARKS = (Path('/.dockerenv'), Path('/run/.containerenv'))  # of Docker and of Podman
+ROOT = Path('/')  # in a container its own layer, which is removed with it
 SPECIAL = ('/dev', '/proc')  # what lies here is written to, never replaced, such as /dev/stdout
 
 _swept: set[Path] = set()  # folders in which this process has looked for old temporary files
@@ -155,8 +157,21 @@ def check_output_folder(path: Path) -> None:
 
 def user_cache(name: str) -> Path:
     """Return this project's folder `name` in the user's cache folder. It may not exist yet."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'unet' / name
+    return _cache_base() / 'unet' / name
+
+
+def _cache_base() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+
+
+def container_note(path: Path) -> str:
+    """Return what becomes of a file when the container is removed, '' outside of containers."""
+    if not any(mark.exists() for mark in CONTAINER_MARKS):
+        return ''
+    existing = next(parent for parent in path.absolute().parents if parent.is_dir())
+    if existing.stat().st_dev != ROOT.stat().st_dev:
+        return ', on a volume that outlives the container'
+    return f', lost with the container: mount a volume at {_cache_base()} (docs/docker.md)'
 
 
 def private_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from utils.images.decoding import PILLOW_DECODE
 from utils.images.pages import Page, file_of, is_compressed
 from utils.masks.joined import mask_files, mask_sources
 from utils.runtime.errors import UserError
-from utils.runtime.files import user_cache
+from utils.runtime.files import container_note, user_cache
 from utils.runtime.memory import available_device_memory, available_memory
 
 from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_ends
@@ -67,7 +67,7 @@ def cached(
         try:
             evict(path, size)
             items = StoredItems(dataset, FileStore(path, size), in_order)
-            return items, f'images: {found} {path}, {in_words}'
+            return items, f'images: {found} {path}, {in_words}{container_note(path)}'
         except OSError as error:
             reason = f'{path} cannot be written: {error.strerror}'
             if asked:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from utils.runtime.cgroups import available_cores
 from utils.runtime.console import progress
+from utils.runtime.distributed import broadcast_tensor, rank, shard, share_of_cores, world_size
 from utils.runtime.files import private_folder, whole_file
 
 if TYPE_CHECKING:
@@ -105,32 +105,40 @@ class StoredItems(Dataset):
         record = self.store.read(start, self.ends[position])
         if not torch.equal(*_checksums(record)):
             item = self.dataset[position]
-            record = torch.zeros_like(record)
-            views = self._views(record, position)
-            for name, view in views.items():
-                view.copy_(item[name])
+            record = _filled(torch.zeros_like(record), self.dataset, position, item)
             record.view(torch.int64)[0] = _checksums(record)[1]
             self.store.write(start, record)
-        return self._views(record, position)
-
-    def _views(self, record: Tensor, position: int) -> dict[str, Tensor]:
-        """Return the item of a record, as views of it."""
-        width, height = self.dataset.sizes[position]
-        image_bytes, planes = _bytes_per_pixel(self.dataset)
-        middle = WORD + width * height * image_bytes
-        dtype = torch.float32 if self.dataset.float_images else torch.uint8
-        image = record[WORD:middle].view(dtype).view(height, width, -1).permute(2, 0, 1)
-        others = record[middle : middle + width * height * planes].view(planes, height, width)
-        return {'image': image} | dict(zip(('mask', 'border'), others, strict=False))
+        return _views(record, self.dataset, position)
 
 
 class DeviceItems(Dataset):
-    """All items of a dataset on a device, decoded at once by one thread per core."""
+    """All items of a dataset on a device, decoded at once.
+
+    Each rank decodes its `shard`, with its share of the cores, and sends it to the others: the
+    order of an epoch gives any item to any rank.
+    """
 
     def __init__(self, dataset: 'SegmentationDataset', device: torch.device):
-        self.items = [
-            {name: tensor.to(device) for name, tensor in item.items()} for item in in_order(dataset)
-        ]
+        self.items: list[dict[str, Tensor]] = []
+        starts = [0, *record_ends(dataset)]
+        own = shard(list(range(len(dataset))))
+
+        def decode(position: int) -> Tensor:
+            """Return the item's record (bytes,) uint8, without a checksum."""
+            record = torch.zeros(starts[position + 1] - starts[position], dtype=torch.uint8)
+            return _filled(record, dataset, position, dataset[position])
+
+        with ThreadPoolExecutor(share_of_cores()) as threads:
+            decoded = threads.map(decode, own)
+            for position in progress(range(len(dataset)), 'Decoding', len(dataset), delay=2):
+                source = position % world_size()
+                if source == rank():
+                    record = next(decoded).to(device)
+                else:
+                    length = starts[position + 1] - starts[position]
+                    record = torch.empty(length, dtype=torch.uint8, device=device)
+                broadcast_tensor(record, source)
+                self.items.append(_views(record, dataset, position))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -142,9 +150,29 @@ class DeviceItems(Dataset):
 def in_order(dataset: Dataset) -> Iterator[dict[str, Tensor]]:
     """Yield all items of a dataset, decoded by one thread per core."""
     count = len(dataset)  # type: ignore[arg-type]  # all of ours have a length
-    with ThreadPoolExecutor(available_cores()) as threads:
+    with ThreadPoolExecutor(share_of_cores()) as threads:
         decoded = threads.map(dataset.__getitem__, range(count))
         yield from progress(decoded, 'Decoding', count, delay=2)
+
+
+def _filled(
+    record: Tensor, dataset: 'SegmentationDataset', position: int, item: dict[str, Tensor]
+) -> Tensor:
+    """Return the record of zeros with the item at `position` in it."""
+    for name, view in _views(record, dataset, position).items():
+        view.copy_(item[name])
+    return record
+
+
+def _views(record: Tensor, dataset: 'SegmentationDataset', position: int) -> dict[str, Tensor]:
+    """Return the item of a record, as views of it."""
+    width, height = dataset.sizes[position]
+    image_bytes, planes = _bytes_per_pixel(dataset)
+    middle = WORD + width * height * image_bytes
+    dtype = torch.float32 if dataset.float_images else torch.uint8
+    image = record[WORD:middle].view(dtype).view(height, width, -1).permute(2, 0, 1)
+    others = record[middle : middle + width * height * planes].view(planes, height, width)
+    return {'image': image} | dict(zip(('mask', 'border'), others, strict=False))
 
 
 def record_ends(dataset: 'SegmentationDataset') -> list[int]:

@@ -5,11 +5,12 @@ masks.encoding.to_image. JPEG has neither palettes nor one bit, GIF not one bit:
 grey in JPEG, and 0 and 1 become grey 0 and 255 in both. Axis letters: H and W pixels, K classes.
 """
 
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from utils.masks.encoding import MaskEncoding, indexed_image, palette_colours, to_image
 from utils.masks.visualize import colour_mask, overlay
@@ -20,6 +21,9 @@ from .names import ARRAY_SUFFIX, VOLUME_SUFFIXES, suffix_of
 
 NO_PICTURES = (ARRAY_SUFFIX, *VOLUME_SUFFIXES)  # what holds arrays
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
+# Masks are long runs of few values. To look for nothing else is as fast as zlib's level 1, and the
+# files are as small as with Pillow's default, level 6 (dev/LOG.md, 2026-11-26).
+PNG_OPTIONS: dict[str, Any] = {'compress_level': 1, 'compress_type': zlib.Z_RLE}
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
@@ -54,12 +58,12 @@ def check_output_format(output_format: str, outputs: list[Path], masks: MaskEnco
         )
 
 
-def format_probabilities(probabilities: Tensor, as_array: bool) -> Image.Image | np.ndarray:
+def format_probabilities(probabilities: np.ndarray, as_array: bool) -> Image.Image | np.ndarray:
     """Return probabilities (K, H, W) float32 in [0, 1] as 16-bit image or as array.
 
     The array is (H, W) float32 for K = 1 and (H, W, K) otherwise. An image needs K = 1.
     """
-    last = probabilities.cpu().numpy().transpose(1, 2, 0)
+    last = probabilities.transpose(1, 2, 0)
     last = last[..., 0] if last.shape[2] == 1 else last
     return last if as_array else Image.fromarray((last * 65535).round().astype(np.uint16))
 
@@ -117,4 +121,5 @@ def save_result(result: Image.Image | np.ndarray, path: Path) -> None:
         if result.mode == 'P' and path.suffix.lower() in JPEG_SUFFIXES:
             result = Image.fromarray(np.asarray(result))
         # By default Pillow renumbers a GIF's palette, and the indices are classes.
-        result.save(part, optimize=False)
+        options = PNG_OPTIONS if path.suffix.lower() == '.png' else {}
+        result.save(part, optimize=False, **options)
