@@ -177,9 +177,9 @@ def test_ranks_divide_the_cores_unless_the_user_has_set_the_number_of_threads(mo
     monkeypatch.setattr(distributed, 'available_cores', lambda: 12)
     monkeypatch.setattr(distributed, 'local_world_size', lambda: 4)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')  # as torchrun sets it
-    distributed._divide_cores()
+    distributed._limit_threads()
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
-    distributed._divide_cores()
+    distributed._limit_threads()
     assert threads == [3]
 
 
