@@ -21,6 +21,7 @@ import predict
 import train
 from utils.runtime import distributed
 from utils.training import step as step_module
+from utils.training.optimization.parallel import Replica
 
 AMP = ['--amp'] if ON_CARD else []  # half precision is slow on most CPUs
 WORKERS = ['--workers', '2' if ON_CARD else '0']
@@ -162,7 +163,7 @@ def test_a_group_of_one_rank_computes_what_a_process_alone_does(request):
     request.getfixturevalue('one_rank')
     assert distributed.all_reduce_max(3, 5) == [3, 5]
     assert distributed.broadcast_object({'a': 1}) == {'a': 1}
-    together = Trainer('fast', 'fp32', channels=4)
+    together = Trainer('fast', 'fp32', channels=4, compiled=Replica)
     found = together.step(*batch(2, 64, 64))
     for a, b in zip(expected, found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)

@@ -27,7 +27,7 @@ from .errors import EXIT_INTERRUPTED, UserError, explain, is_memory_failure
 TIMEOUT = timedelta(minutes=30)
 GRACE = 60.0  # seconds for a rank to save after torchrun was killed
 BEAT = 5.0  # seconds between signs of life
-SILENCE = 30  # seconds without one that mean death: no process is busy for so long without a pause
+SILENCE = 30  # seconds without one that mean death: no process is that busy
 LEFT = 10**9  # beats of a rank that has finished
 
 Item = TypeVar('Item')
@@ -93,9 +93,7 @@ def process_group() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if not _reported_elsewhere(error, store):
             raise
-        code = getattr(error, 'exit_code', 1 if explain(error) is None else UserError.exit_code)
-        interrupted = isinstance(error, KeyboardInterrupt)
-        raise SystemExit(EXIT_INTERRUPTED if interrupted else code) from error
+        raise SystemExit(_exit_code(error)) from error
     # Before 2.8, torch holds the GIL while it joins gloo's threads, which may need the GIL to free
     # the last tensors (pytorch/pytorch#154976). On torch 2.6, half of the tests hung here.
     time.sleep(0.1)
@@ -213,9 +211,9 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
 class _Heartbeat:
     """Signs of life of the ranks on several machines, counted in the store of the process group.
 
-    A process that ends closes its connections, which its peers notice at once. A machine that loses
-    its power or its network closes nothing: collectives would wait for TIMEOUT, and torchrun with
-    them. `rounds` grows while all ranks show signs of life.
+    A process that ends closes its connections, as its peers notice at once. A machine that loses its
+    power or network closes nothing: collectives and torchrun would wait for TIMEOUT. `rounds` grows
+    while all ranks show signs of life.
     """
 
     def __init__(self) -> None:
@@ -261,17 +259,13 @@ def _end_with_torchrun(parent: int, beats: _Heartbeat | None) -> None:
         silence = silence + 1 if beats.rounds == rounds else 0
         rounds = beats.rounds
         if silence > SILENCE:
-            _end_after_silence()
+            if local_rank() == 0:  # once a machine; of other ranks, sys.stderr leads nowhere
+                failure = f'no sign of life from another machine for {SILENCE} seconds'
+                print(f'error: {_lost(failure)}', file=sys.__stderr__, flush=True)
+            os._exit(LostProcessError.exit_code)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(EXIT_INTERRUPTED)
-
-
-def _end_after_silence() -> None:
-    if local_rank() == 0:  # once a machine; of other ranks, sys.stderr leads nowhere
-        failure = f'no sign of life from another machine for {SILENCE} seconds'
-        print(f'error: {_lost(failure)}', file=sys.__stderr__, flush=True)
-    os._exit(LostProcessError.exit_code)
 
 
 def _lost(reason: str) -> str:
@@ -280,6 +274,12 @@ def _lost(reason: str) -> str:
         'Files written so far are complete: continue a training with --resume, a prediction with '
         '--skip-existing.'
     )
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return getattr(error, 'exit_code', 1 if explain(error) is None else UserError.exit_code)
 
 
 def _limit_threads() -> None:
