@@ -211,9 +211,9 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
 class _Heartbeat:
     """Signs of life of the ranks on several machines, counted in the store of the process group.
 
-    A process that ends closes its connections, as its peers notice at once. A machine that loses its
-    power or network closes nothing: collectives and torchrun would wait for TIMEOUT. `rounds` grows
-    while all ranks show signs of life.
+    A process that ends closes its connections, as its peers notice. A machine that loses its power
+    or network does not: collectives and torchrun would wait for TIMEOUT. `rounds` grows while all
+    ranks show signs of life.
     """
 
     def __init__(self) -> None:
@@ -231,11 +231,10 @@ class _Heartbeat:
         """Count on until `stop`; a store that does not answer ends it, or keeps it waiting."""
         place = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
         # A connection of its own: another one's would be taken while a collective waits.
-        store = dist.PrefixStore(
-            f'beats {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}',
-            dist.TCPStore(*place, is_master=False, timeout=TIMEOUT),
-        )
-        names = [str(number) for number in range(world_size())]
+        whole = dist.TCPStore(*place, is_master=False, timeout=TIMEOUT)
+        own = f'beats {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
+        store = dist.PrefixStore(own, whole)
+        names = list(map(str, range(world_size())))
         before = [0] * len(names)
         while not self.ended.wait(BEAT):
             store.add(str(rank()), 1)
