@@ -246,7 +246,8 @@ class Predictor:
             return self.tiling if max(size) > self.tiling.side else None
         room = available_prediction_memory(self.precision.device) // count
         fp32 = self.precision.name == 'fp32'
-        return tiling.fitting_tiling(size, self.model.base_channels, room, fp32) if room else None
+        channels = max(tiling.peak_channels(model.widths) for model in self.models)
+        return tiling.fitting_tiling(size, channels, room, fp32) if room else None
 
     def _foreground(self, images: Tensor) -> Tensor:
         """Return predict_batch(images), for two classes only the foreground: half the work.

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unet import default_widths
 from utils.runtime.errors import UserError
 
 GRID = 16  # pixels: four halvings
@@ -72,14 +73,41 @@ class Tiling:
         return [(start, min(start + self.side, length)) for start in starts]
 
 
+def peak_channels(widths: Sequence[int]) -> int:
+    """Return the base channels of the default network that takes as much memory as one of `widths`.
+
+    Counted are the maps that a block holds at once, its input, output and those between, at its
+    resolution, and the skip connections of the levels above; the block with the most decides.
+    """
+    return -(-_held(widths) // _held(default_widths(1)))
+
+
+def _held(widths: Sequence[int]) -> int:
+    """Return the largest number of channels held at once, in 256ths of a full-resolution map."""
+    skips, found = 0, []
+    for level in range(5):
+        mid, out = widths[2 * level : 2 * level + 2]
+        before = widths[2 * level - 1] if level else 0
+        found.append(skips + (before + mid + 2 * out) * 256 // 4**level)
+        skips += out * 256 // 4**level
+    for k, level in enumerate(range(3, -1, -1)):
+        up, mid, out = widths[10 + 3 * k : 13 + 3 * k]
+        skip = widths[2 * level + 1]
+        joined = 2 * up + skip + mid + 2 * out  # the skip connections are counted below
+        found.append(sum(widths[2 * j + 1] * 256 // 4**j for j in range(level + 1))
+                     + joined * 256 // 4**level)  # fmt: skip
+    return max(found)
+
+
 def fitting_tiling(
-    size: Sequence[int], base_channels: int, room: int, float32: bool = True
+    size: Sequence[int], channels: int, room: int, float32: bool = True
 ) -> Tiling | None:
     """Return the largest tiles that `room` bytes hold; None for a whole image of `size` (h, w).
 
+    channels: the network's base channels, or peak_channels of other widths.
     float32: else the network computes in 16 bits.
     """
-    pixels = room * (1 if float32 else 2) // (base_channels * PEAK_BYTES)
+    pixels = room * (1 if float32 else 2) // (channels * PEAK_BYTES)
     if size[0] * size[1] <= pixels:
         return None
     return Tiling(next((side for side in SIDES if side**2 <= pixels), SIDES[-1]))
