@@ -11,6 +11,8 @@ Imports no torch. H and W are pixels.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .sizes import output_side
+
 COUNT = 22
 IMAGE, SCORES = -2, -1  # positions after the widths: n_channels and n_classes
 ENCODER = ('inc', *(f'down{k}.maxpool_conv.1' for k in range(1, 5)))
@@ -99,13 +101,16 @@ def follow_below(widths: Sequence[int]) -> list[int]:
 def layer_pixels(size: tuple[int, int], bilinear: bool = False, padding: str = 'same') -> list[int]:
     """Return the pixels H x W of each layer's output, in the order of `layers`, for one image.
 
-    size: (height, width) of the image.
+    size: (height, width) of the image. Raises ValueError for one that a network without padding
+        cannot take.
     """
     sides = [_layer_sides(side, bilinear, padding) for side in size]
     return [height * width for height, width in zip(*sides, strict=True)]
 
 
 def _layer_sides(side: int, bilinear: bool, padding: str) -> list[int]:
+    if padding != 'same':
+        output_side(side)  # which refuses sides that are not possible
     lost = 0 if padding == 'same' else 2  # by a 3 x 3 convolution
     found, skips = [], []
     for level in range(5):

@@ -100,5 +100,10 @@ def test_the_cost_is_that_of_the_computed_convolutions(size, bilinear, padding):
     assert dense.multiply_adds(size, widths) == total
 
 
+def test_a_size_that_a_network_without_padding_cannot_take_has_no_cost():
+    with pytest.raises(ValueError, match='the nearest are 188 and 204'):
+        UNet(3, 2, base_channels=1, padding='valid').multiply_adds((188, 190))
+
+
 def test_the_network_of_width_64_takes_735040_multiply_adds_a_pixel():
     assert multiply_adds(default_widths(64), (640, 960)) == 735_040 * 640 * 960

@@ -50,3 +50,17 @@ def choose_channels(
         if removed := model.widths[group] - widths[group]:
             kept[group] = torch.sort(ranked[removed:]).values
     return kept
+
+
+def portion_of(widths: list[int]) -> int:
+    """Return the number whose multiples widths become: 8, which processors like, or less.
+
+    A network with few channels gets less, so that a quarter of its narrowest layer can be left.
+    """
+    return next(n for n in (8, 4, 2, 1) if n == 1 or 4 * n <= min(widths))
+
+
+def check_possible(model: UNet, limit: float, size: tuple[int, int]) -> None:
+    """Raise ValueError if no choice of channels costs at most `limit`, see choose_channels."""
+    nothing = {group: torch.zeros(model.widths[group]) for group in groups(model.bilinear)}
+    choose_channels(model, nothing, limit, size, portion_of(model.widths))

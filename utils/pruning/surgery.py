@@ -40,12 +40,13 @@ def prune(model: UNet, kept: Kept) -> UNet:
     if model.bilinear:
         chosen |= {up: chosen[up - 1] for up in UPSAMPLED}
     widths = [len(chosen[group]) for group in range(len(model.widths))]
-    smaller = UNet(
-        model.n_channels, model.n_classes, model.bilinear, padding=model.padding, norm=model.norm,
-        dropout=model.dropout, widths=widths,
-    )  # fmt: skip
     first = next(model.parameters())
-    smaller.to(first.device, first.dtype)
+    with torch.device('meta'):  # no memory, no time and no numbers for random weights
+        smaller = UNet(
+            model.n_channels, model.n_classes, model.bilinear, padding=model.padding,
+            norm=model.norm, dropout=model.dropout, widths=widths,
+        )  # fmt: skip
+    smaller.to(first.dtype).to_empty(device=first.device)
     smaller.load_state_dict(_pruned_state(model, chosen))
     smaller.use_checkpointing(model.checkpointing)
     return smaller.train(model.training)
