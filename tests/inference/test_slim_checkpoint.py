@@ -98,6 +98,26 @@ def test_a_slim_file_with_a_wrong_entry_is_refused(folder, described):
         assert '1 entries do not fit: down3.maxpool_conv.1.double_conv.4.bias' in str(caught.value)
 
 
+@pytest.mark.parametrize('form', ['described', 'plain', 'last'])
+@pytest.mark.parametrize('bilinear', [False, True])
+def test_a_slim_file_without_one_of_its_entries_is_refused(folder, bilinear, form):
+    model = UNet(3, 2, bilinear, widths=WIDTHS[bilinear])
+    save('a.pth', model, training={'epoch': 1} if form == 'last' else None)
+    content = torch.load('a.pth', weights_only=True)
+    weights = content['weights'] if form == 'last' else content
+    content = dict(content) if form == 'plain' else content
+    names = ['inc.double_conv.0.weight', 'down3.maxpool_conv.1.double_conv.3.weight',
+             'up2.conv.double_conv.1.running_var', 'outc.conv.weight']  # fmt: skip
+    for name in names if bilinear else [*names, 'up1.up.weight', 'up3.up.weight']:
+        changed = content if form != 'plain' else dict(content)
+        inner = weights if form != 'plain' else changed
+        kept = inner.pop(name)
+        torch.save(changed, 'b.pth')
+        with pytest.raises(UserError, match=r'b\.pth'):
+            load_checkpoint('b.pth')
+        inner[name] = kept
+
+
 @pytest.mark.parametrize(
     ('changes', 'found'),
     [

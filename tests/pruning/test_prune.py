@@ -15,6 +15,7 @@ import prune
 from unet import UNet
 from utils.inference.checkpoint import load_checkpoint
 from utils.pruning import rounds
+from utils.runtime import distributed
 from utils.training.recorder import Recorder
 
 OPTIONS = ['-m', 'run/best.pth', '--device', 'cpu', '-e', '1']
@@ -82,11 +83,35 @@ def test_other_kinds_of_networks_are_pruned(trained, options):
         assert getattr(slim, name) == getattr(model, name)
 
 
-def test_all_of_the_cost_changes_no_weight(trained, capsys):
-    assert prune.main([*OPTIONS, '--cost', '1']) == 0
-    assert same_weights('run/best.pth', 'slim.pth')
-    assert 'widths' not in load_checkpoint('slim.pth').model
+@pytest.mark.parametrize('name', ['run/best.pth', 'last.pth'])
+def test_all_of_the_cost_changes_no_weight(trained, name):
+    settings = json.loads(Path('run/args.json').read_text())
+    save('last.pth', trained, 1.0, mask_values=[0, 255], training={'args': settings})
+    assert prune.main([*OPTIONS, '-m', name, '--cost', '1']) == 0
+    assert same_weights(name, 'slim.pth')
+    found = load_checkpoint('slim.pth')
+    assert 'widths' not in found.model and found.training is None
     assert not Path('slim-rounds').exists()
+
+
+def test_a_signal_ends_the_program_with_its_code_and_the_command_continues(
+    trained, monkeypatch, capsys
+):
+    def stopped(run, stop):
+        run.close()
+        stop.received = 'SIGTERM'
+
+    monkeypatch.setattr(prune.train, 'train_run', stopped)
+    assert prune.main(OPTIONS) == 143
+    assert 'stopped by SIGTERM; the same command continues' in capsys.readouterr().out
+    assert Path('slim-rounds/round1.pth').is_file()
+    assert not Path('slim-rounds/round2.pth').exists() and not Path('slim.pth').exists()
+
+
+def test_several_processes_are_refused(trained, monkeypatch, capsys):
+    monkeypatch.setattr(distributed, 'world_size', lambda: 2)
+    assert prune.main(OPTIONS) == 2
+    assert 'start it with python, not torchrun' in capsys.readouterr().err
 
 
 @pytest.mark.slow

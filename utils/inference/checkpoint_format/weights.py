@@ -21,7 +21,8 @@ def infer_model(path: Path, weights: dict, described: dict | None = None) -> dic
     """Return the arguments of UNet that shapes tell, all but padding and dropout.
 
     `widths` is among them only where they are not those of `base_channels`. described: arguments
-    of a description, kept where shapes do not tell them.
+    of a description, kept where shapes do not tell them. Its widths are kept for the error
+    where they may be right, and an entry is missing or of another shape.
 
     Raises UserError for entries that are no weights of a U-Net. No memory is taken for a network.
     """
@@ -42,7 +43,10 @@ def infer_model(path: Path, weights: dict, described: dict | None = None) -> dic
     check_entries(path, model, MODEL, {}, 'the weights tell that ')
     if 'inc.double_conv.0.bias' in weights:
         model['norm'] = 'none'
-    model = (described or {}) | model
+    described = described or {}
+    if any(model[name] != described.get(name) for name in ('bilinear', 'base_channels')):
+        described = {name: value for name, value in described.items() if name != 'widths'}
+    model = described | model
     widths = _infer_widths(weights, model['bilinear'])
     if widths == default_widths(model['base_channels'], model['bilinear']):
         model.pop('widths', None)
