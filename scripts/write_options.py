@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 TARGET = ROOT / 'docs' / 'options.md'
-PROGRAMS = ('train', 'predict', 'evaluate', 'scripts.make_demo_data')  # modules with make_parser
+# Modules with make_parser.
+PROGRAMS = ('train', 'predict', 'evaluate', 'prune', 'scripts.make_demo_data')
 HEAD = """# Options
 
 All options of the programs, one table for each group of `-h`. This file is generated: change the

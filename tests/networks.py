@@ -9,13 +9,16 @@ from PIL import Image
 from unet import UNet
 from utils.inference.checkpoint import Checkpoint, model_config, save_checkpoint
 
+# Widths that no base_channels gives, all different where layers allow it.
+SLIM = [2, 3, 1, 4, 5, 2, 3, 6, 4, 7, 5, 3, 2, 4, 1, 3, 2, 5, 6, 4, 3, 2]
 
-def brightness_network(n_classes=2, n_channels=3):
+
+def brightness_network(n_classes=2, n_channels=3, widths=None):
     """Return a network whose foreground logit is 20 x brightness - 10.
 
     Only the first level is used: its first channel holds the mean of the image's channels.
     """
-    model = UNet(n_channels, n_classes, base_channels=2)
+    model = UNet(n_channels, n_classes, base_channels=2, widths=widths)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()

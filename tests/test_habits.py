@@ -56,7 +56,7 @@ def test_shellcheck_finds_nothing(script):
 
 PACKAGES = (
     'runtime images masks annotations data data/cache data/report inference inference/backends '
-    'evaluation training training/optimization'
+    'evaluation training training/optimization pruning'
 ).split()
 
 

@@ -3,7 +3,7 @@
 Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .sizes import output_side
 from .unet_parts import DoubleConv, Down, OutConv, Up
+from .widths import check_widths, default_widths, multiply_adds
 
 MIN_SIZE = 16  # pixels: four halvings leave one
 
@@ -27,6 +28,8 @@ class UNet(nn.Module):
     bilinear: upsample by bilinear interpolation instead of transposed convolution (17 instead of 31
         million parameters at the default width).
     base_channels: channels of the first level, doubled at each level down.
+    widths: channels of each layer, 22 numbers (see unet.widths), in place of base_channels, which
+        then is the first of them. Raises ValueError if they make no network.
 
     For the network of the paper (https://arxiv.org/abs/1505.04597):
     padding: 'valid' leaves the 3 x 3 convolutions unpadded: 572 pixels give 388 scores.
@@ -43,6 +46,7 @@ class UNet(nn.Module):
         padding: str = 'same',
         norm: str = 'batch',
         dropout: float = 0.0,
+        widths: Sequence[int] | None = None,
     ):
         super().__init__()
         if padding not in ('same', 'valid') or norm not in ('batch', 'none'):
@@ -50,26 +54,27 @@ class UNet(nn.Module):
                 f"padding is {padding!r} and norm {norm!r}; expected 'same' or 'valid', and "
                 "'batch' or 'none'"
             )
+        if widths is None:
+            widths = default_widths(base_channels, bilinear)
+        check_widths(widths, bilinear)
         self.n_channels = n_channels
         self.n_classes = n_classes
         self.bilinear = bilinear
-        self.base_channels = base_channels
+        self.widths, self.base_channels = list(widths), widths[0]
         self.padding, self.norm, self.dropout = padding, norm, dropout
         self.checkpointing = False
 
-        c = base_channels
-        shrink = 2 if bilinear else 1  # interpolation keeps channels, so the blocks halve them
-        options = {'padding': padding, 'norm': norm}
-        self.inc = DoubleConv(n_channels, c, None, **options)
-        self.down1 = Down(c, 2 * c, **options)
-        self.down2 = Down(2 * c, 4 * c, **options)
-        self.down3 = Down(4 * c, 8 * c, **options)
-        self.down4 = Down(8 * c, 16 * c // shrink, **options)
-        self.up1 = Up(16 * c, 8 * c // shrink, bilinear, **options)
-        self.up2 = Up(8 * c, 4 * c // shrink, bilinear, **options)
-        self.up3 = Up(4 * c, 2 * c // shrink, bilinear, **options)
-        self.up4 = Up(2 * c, c, bilinear, **options)
-        self.outc = OutConv(c, n_classes)
+        w, options = self.widths, {'padding': padding, 'norm': norm}
+        self.inc = DoubleConv(n_channels, w[1], w[0], **options)
+        self.down1 = Down(w[1], w[3], w[2], **options)
+        self.down2 = Down(w[3], w[5], w[4], **options)
+        self.down3 = Down(w[5], w[7], w[6], **options)
+        self.down4 = Down(w[7], w[9], w[8], **options)
+        self.up1 = self._up(w[9], w[7], w[10:13])
+        self.up2 = self._up(w[12], w[5], w[13:16])
+        self.up3 = self._up(w[15], w[3], w[16:19])
+        self.up4 = self._up(w[18], w[1], w[19:22])
+        self.outc = OutConv(w[21], n_classes)
         if norm == 'none':
             self.apply(_initialise)
 
@@ -90,7 +95,7 @@ class UNet(nn.Module):
             )
         if self.padding == 'valid':
             output_side(height), output_side(width)
-        x1 = self._run(self.inc, x)  # (B, c, H, W)
+        x1 = self._run(self.inc, x)  # (B, c, H, W), c base_channels unless there are other widths
         x2 = self._run(self.down1, x1)  # (B, 2c, H/2, W/2)
         x3 = self._run(self.down2, x2)  # (B, 4c, H/4, W/4)
         x4 = self._dropped(self._run(self.down3, x3))  # (B, 8c, H/8, W/8)
@@ -101,6 +106,16 @@ class UNet(nn.Module):
         x = self._run(self.up4, x, x1)  # (B, c, H, W)
         return self._run(self.outc, x)  # (B, K, H, W)
 
+    def multiply_adds(self, size: tuple[int, int], widths: Sequence[int] | None = None) -> int:
+        """Return the multiplications for one image of `size` (height, width).
+
+        widths: of another network that is otherwise like this one.
+        """
+        return multiply_adds(
+            widths or self.widths, size, self.n_channels, self.n_classes, self.bilinear,
+            self.padding,
+        )  # fmt: skip
+
     def use_checkpointing(self, enabled: bool = True) -> None:
         """Switch activation checkpointing: keep only each block's input, recompute the rest.
 
@@ -108,6 +123,14 @@ class UNet(nn.Module):
         time and a fraction of the memory (torch.utils.checkpoint, https://arxiv.org/abs/1604.06174).
         """
         self.checkpointing = enabled
+
+    def _up(self, below: int, skip: int, widths: Sequence[int]) -> Up:
+        """Return a block of the decoder; widths: after upsampling and each convolution."""
+        upsampled, mid, out = widths
+        return Up(
+            skip + upsampled, out, self.bilinear, mid, below, upsampled,
+            padding=self.padding, norm=self.norm,
+        )  # fmt: skip
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x

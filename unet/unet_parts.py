@@ -46,9 +46,15 @@ class DoubleConv(nn.Module):
 class Down(nn.Module):
     """Halve height and width, then DoubleConv with its `options`, padding and norm."""
 
-    def __init__(self, in_channels: int, out_channels: int, **options: str):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        mid_channels: int | None = None,
+        **options: str,
+    ):
         super().__init__()
-        conv = DoubleConv(in_channels, out_channels, None, **options)
+        conv = DoubleConv(in_channels, out_channels, mid_channels, **options)
         self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), conv)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,20 +65,32 @@ class Down(nn.Module):
 class Up(nn.Module):
     """Double height and width, concatenate the skip connection, then DoubleConv.
 
-    in_channels: after concatenation. The deeper map has as many, of which the transposed
-        convolution keeps half; with bilinear upsampling, which keeps channels, it has half as many.
+    in_channels: after concatenation.
+    mid_channels: of DoubleConv; by default out_channels, or in_channels // 2 if bilinear.
+    below, upsampled: channels of the deeper map and of what the transposed convolution makes of it,
+        by default in_channels and in_channels // 2. Bilinear upsampling keeps channels.
     options: padding and norm of DoubleConv.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bilinear: bool = True, **options: str):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bilinear: bool = True,
+        mid_channels: int | None = None,
+        below: int | None = None,
+        upsampled: int | None = None,
+        **options: str,
+    ):
         super().__init__()
         self.crops = options.get('padding') == 'valid'
         if bilinear:
             self.up: nn.Module = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
-            self.conv = DoubleConv(in_channels, out_channels, in_channels // 2, **options)
+            mid_channels = mid_channels or in_channels // 2
         else:
-            self.up = nn.ConvTranspose2d(in_channels, in_channels // 2, kernel_size=2, stride=2)
-            self.conv = DoubleConv(in_channels, out_channels, None, **options)
+            channels = below or in_channels, upsampled or in_channels // 2
+            self.up = nn.ConvTranspose2d(*channels, kernel_size=2, stride=2)
+        self.conv = DoubleConv(in_channels, out_channels, mid_channels, **options)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
         """Return (B, out_channels, H, W) of the deeper map x1 (B, C, h, w) and the skip connection.

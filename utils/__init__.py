@@ -1,1 +1,1 @@
-"""What train.py, predict.py and evaluate.py share: one idea a file."""
+"""What train.py, predict.py, evaluate.py and prune.py share: one idea a file."""

@@ -33,10 +33,10 @@ CPU = torch.device('cpu')
 FLOAT = MixedPrecision(CPU, amp=False)
 
 
-def trained_like(n_classes=2, base_channels=4):
+def trained_like(n_classes=2, base_channels=4, **shape):
     """A network whose BatchNorms have statistics, scales and shifts of their own."""
     torch.manual_seed(0)
-    model = UNet(3, n_classes, base_channels=base_channels).eval()
+    model = UNet(3, n_classes, base_channels=base_channels, **shape).eval()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             for tensor in (norm.running_mean, norm.bias.data):

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unet import UNet
+from unet import UNet, default_widths
 from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE
 from utils.masks.encoding import MaskEncoding
@@ -124,11 +124,13 @@ def _listed(values: dict) -> str:
 def model_config(model: UNet) -> dict:
     """Return the arguments of UNet that make a network like this one.
 
-    Those of the paper's network are left out at their defaults: older versions do not know them.
+    Those of the paper's network, and widths, are left out at their defaults: older versions do not
+    know them.
     """
     always = ('n_channels', 'n_classes', 'bilinear', 'base_channels')
     paper = {'padding': 'same', 'norm': 'batch', 'dropout': 0.0}
-    names = [*always, *(k for k, default in paper.items() if getattr(model, k) != default)]
+    others: dict = paper | {'widths': default_widths(model.base_channels, model.bilinear)}
+    names = [*always, *(k for k, default in others.items() if getattr(model, k) != default)]
     return {name: getattr(model, name) for name in names}
 
 
@@ -207,9 +209,9 @@ def _from_state_dict(content: dict, path: Path) -> Checkpoint:
         weights = check_weights(path, weights, model)
         return Checkpoint(model, weights, values, decode=PILLOW_DECODE)
     found = _described(check_description(path, description), weights)
+    model = infer_model(path, weights, found.model)
     if values not in (None, found.mask_values):  # names and palette are those of other values
         found = replace(found, mask_values=values, mask_encoding={})
-    model = found.model | model
     return replace(found, model=model, weights=check_weights(path, weights, model))
 
 
@@ -234,8 +236,8 @@ def to_flat(source: Path, target: Path) -> list[str]:
     values = checkpoint.mask_values or plain_values(checkpoint.model['n_classes'])
     save_checkpoint(replace(checkpoint, mask_values=values, training=None), target)
     has = ORIGINAL | checkpoint.model
-    return [f'{name} {has[name]}, not {usual}' for name, usual in ORIGINAL.items()
-            if has[name] != usual]  # fmt: skip
+    unknown = [f'{k} {has[k]}, not {usual}' for k, usual in ORIGINAL.items() if has[k] != usual]
+    return unknown + ([f'widths {has["widths"]}'] if 'widths' in has else [])
 
 
 def to_safetensors(source: Path, target: Path) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unet import UNet
+from unet import UNet, default_widths
 from utils.runtime.errors import UserError
 from utils.runtime.memory import available_prediction_memory
 from utils.runtime.precision import MixedPrecision
@@ -83,13 +83,46 @@ class Tiling:
         return [(start, min(start + self.side, length)) for start in starts]
 
 
+def peak_channels(widths: Sequence[int]) -> int:
+    """Return the base channels of the default network that takes as much memory as one of `widths`.
+
+    Counted are the maps that a block holds at once, its input, output and those between, at its
+    resolution, and the skip connections of the levels above; the block with the most decides.
+    """
+    return -(-_held(widths) // _held(default_widths(1)))
+
+
+def _held(widths: Sequence[int]) -> int:
+    """Return the largest number of channels held at once, in 256ths of a full-resolution map."""
+    skips, found = 0, []
+    for level in range(5):
+        mid, out = widths[2 * level : 2 * level + 2]
+        before = widths[2 * level - 1] if level else 0
+        found.append(skips + (before + mid + 2 * out) * 256 // 4**level)
+        skips += out * 256 // 4**level
+    for k, level in enumerate(range(3, -1, -1)):
+        up, mid, out = widths[10 + 3 * k : 13 + 3 * k]
+        skip = widths[2 * level + 1]
+        joined = 2 * up + skip + mid + 2 * out  # the skip connections are counted below
+        found.append(sum(widths[2 * j + 1] * 256 // 4**j for j in range(level + 1))
+                     + joined * 256 // 4**level)  # fmt: skip
+    return max(found)
+
+
+def _widest(model: UNet) -> int:
+    """Return the most channels of a map at full resolution: upsampled beside skipped, or logits."""
+    first, second, up, *last = *model.widths[:2], *model.widths[-3:]
+    return max(first, up + second, *last, model.n_classes)
+
+
 def fitting_tiling(
     size: Sequence[int], base_channels: int, room: int, float32: bool = True, channels: int = 0
 ) -> Tiling | None:
     """Return the largest tiles that `room` bytes hold; None for a whole image of `size` (h, w).
 
-    float32: else the network computes in 16 bits. channels: of the largest feature map at the
-    image's resolution, where its elements are limited to MAX_ELEMENTS; 0 without a limit.
+    base_channels: of the network, or peak_channels of other widths. float32: else it computes in
+    16 bits. channels: of the largest feature map at the image's resolution, where its elements are
+    limited to MAX_ELEMENTS; 0 without a limit.
     """
     pixels = room * (1 if float32 else 2) // (base_channels * PEAK_BYTES)
     if channels:
@@ -107,11 +140,10 @@ class FittingTiles:
 
     def __init__(self, models: Sequence[UNet], precision: MixedPrecision):
         self.device, self.float32 = precision.device, precision.name == 'fp32'
-        self.base_channels = max(model.base_channels for model in models)
-        # The last upsampled map beside the one that skips the levels below, or the logits. A CPU
-        # counts elements in 64 bits.
-        classes = max(model.n_classes for model in models)
-        self.channels = 0 if self.device.type == 'cpu' else max(2 * self.base_channels, classes)
+        self.base_channels = max(peak_channels(model.widths) for model in models)
+        # A CPU counts elements in 64 bits.
+        on_cpu = self.device.type == 'cpu'
+        self.channels = 0 if on_cpu else max(map(_widest, models))
         self._known: dict[tuple[int, ...], tuple[float, Tiling | None]] = {}
 
     def choose(self, size: Sequence[int], count: int = 1) -> Tiling | None:

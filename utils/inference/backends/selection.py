@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from unet import UNet
+from unet import UNet, default_widths
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
@@ -32,7 +32,8 @@ def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -
     torch. Raises UserError for missing packages, and a device or network without support.
     """
     if asked == 'auto':
-        enough = pixels * (model.base_channels / WIDTH) ** 2 >= WORTH_PIXELS
+        usual = model.multiply_adds((16, 16), default_widths(WIDTH, model.bilinear))
+        enough = pixels * model.multiply_adds((16, 16)) >= WORTH_PIXELS * usual
         can = device.type == 'cpu' and model.padding == 'same'
         return 'openvino' if enough and can and not missing_packages('openvino') else 'torch'
     option = '--quantize int8' if asked == 'int8' else f'--backend {asked}'

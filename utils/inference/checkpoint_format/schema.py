@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from unet.widths import check_widths
 from utils.runtime.errors import UserError, first_few
 
 VERSION = 1
@@ -109,6 +110,10 @@ MODEL: dict[str, Rule] = {
 MODEL_OPTIONS: dict[str, Rule] = {
     'padding': one_of('same', 'valid'),
     'norm': one_of('batch', 'none'),
+    'widths': (
+        lambda value: isinstance(value, list) and all(MODEL['base_channels'][0](w) for w in value),
+        'a list of whole numbers',
+    ),
     'dropout': (lambda value: is_number(value) and 0 <= value < 1, 'a number from 0, under 1'),
 }
 PREPROCESSING: dict[str, Rule] = {
@@ -185,6 +190,13 @@ def check_description(path: Path, found: object) -> dict:
     check_entries(path, model, MODEL, MODEL_OPTIONS, 'model.')
     _known_only(path, model, MODEL | MODEL_OPTIONS, 'model')
     check_entries(path, found['preprocessing'], PREPROCESSING, RANGE, 'preprocessing.')
+    if 'widths' in model:
+        try:
+            check_widths(model['widths'], model['bilinear'])
+        except ValueError as error:
+            raise _wrong(path, f'model: {error}') from None
+        if model['widths'][0] != model['base_channels']:
+            raise _wrong(path, 'model.base_channels is not the first of model.widths')
     known = found['preprocessing'].get('range')
     if known is not None and len(known) != model['n_channels']:
         raise _wrong(path, f'preprocessing.range has {len(known)} items for its channels')

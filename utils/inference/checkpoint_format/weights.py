@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unet import UNet
+from unet import UNet, default_widths
+from unet.widths import COUNT, follow_below, layers
 from utils.runtime.errors import UserError, first_few
 
 from .files import COUNTER, FIRST
@@ -16,8 +17,12 @@ LAST = 'outc.conv.weight'
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def infer_model(path: Path, weights: dict) -> dict:
+def infer_model(path: Path, weights: dict, described: dict | None = None) -> dict:
     """Return the arguments of UNet that shapes tell, all but padding and dropout.
+
+    `widths` is among them only where they are not those of `base_channels`. described: arguments
+    of a description, kept where shapes do not tell them. Its widths are kept for the error
+    where they may be right, and an entry is missing or of another shape.
 
     Raises UserError for entries that are no weights of a U-Net. No memory is taken for a network.
     """
@@ -38,7 +43,38 @@ def infer_model(path: Path, weights: dict) -> dict:
     check_entries(path, model, MODEL, {}, 'the weights tell that ')
     if 'inc.double_conv.0.bias' in weights:
         model['norm'] = 'none'
+    described = described or {}
+    if any(model[name] != described.get(name) for name in ('bilinear', 'base_channels')):
+        described = {name: value for name, value in described.items() if name != 'widths'}
+    model = described | model
+    widths = _infer_widths(weights, model['bilinear'])
+    if widths == default_widths(model['base_channels'], model['bilinear']):
+        model.pop('widths', None)
+    elif widths and not _unfit(weights, _expected(model | {'widths': widths})):
+        model['widths'] = widths
     return model
+
+
+def _infer_widths(weights: dict, bilinear: bool) -> list[int] | None:
+    """Return the widths that the filters have, None if one is missing or empty."""
+    widths = [0] * COUNT
+    for layer in layers(bilinear)[:-1]:
+        filters = weights.get(f'{layer.name}.weight')
+        if not isinstance(filters, Tensor) or filters.dim() != 4 or not filters.numel():
+            return None
+        widths[layer.output] = filters.shape[1 if layer.transposed else 0]
+    return follow_below(widths) if bilinear else widths
+
+
+def _expected(model: dict) -> dict[str, Tensor]:
+    with torch.device('meta'):  # only names and shapes are needed
+        return UNet(**model).state_dict()
+
+
+def _unfit(weights: dict, expected: dict[str, Tensor]) -> list[str]:
+    """Return the names of entries that are missing, unknown, or of other shapes and types."""
+    unfit = [k for k, v in expected.items() if k not in weights or not _fits(weights[k], v, k)]
+    return unfit + [k for k in weights if k not in expected]
 
 
 def check_weights(path: Path, weights: dict, model: dict) -> dict[str, Tensor]:
@@ -46,11 +82,8 @@ def check_weights(path: Path, weights: dict, model: dict) -> dict[str, Tensor]:
 
     Raises UserError for missing, unknown or other entries, and for NaN and infinity.
     """
-    with torch.device('meta'):  # only names and shapes are needed
-        expected = UNet(**model).state_dict()
-    unfit = [k for k, v in expected.items() if k not in weights or not _fits(weights[k], v, k)]
-    unfit += [k for k in weights if k not in expected]
-    if unfit:
+    expected = _expected(model)
+    if unfit := _unfit(weights, expected):
         raise UserError(
             f'{path} looks like UNet({model}) but {len(unfit)} entries do not fit: '
             f'{first_few(unfit)}. Expected the names, shapes and types of that network.'

@@ -1,0 +1,1 @@
+"""Pruning: a trained network made cheaper by removing channels."""

@@ -1,0 +1,66 @@
+"""Which channels to keep for a given cost."""
+
+import torch
+from torch import Tensor
+
+from unet import UNet
+from unet.widths import follow_below
+
+from .surgery import Kept, groups
+
+
+def choose_channels(
+    model: UNet,
+    importance: dict[int, Tensor],
+    limit: float,
+    size: tuple[int, int],
+    multiple: int = 8,
+) -> Kept:
+    """Return the channels to keep so that an image costs at most `limit` multiply-adds.
+
+    importance: of the channels of each group, see importance. size: (height, width) of the images.
+    multiple: widths that shrink become multiples of it, and no width falls below it.
+
+    Channels go in portions that reach the next multiple, the least important ones of a group first.
+    Next is always the portion with the least importance for each multiply-add that it saves with
+    the widths of that moment. Raises ValueError if the smallest network costs more than `limit`.
+    """
+    order = {group: importance[group].argsort(stable=True) for group in groups(model.bilinear)}
+    widths = list(model.widths)
+    while (now := model.multiply_adds(size, widths)) > limit:
+        options = []
+        for group, ranked in order.items():
+            after = (widths[group] - 1) // multiple * multiple
+            if after == 0:
+                continue
+            less = [*widths[:group], after, *widths[group + 1 :]]
+            less = follow_below(less) if model.bilinear else less
+            first = model.widths[group] - widths[group]  # channels that are removed already
+            portion = ranked[first : model.widths[group] - after]
+            lost = importance[group][portion].sum().item()
+            options.append((lost / (now - model.multiply_adds(size, less)), group, less))
+        if not options:
+            raise ValueError(
+                f'no network of these groups costs at most {limit:.0f} multiply-adds; the cheapest '
+                f'takes {now}'
+            )
+        widths = min(options)[2]
+    kept = {}
+    for group, ranked in order.items():
+        if removed := model.widths[group] - widths[group]:
+            kept[group] = torch.sort(ranked[removed:]).values
+    return kept
+
+
+def portion_of(widths: list[int]) -> int:
+    """Return the number whose multiples widths become: 8, which processors like, or less.
+
+    A network with few channels gets less, so that a quarter of its narrowest layer can be left.
+    """
+    return next(n for n in (8, 4, 2, 1) if n == 1 or 4 * n <= min(widths))
+
+
+def check_possible(model: UNet, limit: float, size: tuple[int, int]) -> None:
+    """Raise ValueError if no choice of channels costs at most `limit`, see choose_channels."""
+    nothing = {group: torch.zeros(model.widths[group]) for group in groups(model.bilinear)}
+    choose_channels(model, nothing, limit, size, portion_of(model.widths))

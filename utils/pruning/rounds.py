@@ -1,0 +1,210 @@
+"""The rounds of prune.py: data, importance, the pruned file of a round, scores and the table."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unet import UNet, input_side
+from utils.data.dataloader import pad_batch, to_device
+from utils.evaluation.metrics import number, summarize
+from utils.evaluation.scoring import count_at_scale
+from utils.inference.backends.selection import fold_batchnorm
+from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint
+from utils.runtime.devices import choose_device
+from utils.runtime.errors import UserError, first_few
+from utils.runtime.files import whole_file
+from utils.runtime.precision import MixedPrecision
+from utils.training.data import TrainingData
+from utils.training.optimization.loss import segmentation_loss
+
+from .importance import MEASURES
+from .plan import check_possible, choose_channels, portion_of
+from .surgery import prune
+
+ROUNDS = 3
+MEASURED_IMAGES = 64  # for importance
+
+# Settings of the run that trained a network by which its data are found and read again: those of
+# its files, and those that hold for other files, too.
+FILES = 'images masks list mask_suffix resize_masks val_images val_masks val_list skip_bad'.split()
+READING = (
+    'scale validation split group_regex fold channels image_range augment seed classes mask_values '
+    'snap_masks binarize mask_divisor ignore_value background'
+).split()
+
+
+def trained_with(model: Path, checkpoint: Checkpoint) -> dict:
+    """Return the data settings of the run that wrote a checkpoint, as far as they are known.
+
+    They are in last.pth, and in args.json beside the other files. Raises UserError if that is
+    damaged.
+    """
+    path = model.parent / 'args.json'
+    if checkpoint.training:
+        found = checkpoint.training.get('args', {})
+    elif path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding='utf-8'))
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f'{path} is damaged ({error}). Name the data with --images and --masks.'
+            ) from None
+    else:
+        found = {}
+    found = found if isinstance(found, dict) else {}
+    # A JSON file has [] for an option that was not given; None says so, too.
+    return {name: found[name] for name in FILES + READING if found.get(name, []) != []}
+
+
+@dataclass
+class Pruning:
+    """A dense network, its data, and the cost to reach.
+
+    args: of prune.py. settings: train.py's, of the data.
+    """
+
+    args: argparse.Namespace
+    settings: argparse.Namespace
+    checkpoint: Checkpoint
+
+    def __post_init__(self) -> None:
+        self.device = choose_device(self.args.device)
+        self.dense = self.checkpoint.build_model()
+        self.data = TrainingData(
+            self.settings, self.dense.padding, self.device, replace(self.checkpoint, training=None)
+        )
+        classes, values = max(2, self.dense.n_classes), self.data.dataset.masks.values
+        if len(values) != classes:
+            raise UserError(
+                f'{self.args.model} has {classes} classes, and the masks have the values '
+                f'{first_few(values)}. Use the masks that it was trained on (--masks).'
+            )
+        if self.args.importance == 'batchnorm' and self.dense.norm != 'batch':
+            raise UserError(
+                f'--importance batchnorm, but {self.args.model} has no BatchNorm. Leave it out.'
+            )
+        width, height = self.data.dataset.sizes[0]
+        if self.dense.padding == 'valid':  # which sees context around the image
+            height, width = input_side(height), input_side(width)
+        self.size = height, width
+        self.cost = self.dense.multiply_adds(self.size)
+        try:
+            check_possible(self.dense, self.args.cost * self.cost, self.size)
+        except ValueError as error:
+            raise UserError(
+                f'--cost {self.args.cost:g} of {self.cost:,} multiply-adds is too low: {error}. '
+                'Ask for more, or start from a wider network.'
+            ) from None
+
+    def labelled_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, H, W) in [0, 1] and masks (B, H, W) of a part of the training set."""
+        training, count = self.data.training, self.data.sampler.batch_size
+        chosen = training[:: max(1, len(training) // MEASURED_IMAGES)][:MEASURED_IMAGES]
+        for first in range(0, len(chosen), count):
+            items = [self.data.plain[0, position] for position in chosen[first : first + count]]
+            yield to_device(pad_batch(items), self.device)
+
+    def write_round(self, source: Path, number: int, path: Path) -> None:
+        """Write the network of `source`, pruned to the cost of this round, from 1 to ROUNDS."""
+        found = load_checkpoint(source)
+        model = found.build_model().to(self.device)
+        importance = MEASURES[self.args.importance](
+            model, self.labelled_batches(), segmentation_loss
+        )
+        limit = self.args.cost ** (number / ROUNDS) * self.cost
+        kept = choose_channels(model, importance, limit, self.size, portion_of(self.dense.widths))
+        smaller = prune(model, kept)
+        print(
+            f'round {number} of {ROUNDS}: {smaller.multiply_adds(self.size) / self.cost:.3f} of '
+            f'the multiply-adds, widths {smaller.widths}'
+        )
+        pruned = replace(found, model=model_config(smaller), weights=smaller.state_dict())
+        save_checkpoint(replace(pruned, metrics=None, training=None), path)
+
+    def figures(self, checkpoint: Checkpoint) -> dict:
+        """Return parameters, multiply-adds, validation Dice at scale and milliseconds an image."""
+        model = checkpoint.build_model().to(self.device)
+        found: dict = {
+            'parameters': sum(parameter.numel() for parameter in model.parameters()),
+            'multiply_adds': model.multiply_adds(self.size),
+            'milliseconds': _milliseconds(model, self.size, self.device),
+            'widths': model.widths,
+            'dice': None,
+            'iou': None,
+        }
+        if self.data.validation_loader is not None:
+            precision = MixedPrecision(self.device, self.args.amp)
+            counts = count_at_scale(
+                model, self.data.validation_loader, precision, self.data.dataset.decode
+            )
+            scores = summarize(counts, self.data.dataset.masks, 1)
+            found |= {'dice': scores['dice_dataset'], 'iou': scores['iou_dataset']}
+        return found
+
+
+def _milliseconds(model: UNet, size: tuple[int, int], device: torch.device) -> float:
+    """Return the time of one image by the network with BatchNorm folded, the best of three."""
+    network = fold_batchnorm(model).to(memory_format=torch.channels_last)
+    images = torch.rand(1, model.n_channels, *size, device=device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(4):  # the first one warms up
+            start = time.perf_counter()
+            network(images).sum().item()  # waits for the device
+            times.append(time.perf_counter() - start)
+    return 1000 * min(times[1:])
+
+
+def result_of(folder: Path, epochs: int) -> Path:
+    """Return the best checkpoint of a finished round, the last one without a validation set."""
+    best = folder / 'best.pth'
+    return best if best.is_file() else folder / f'checkpoint_epoch{epochs}.pth'
+
+
+def table(before: dict, after: dict) -> str:
+    """Return the figures of both networks as text."""
+    rows: list[tuple[str, str, Callable]] = [
+        ('parameters', 'parameters', '{:,}'.format),
+        ('multiply-adds an image', 'multiply_adds', '{:,}'.format),
+        ('ms an image, here', 'milliseconds', '{:.1f}'.format),
+        ('validation Dice', 'dice', number),
+        ('validation IoU', 'iou', number),
+    ]
+    lines = [f'{"":24}{"before":>18}{"after":>18}']
+    lines += [f'{title:24}{show(before[k]):>18}{show(after[k]):>18}' for title, k, show in rows]
+    return '\n'.join(lines)
+
+
+def open_folder(folder: Path, args: argparse.Namespace) -> None:
+    """Make the folder of the rounds, or continue in it; raise UserError if it is of another run."""
+    stat = args.model.stat()
+    asked = {
+        'model': str(args.model.resolve()), 'changed': stat.st_mtime_ns, 'cost': args.cost,
+        'epochs': args.epochs, 'importance': args.importance, 'batch_size': args.batch_size,
+        'images': str(args.images), 'masks': str(args.masks), 'amp': args.amp,
+    }  # fmt: skip
+    path = folder / 'prune.json'
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'{folder} is a file; a folder for the rounds belongs there. Move it.')
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text(encoding='utf-8'))
+        except (ValueError, RecursionError):
+            found = None
+        found = found if isinstance(found, dict) else {}
+        wrong = [f'{k} was {found.get(k)}, is {v}' for k, v in asked.items() if found.get(k) != v]
+        if wrong:
+            raise UserError(
+                f'{folder} is of another pruning: {"; ".join(wrong)}. Repeat that command to '
+                'continue it, remove the folder, or name another --output (-o).'
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(asked, indent=1) + '\n', encoding='utf-8')
