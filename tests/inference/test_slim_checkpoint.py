@@ -17,7 +17,7 @@ import predict
 from unet import UNet, default_widths
 from unet.widths import follow_below
 from utils import export
-from utils.inference import predictor as predictors
+from utils.inference import tiling
 from utils.inference.backends import selection
 from utils.inference.backends.selection import build_network, choose_backend, fold_batchnorm
 from utils.inference.checkpoint import (
@@ -193,11 +193,12 @@ def test_memory_is_estimated_from_the_widest_block_of_all_networks(monkeypatch):
     assert peak_channels(narrow) == 4  # base_channels of this network is 1
     predictor = Predictor(UNet(3, 2, widths=narrow), 1.0, [0, 255])
     whole = 600 * 600 * 4 * PEAK_BYTES
-    monkeypatch.setattr(predictors, 'available_prediction_memory', lambda _: whole)
+    monkeypatch.setattr(tiling, 'available_prediction_memory', lambda _: whole)
     assert predictor.tiling_for((600, 600)) is None
     assert predictor.tiling_for((600, 601)) is not None
-    predictor.models = [*predictor.models, UNet(3, 2, base_channels=5)]
-    assert predictor.tiling_for((600, 600)) is not None
+    several = Predictor(predictor.model, 1.0, [0, 255])
+    several.models = [*predictor.models, UNet(3, 2, base_channels=5)]
+    assert several.tiling_for((600, 600)) is not None
 
 
 def test_tiles_of_a_slim_network_give_the_whole_pictures_classes(pictures):
