@@ -176,11 +176,10 @@ def test_ranks_divide_the_cores_unless_the_user_has_set_the_number_of_threads(mo
     monkeypatch.setattr(torch, 'set_num_threads', threads.append)
     monkeypatch.setattr(distributed, 'available_cores', lambda: 12)
     monkeypatch.setattr(distributed, 'local_world_size', lambda: 4)
-    monkeypatch.setattr(distributed, '_started', lambda: True)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')  # as torchrun sets it
-    distributed._limit_threads()
+    distributed._divide_cores()
     monkeypatch.setenv('OMP_NUM_THREADS', '2')
-    distributed._limit_threads()
+    distributed._divide_cores()
     assert threads == [3]
 
 

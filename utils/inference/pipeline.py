@@ -23,7 +23,7 @@ from utils.images.pages import Page, Source
 from utils.masks.components import largest_components
 from utils.masks.rle import encode_rle
 from utils.masks.visualize import displayable
-from utils.runtime.distributed import share_of_cores
+from utils.runtime.devices import share_of_cores
 from utils.runtime.errors import UserError
 
 from .outputs.formats import NO_PICTURES, format_mask, format_probabilities, save_result
@@ -127,7 +127,7 @@ class PredictionPipeline:
         raised.
         """
         self._failed.clear()
-        tasks = [_Task(job, picture) for job in jobs for picture in job.pictures]
+        tasks = (_Task(job, picture) for job in jobs for picture in job.pictures)
         decoded = map_in_threads(self._decode, tasks, lambda task: pixels(task.job))
         batches = iter(lambda: list(islice(decoded, self.batch_size)), [])
         predicted = (one for batch in batches for one in self._predict(batch))

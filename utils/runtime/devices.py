@@ -4,7 +4,8 @@ import os
 
 import torch
 
-from .distributed import local_rank, local_world_size, share_of_cores, world_size
+from .cgroups import available_cores
+from .distributed import local_rank, local_world_size, world_size
 from .errors import UserError
 
 
@@ -45,6 +46,11 @@ def make_deterministic() -> None:
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it when it starts
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
+
+
+def share_of_cores() -> int:
+    """Return how many of its machine's cores this process may keep busy: at least one."""
+    return max(1, available_cores() // local_world_size())
 
 
 def default_workers(device: torch.device) -> int:

@@ -27,7 +27,7 @@ from .errors import EXIT_INTERRUPTED, UserError, explain, is_memory_failure
 TIMEOUT = timedelta(minutes=30)
 GRACE = 60.0  # seconds for a rank to save after torchrun was killed
 BEAT = 5.0  # seconds between signs of life
-SILENCE = 30  # seconds without one that mean death: no process is that busy
+SILENCE = 30  # seconds without one that mean death: no process is busy for so long without a pause
 LEFT = 10**9  # beats of a rank that has finished
 
 Item = TypeVar('Item')
@@ -64,17 +64,12 @@ def local_world_size() -> int:
     return int(os.environ.get('LOCAL_WORLD_SIZE', world_size())) if _started() else 1
 
 
-def share_of_cores() -> int:
-    """Return how many of its machine's cores this process may keep busy: at least one."""
-    return max(1, available_cores() // local_world_size())
-
-
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
     launched = {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys()
     if not launched or os.environ['WORLD_SIZE'] == '1' or _started():
-        _limit_threads()
+        _keep_to_cores()
         yield
         return
     store, number, count = next(dist.rendezvous('env://', timeout=TIMEOUT))
@@ -83,7 +78,7 @@ def process_group() -> Iterator[None]:
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
     beats = _Heartbeat() if count > local_world_size() else None
     threading.Thread(target=_end_with_torchrun, args=(os.getppid(), beats), daemon=True).start()
-    _limit_threads()
+    _divide_cores()
     try:
         if is_main_process():
             yield
@@ -93,7 +88,9 @@ def process_group() -> Iterator[None]:
     except (Exception, KeyboardInterrupt) as error:
         if not _reported_elsewhere(error, store):
             raise
-        raise SystemExit(_exit_code(error)) from error
+        code = getattr(error, 'exit_code', 1 if explain(error) is None else UserError.exit_code)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        raise SystemExit(EXIT_INTERRUPTED if interrupted else code) from error
     # Before 2.8, torch holds the GIL while it joins gloo's threads, which may need the GIL to free
     # the last tensors (pytorch/pytorch#154976). On torch 2.6, half of the tests hung here.
     time.sleep(0.1)
@@ -211,9 +208,9 @@ def _communicate(collective: Callable, *arguments: object, **options: object) ->
 class _Heartbeat:
     """Signs of life of the ranks on several machines, counted in the store of the process group.
 
-    A process that ends closes its connections, as its peers notice. A machine that loses its power
-    or network does not: collectives and torchrun would wait for TIMEOUT. `rounds` grows while all
-    ranks show signs of life.
+    A process that ends closes its connections, which its peers notice at once. A machine that loses
+    its power or its network closes nothing: collectives would wait for TIMEOUT, and torchrun with
+    them. `rounds` grows while all ranks show signs of life.
     """
 
     def __init__(self) -> None:
@@ -231,10 +228,11 @@ class _Heartbeat:
         """Count on until `stop`; a store that does not answer ends it, or keeps it waiting."""
         place = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
         # A connection of its own: another one's would be taken while a collective waits.
-        whole = dist.TCPStore(*place, is_master=False, timeout=TIMEOUT)
-        own = f'beats {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}'
-        store = dist.PrefixStore(own, whole)
-        names = list(map(str, range(world_size())))
+        store = dist.PrefixStore(
+            f'beats {os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)}',
+            dist.TCPStore(*place, is_master=False, timeout=TIMEOUT),
+        )
+        names = [str(number) for number in range(world_size())]
         before = [0] * len(names)
         while not self.ended.wait(BEAT):
             store.add(str(rank()), 1)
@@ -258,13 +256,17 @@ def _end_with_torchrun(parent: int, beats: _Heartbeat | None) -> None:
         silence = silence + 1 if beats.rounds == rounds else 0
         rounds = beats.rounds
         if silence > SILENCE:
-            if local_rank() == 0:  # once a machine; of other ranks, sys.stderr leads nowhere
-                failure = f'no sign of life from another machine for {SILENCE} seconds'
-                print(f'error: {_lost(failure)}', file=sys.__stderr__, flush=True)
-            os._exit(LostProcessError.exit_code)
+            _end_after_silence()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os._exit(EXIT_INTERRUPTED)
+
+
+def _end_after_silence() -> None:
+    if local_rank() == 0:  # once a machine; of other ranks, sys.stderr leads nowhere
+        failure = f'no sign of life from another machine for {SILENCE} seconds'
+        print(f'error: {_lost(failure)}', file=sys.__stderr__, flush=True)
+    os._exit(LostProcessError.exit_code)
 
 
 def _lost(reason: str) -> str:
@@ -275,19 +277,17 @@ def _lost(reason: str) -> str:
     )
 
 
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    return getattr(error, 'exit_code', 1 if explain(error) is None else UserError.exit_code)
-
-
-def _limit_threads() -> None:
-    asked, cores = os.environ.get('OMP_NUM_THREADS'), share_of_cores()
-    # torchrun sets it to 1 if it is unset, so any other number is the user's.
-    if _started() and asked in (None, '1'):
+def _keep_to_cores() -> None:
+    # In a container with two of 64 cores, torch starts 64 threads, which wait for each other.
+    cores = available_cores()
+    if 'OMP_NUM_THREADS' not in os.environ and torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
-    elif asked is None:  # in a container with two of 64 cores, 64 threads wait for each other
-        torch.set_num_threads(min(cores, torch.get_num_threads()))
+
+
+def _divide_cores() -> None:
+    # torchrun sets it to 1 if it is unset, so any other number is the user's.
+    if os.environ.get('OMP_NUM_THREADS', '1') == '1':
+        torch.set_num_threads(max(1, available_cores() // local_world_size()))
 
 
 def _reported_elsewhere(error: BaseException, store: 'dist.Store') -> bool:

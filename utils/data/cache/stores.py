@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.runtime.console import progress
-from utils.runtime.distributed import broadcast_tensor, rank, shard, share_of_cores, world_size
+from utils.runtime.devices import share_of_cores
+from utils.runtime.distributed import broadcast_tensor, rank, shard, world_size
 from utils.runtime.files import private_folder, whole_file
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class DeviceItems(Dataset):
 
 
 def in_order(dataset: Dataset) -> Iterator[dict[str, Tensor]]:
-    """Yield all items of a dataset, decoded by one thread per core."""
+    """Yield all items of a dataset, in order, decoded by this rank's share of the cores."""
     count = len(dataset)  # type: ignore[arg-type]  # all of ours have a length
     with ThreadPoolExecutor(share_of_cores()) as threads:
         decoded = threads.map(dataset.__getitem__, range(count))
