@@ -3,6 +3,7 @@
 Axis letters: N images, H and W pixels, K classes, T IoU thresholds.
 """
 
+from textwrap import wrap
 from typing import NamedTuple
 
 import numpy as np
@@ -150,13 +151,9 @@ def describe_objects(scores: dict) -> str:
     """Return the line that says what the objects are."""
     values = ', '.join(row['name'] or f'value {row["value"]}' for row in scores['classes'])
     numbered, images = scores['numbered'], scores['images']
-    how = 'connected components'
-    if numbered:
-        how = (
-            'by the numbers of the masks'
-            if numbered == images
-            else f'numbered in {numbered} images'
-        )
+    how = f'connected components, in {numbered} of {images} images the numbers of the masks'
+    if numbered in (0, images):
+        how = 'the numbers of the masks' if numbered else 'connected components'
     return f'objects: {values}; true ones: {how}'
 
 
@@ -168,9 +165,7 @@ def format_instances(scores: dict) -> list[str]:
         counts = ''.join(f'{count:>8}' for count in values[:5])
         figures = counts + ''.join(f'{number(value):>7}' for value in values[5:])
         lines.append(f'{title:12}{figures}' if len(title) <= 12 else f'{title}\n{"":12}{figures}')
-    lines += [
-        describe_objects(scores),
-        f'{"mean over the images":34}  plain  after border thinning',
-    ]
+    lines += wrap(describe_objects(scores), 80)
+    lines.append(f'{"mean over the images":34}  plain  after border thinning')
     lines += [f'{title:34}{number(a):>7}{number(b):>7}' for title, a, b in partition_rows(scores)]
     return lines
