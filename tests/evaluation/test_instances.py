@@ -166,3 +166,10 @@ def test_ratios_of_several_images_are_those_of_each():
     ratios = object_ratios(objects, torch.tensor([0.9, 0.0], dtype=torch.float64))
     assert ratios['average_precision'].tolist() == pytest.approx([1 / 3, 0])
     assert ratios['object_f1'].tolist() == [0.5, 0]
+
+
+def test_a_cell_of_two_equal_halves_lies_in_the_first():
+    truth, predicted = row('1102222'), row('1111122')
+    ones = np.ones(3, np.int64)
+    counts, _ = count_objects(Objects(truth, ones), Objects(predicted, ones), 2)
+    assert counts[1, 2] == 2

@@ -178,6 +178,16 @@ def test_files_of_one_object_each_are_its_objects(folder, values, expected):
     assert numbered != by_class
 
 
+def test_the_only_file_of_an_image_is_one_object_in_several_pieces(folder):
+    mask = boxes(LEFT, LOW)
+    write('a', mask, mask)
+    dataset = SegmentationDataset('imgs', 'masks', mask_values=[0, 255])
+    joined = JoinedMask((folder / 'masks/a.png',), (255,))
+    dataset.pairs[0] = dataset.pairs[0].__class__('a', dataset.pairs[0].image, joined)
+    labels, numbered = TrueObjects(dataset, (1,)).label(0, dataset.mask(0).numpy())
+    assert (labels.max(), numbered) == (1, True)
+
+
 def test_numbers_are_made_consecutive():
     for top in (7, 2**31):
         found = renumber(np.array([[0, 5, top, 5]], np.int64))
@@ -209,7 +219,6 @@ def test_distances_are_in_pixels_or_millimetres_and_lacking_classes_are_counted(
     write('a', boxes(LEFT), np.roll(boxes(LEFT), 2, axis=1))
     write('c', boxes(), boxes(LEFT))
     found = scores('--surface-distances')
-    # The left and right columns, of 36 pixels each 8, and a corner at either side move.
     assert (found['surface_unit'], found['surface_undefined']) == ('pixels', 1)
     assert found['hausdorff95_per_image'] == 2
     assert found['classes'][1]['surface_undefined'] == 1
@@ -221,6 +230,9 @@ def test_distances_are_in_pixels_or_millimetres_and_lacking_classes_are_counted(
     assert 'surface distances, mm  Hausdorff 95  average  not defined' in out
     assert max(map(len, out.splitlines())) <= 80
     assert scores('--surface-distances', '3')['hausdorff95_per_image'] == 6
+    write('a', boxes(LEFT), np.roll(boxes(LEFT), 2, axis=0))
+    assert scores('--surface-distances')['hausdorff95_per_image'] == 2
+    assert scores('--surface-distances', '9,0.5')['hausdorff95_per_image'] == 18
 
 
 def test_batch_size_workers_and_tiles_change_no_score_of_objects(cells, monkeypatch):

@@ -60,6 +60,19 @@ def test_ignored_pixels_have_no_surface():
     assert surface_distances(predicted, truth, 2)[1].tolist() == [0, 0]
 
 
+def test_the_edge_of_the_image_is_surface():
+    whole, half = square(0, 0, 14, (6, 8)), square(0, 0, 4, (6, 8))
+    assert surface_distances(whole, whole, 2)[1].tolist() == [0, 0]
+    sides = [
+        np.linalg.norm(a[:, None] - b[None], axis=2).min(axis=1)
+        for a, b in [
+            (surface(whole == 1), surface(half == 1)),
+            (surface(half == 1), surface(whole == 1)),
+        ]
+    ]
+    assert surface_distances(half, whole, 2)[1, 1] == pytest.approx(np.concatenate(sides).mean())
+
+
 @pytest.mark.parametrize('seed', range(6))
 def test_distances_equal_those_of_all_pairs(seed):
     generator = np.random.default_rng(seed)

@@ -55,9 +55,8 @@ class TrueObjects:
         numbers = self._numbers(position, indices.shape)
         if numbers is None:
             return label_components(kinds), False
-        numbers = renumber(np.where(kinds > 0, numbers, 0))
-        named = renumber(np.where(numbers > 0, kinds * (int(numbers.max()) + 1) + numbers, 0))
-        others = label_components(np.where(numbers > 0, 0, kinds))
+        named = renumber(np.where(kinds > 0, numbers, 0))
+        others = label_components(np.where(named > 0, 0, kinds))
         labels = np.where(others > 0, others + named.max(), named)
         return labels.astype(np.int32), True
 
