@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from utils.evaluation.instance_scores import count_instances, object_ratios
+from utils.evaluation.instance_scores import object_ratios
 from utils.evaluation.instances import (
     COUNTS,
     IOU_PERCENT,
     PARTITION,
     Objects,
     compare_partitions,
+    count_instances,
     count_objects,
     overlaps_of,
     pieces,

@@ -1,56 +1,22 @@
-"""Scores of objects: counted for an image, summarized, and formatted.
+"""Scores of objects: summarized and formatted.
 
-Axis letters: N images, H and W pixels, K classes, T IoU thresholds.
+Axis letters: N images, K classes, T IoU thresholds.
 """
 
 from textwrap import wrap
-from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from utils.masks.encoding import IGNORE, MaskEncoding
+from utils.masks.encoding import MaskEncoding
 from utils.masks.values import value_to_json
 
-from .instances import COUNTS, PARTITION, Objects, compare_partitions, count_objects, pieces
+from .instances import COUNTS, PARTITION, InstanceCounts
 from .metrics import mean_or_none, number
-from .thinning import thin_borders
 
 TRUE, PREDICTED, MERGED, SPLIT = range(len(COUNTS))
 MATCHED = len(COUNTS)  # column of the matches with an IoU over 0.5
 DATASET = ('object_f1', 'panoptic_quality', 'segmentation_quality')  # from counts of all images
 TITLES = ('true', 'found', 'matched', 'merged', 'split', 'F1', 'PQ', 'SQ', 'AP')
-
-
-class InstanceCounts(NamedTuple):
-    """Counts of the objects in N images."""
-
-    classes: tuple[int, ...]  # class indices of the objects
-    objects: Tensor  # (N, K, 4 + T) int64, see instances.count_objects
-    iou: Tensor  # (N, K) float64, of the same
-    partitions: Tensor  # (N, 2, 5) float64 of compare_partitions, without and with thinning
-    numbered: Tensor  # (N,) bool, whether the mask numbers its objects
-
-
-def count_instances(
-    predicted: np.ndarray, truth: np.ndarray, labels: np.ndarray, classes: tuple[int, ...], k: int
-) -> dict[str, Tensor]:
-    """Count the objects of an image; return what InstanceCounts has of one, but `numbered`.
-
-    predicted, truth: (H, W) uint8 class indices below `k`; where truth is IGNORE, nothing counts.
-    labels: the true objects, (H, W), see TrueObjects. Predicted objects are the connected
-    components of `classes`.
-    """
-    found = pieces(predicted, classes, unknown=truth == IGNORE)
-    objects, iou = count_objects(Objects.of(labels, truth), found, k)
-    thinned = thin_borders(found.labels)
-    partitions = [compare_partitions(labels, each) for each in (found.labels, thinned)]
-    return {
-        'objects': torch.from_numpy(objects),
-        'iou': torch.from_numpy(iou),
-        'partitions': torch.from_numpy(np.stack(partitions)),
-    }
 
 
 def object_ratios(objects: Tensor, iou: Tensor) -> dict[str, Tensor]:

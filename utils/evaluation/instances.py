@@ -10,18 +10,33 @@ Objects are numbered from 1 in label images, (H, W) integers; 0 is no object. Th
 - variation of information: Meilă, "Comparing clusterings", Journal of Multivariate Analysis 98
   (2007).
 
-Axis letters: H and W pixels, K classes, T IoU thresholds.
+Axis letters: N images, H and W pixels, K classes, T IoU thresholds.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from utils.masks.components import label_components
+from utils.masks.encoding import IGNORE
+
+from .thinning import thin_borders
 
 IOU_PERCENT = tuple(range(50, 100, 5))  # thresholds of the IoU; whole numbers compare exactly
 COUNTS = ('true', 'predicted', 'merged', 'split')  # first columns of object counts, then the T
 PARTITION = ('rand', 'rand_precision', 'rand_recall', 'vi_split', 'vi_merge')
+
+
+class InstanceCounts(NamedTuple):
+    """Counts of the objects in N images."""
+
+    classes: tuple[int, ...]  # class indices of the objects
+    objects: Tensor  # (N, K, 4 + T) int64, see count_objects
+    iou: Tensor  # (N, K) float64, of the same
+    partitions: Tensor  # (N, 2, 5) float64 of compare_partitions, without and with thinning
+    numbered: Tensor  # (N,) bool, whether the mask numbers its objects
 
 
 class Objects(NamedTuple):
@@ -151,6 +166,26 @@ def compare_partitions(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     vi_split = -(joint * np.log2(joint / rows[pairs.truth])).sum() / total
     vi_merge = -(joint * np.log2(joint / columns[pairs.predicted])).sum() / total
     return np.array([*ratios, vi_split + 0.0, vi_merge + 0.0])  # + 0.0 turns -0 into 0
+
+
+def count_instances(
+    predicted: np.ndarray, truth: np.ndarray, labels: np.ndarray, classes: tuple[int, ...], k: int
+) -> dict[str, Tensor]:
+    """Count the objects of an image; return what InstanceCounts has of one, but `numbered`.
+
+    predicted, truth: (H, W) uint8 class indices below `k`; where truth is IGNORE, nothing counts.
+    labels: the true objects, (H, W), see TrueObjects. Predicted objects are the connected
+    components of `classes`.
+    """
+    found = pieces(predicted, classes, unknown=truth == IGNORE)
+    objects, iou = count_objects(Objects.of(labels, truth), found, k)
+    thinned = thin_borders(found.labels)
+    partitions = [compare_partitions(labels, each) for each in (found.labels, thinned)]
+    return {
+        'objects': torch.from_numpy(objects),
+        'iou': torch.from_numpy(iou),
+        'partitions': torch.from_numpy(np.stack(partitions)),
+    }
 
 
 def count_merged(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:

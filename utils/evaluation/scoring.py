@@ -25,7 +25,7 @@ from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
 from utils.runtime.precision import MixedPrecision
 
 from .boundary import count_boundary
-from .instance_scores import InstanceCounts, count_instances
+from .instances import InstanceCounts, count_instances
 from .metrics import class_counts, confusion_matrix, count_pixels, count_thresholds, summarize
 from .surfaces import surface_distances
 from .true_objects import TrueObjects
