@@ -3,6 +3,7 @@
     python evaluate.py -m checkpoints/best.pth
     python evaluate.py -m checkpoints/best.pth --images test/imgs --masks test/masks --json s.json
     python evaluate.py -m checkpoints/best.pth --report scores --threshold-sweep
+    python evaluate.py -m checkpoints/best.pth --instances         # objects, such as cells
     python evaluate.py -m MODEL.pth --scale 0.1 --amp --at-scale --csv per_image.csv
     torchrun --nproc-per-node=4 evaluate.py -m checkpoints/best.pth      # the same scores
 
@@ -25,6 +26,9 @@ from utils.runtime.files import append_csv, check_output_file, check_output_fold
 
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
     import torch
+
+    from utils.evaluation.scoring import Conditions
+    from utils.inference.predictor import Predictor
 
 
 # fmt: off
@@ -51,6 +55,12 @@ def make_parser() -> argparse.ArgumentParser:
     add('--boundary-tolerance', type=number_in(int, 0), default=2, metavar='PIXELS',
         help='distance within which outlines match, for the boundary F-score '
         '(default: %(default)s)')
+    add('--instances', type=cli.value_list, nargs='?', const=[], metavar='VALUE,VALUE',
+        help='score objects such as cells: precision, panoptic quality, adapted Rand, merged and '
+        'split ones; of classes with these mask values (default: all but the background)')
+    add('--surface-distances', type=cli.pixel_size, nargs='?', const=(), metavar='MM',
+        help='score Hausdorff 95 and average surface distance, in pixels or, if MM or ROW,COLUMN '
+        'is the size of a pixel, in millimetres')
     cli.add_device_options(group)
     add = parser.add_argument_group('Output').add_argument
     add('--worst', type=number_in(int, 0), default=5, metavar='N',
@@ -72,12 +82,36 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def conditions_of(args: argparse.Namespace, predictor: 'Predictor') -> 'Conditions':
+    """Return the conditions of the scores but classes of objects; raise UserError for a mistake."""
+    from utils.evaluation.scoring import Conditions
+
+    threshold, classes = predictor.threshold(args.mask_threshold), predictor.model.n_classes
+    if args.threshold_sweep and classes > 2:
+        raise UserError(
+            f'--threshold-sweep acts on 1 or 2 classes; the model has {classes}, of which the most '
+            'probable is taken. Leave it out.'
+        )
+    if args.surface_distances and args.at_scale:
+        raise UserError(
+            '--surface-distances in millimetres measures masks at their own size, and --at-scale '
+            'scales them. Leave --at-scale out, or the size of a pixel.'
+        )
+    return Conditions(
+        args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
+        args.boundary_tolerance, args.threshold_sweep,
+        spacing=None if args.surface_distances is None else args.surface_distances or (1.0, 1.0),
+        unit='mm' if args.surface_distances else 'pixels',
+    )  # fmt: skip
+
+
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Score the checkpoint on this rank's shard of the images; rank 0 reports the scores of all."""
     from utils.data.dataset import SegmentationDataset
     from utils.evaluation.report import write_report
-    from utils.evaluation.scoring import RESOLUTION, Conditions, count_dataset
+    from utils.evaluation.scoring import RESOLUTION, count_dataset
     from utils.evaluation.summary import csv_rows, format_scores, summarize_evaluation
+    from utils.evaluation.true_objects import object_classes
     from utils.inference.predictor import Predictor
     from utils.runtime.distributed import is_main_process, local_main_process_first
 
@@ -86,16 +120,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if args.report:
         check_output_folder(args.report)
     predictor = Predictor.load(args.model, args.scale, args.device, args.amp)
-    threshold, classes = predictor.threshold(args.mask_threshold), predictor.model.n_classes
-    if args.threshold_sweep and classes > 2:
-        raise UserError(
-            f'--threshold-sweep acts on 1 or 2 classes; the model has {classes}, of which the most '
-            'probable is taken. Leave it out.'
-        )
-    conditions = Conditions(
-        args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
-        args.boundary_tolerance, args.threshold_sweep,
-    )  # fmt: skip
+    conditions = conditions_of(args, predictor)
     with local_main_process_first():
         dataset = SegmentationDataset(
             args.images, args.masks, predictor.scale, args.mask_suffix,
@@ -105,6 +130,9 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
         )  # fmt: skip
     dataset.check_sizes()
     dataset.check_values()
+    if args.instances is not None:
+        classes = object_classes(dataset.masks, args.instances)
+        conditions = conditions._replace(instances=classes)
     counts = count_dataset(predictor, dataset, conditions, args.workers)
     if not is_main_process():
         return

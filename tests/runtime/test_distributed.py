@@ -219,6 +219,7 @@ def test_evaluate_writes_the_same_files_and_prints_once(folder, capsys):
     data_set(folder, 2, size=(40, 40), names=['a', 'zz'])
     network_of(folder / 'm.pth')
     options = [*EVALUATE, '--threshold-sweep', '-s', '0.5', '--worst', '3']
+    options += ['--surface-distances', '0.5', '--instances']
     assert evaluate.main([*options, '--json', 'one.json', '--csv', 'one.csv']) == 0
     printed = capsys.readouterr().out
     together = [*options, '--json', 'two.json', '--csv', 'two.csv']

@@ -143,11 +143,8 @@ class SegmentationDataset(Dataset):
             (classes == background) | (classes == IGNORE), 0, classes.astype(np.int16) + 1
         )
         if self.masks.merges_objects:  # cells of different values
-            path = self.pairs[index].mask
-            stored = open_mask(path, self.decode)
-            found = mask_array(resize_mask(stored, self.sizes[index]), path)
-            found = pack_colours(found) if found.ndim == 3 else found
-            values = np.where(values, found.astype(np.int64) + 1, 0)
+            stored = self.stored_values(index, self.sizes[index])
+            values = np.where(values, stored.astype(np.int64) + 1, 0)
         cells = label_components(values)
         apart = np.where(touching(cells), np.uint8(background), classes)  # a line between them
         border = torch.from_numpy(to_bytes(border_weights(cells * (apart != background))))
@@ -180,6 +177,15 @@ class SegmentationDataset(Dataset):
         if picture_size(mask) != known.size:
             raise changed_error(pair.mask, picture_size(mask), known.size)
         return mask_indices(mask, self.masks, size or known.size, pair.mask)
+
+    def stored_values(self, index: int, size: tuple[int, int]) -> np.ndarray:
+        """Return the values in the mask file, integers (H, W), at (width, height) `size`.
+
+        Colours are one number each, see values.pack_colours.
+        """
+        path = self.pairs[index].mask
+        stored = mask_array(resize_mask(open_mask(path, self.decode), size), path)
+        return pack_colours(stored) if stored.ndim == 3 else stored
 
 
 def changed_error(path: MaskSource, found: object, expected: object) -> UserError:

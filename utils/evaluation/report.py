@@ -15,9 +15,10 @@ from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, resize_mask
 from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
 
+from .instance_scores import TITLES, describe_objects, object_rows, partition_rows
 from .metrics import SCORES, number
 from .scoring import RESOLUTION, ScoredItems
-from .summary import describe_mean
+from .summary import describe_mean, surface_rows
 
 WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
@@ -67,6 +68,12 @@ def report_html(
     parts = [f'<h1>{escape(heading)}</h1>\n<h2>Scores</h2>', _summary(scores)]
     parts += [_classes(scores, titles), '<h2>Dice of the images</h2>']
     parts.append(histogram([row['dice'] for row in scores['ranking']]))
+    if 'surface_unit' in scores:
+        head = ['class', 'Hausdorff 95', 'average', 'images where one mask lacks the class']
+        title = f'<h2>Surface distances in {scores["surface_unit"]}, mean over the images</h2>'
+        parts += [title, score_table(head, surface_rows(scores))]
+    if 'instances' in scores:
+        parts += ['<h2>Objects</h2>', _objects(scores['instances'])]
     parts += ['<h2>Confusion matrix</h2>', _confusion(scores['confusion'], titles)]
     if 'threshold_sweep' in scores:
         parts += ['<h2>Thresholds</h2>', _sweep(scores)]
@@ -164,6 +171,16 @@ def _classes(scores: dict, titles: list[str]) -> str:
         for title, row in zip(titles, scores['classes'], strict=True)
     ]
     return score_table(['class', 'share', *head], rows)
+
+
+def _objects(scores: dict) -> str:
+    note = f'<p class="note">{escape(describe_objects(scores))}</p>'
+    head = ['mean over the images', 'plain', 'after border thinning']
+    return (
+        note
+        + score_table(['class', *TITLES], object_rows(scores))
+        + score_table(head, partition_rows(scores), text=True)
+    )
 
 
 def _confusion(confusion: list[list[int]], titles: list[str]) -> str:

@@ -25,7 +25,10 @@ from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
 from utils.runtime.precision import MixedPrecision
 
 from .boundary import count_boundary
+from .instances import InstanceCounts, count_instances
 from .metrics import class_counts, confusion_matrix, count_pixels, count_thresholds, summarize
+from .surfaces import surface_distances
+from .true_objects import TrueObjects
 
 if TYPE_CHECKING:  # keeps the chain of imports short
     from utils.data.dataset import SegmentationDataset
@@ -43,10 +46,13 @@ class Conditions(NamedTuple):
     threshold: float  # a pixel of higher probability is foreground
     tolerance: int  # of the boundary F-score, in pixels
     sweep: bool  # score at metrics.THRESHOLDS too
+    instances: tuple[int, ...] | None = None  # classes of objects to score, with --instances
+    spacing: tuple[float, float] | None = None  # of rows and columns, with --surface-distances
+    unit: str = 'pixels'  # of the spacing
 
 
 class Counts(NamedTuple):
-    """Counts of N images in the order of `ids`, int64 on the CPU."""
+    """Counts of N images in the order of `ids`, int64 on the CPU unless said."""
 
     ids: list[str]
     confusion: Tensor  # (K, K) of all images, see metrics.confusion_matrix
@@ -55,30 +61,47 @@ class Counts(NamedTuple):
     boundary: Tensor  # (N, K, 4) of boundary.count_boundary
     ceiling: Tensor | None = None  # (N, K, 3) of the true masks scaled down and up, unless at scale
     sweep: Tensor | None = None  # (N, T, 3) of metrics.count_thresholds, with --threshold-sweep
+    instances: InstanceCounts | None = None  # with --instances
+    surfaces: Tensor | None = None  # (N, K, 2) of surface_distances, with --surface-distances
 
 
 class ScoredItems(Dataset):
-    """A data set's items with 'full': the mask at the resolution to score at, (H, W) uint8."""
+    """A data set's items with 'full': the mask at the resolution to score at, (H, W) uint8.
 
-    def __init__(self, dataset: 'SegmentationDataset', at_scale: bool):
+    With `classes` of objects, also 'objects': what TrueObjects.label returns, as tensors.
+    """
+
+    def __init__(
+        self,
+        dataset: 'SegmentationDataset',
+        at_scale: bool,
+        classes: tuple[int, ...] | None = None,
+    ):
         self.dataset, self.at_scale = dataset, at_scale
+        self.objects = None if classes is None else TrueObjects(dataset, classes)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict:
         dataset = self.dataset
         if self.at_scale:
             item = dataset[index]
-            return item | {'full': item['mask']}
-        full = dataset.mask(index)
-        mask = torch.from_numpy(resize_mask(full.numpy(), dataset.sizes[index]))
-        return {'image': dataset.image(index), 'mask': mask, 'full': full}
+            full = item['mask']
+        else:
+            full = dataset.mask(index)
+            mask = torch.from_numpy(resize_mask(full.numpy(), dataset.sizes[index]))
+            item = {'image': dataset.image(index), 'mask': mask}
+        objects = None
+        if self.objects:
+            labels, numbered = self.objects.label(index, full.numpy())
+            objects = torch.from_numpy(labels), torch.tensor(numbered)
+        return item | {'full': full, 'objects': objects}
 
 
-def _collate(items: list[dict[str, Tensor]]) -> dict:
-    """Return pad_batch of the items, with a list of the 'full' masks, whose sizes may differ."""
-    return pad_batch(items) | {'full': [item['full'] for item in items]}
+def _collate(items: list[dict]) -> dict:
+    """Return pad_batch of the items, with lists of 'full' and 'objects', whose sizes may differ."""
+    return pad_batch(items) | {name: [item[name] for item in items] for name in ('full', 'objects')}
 
 
 @torch.inference_mode()
@@ -116,12 +139,12 @@ def count_dataset(
     batches = same_size_batches(list(range(len(dataset))), dataset.sizes, conditions.batch_size)
     device, k = predictor.precision.device, max(2, predictor.model.n_classes)
     workers = default_workers(device) if workers is None else workers
-    items = ScoredItems(dataset, conditions.at_scale)
+    items = ScoredItems(dataset, conditions.at_scale, conditions.instances)
     loader = make_dataloader(items, list(shard(batches)), workers, device, _collate)
     confusion, parts = torch.zeros(k, k, dtype=torch.int64, device=device), []
     try:
         for batch, outputs, masks in _predict_batches(predictor, loader):
-            images = zip(outputs, masks, batch['full'], strict=True)
+            images = zip(outputs, masks, batch['full'], batch['objects'], strict=True)
             counts = [_count_image(predictor, conditions, *image) for image in images]
             part = {name: torch.stack([found[name] for found in counts]) for name in counts[0]}
             confusion += part.pop('confusion').sum(dim=0)
@@ -133,7 +156,11 @@ def count_dataset(
     parts = gather_shards(parts)
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     ids = [dataset.ids[position] for batch in batches for position in batch]
-    return Counts(ids, confusion, **joined)
+    instances = None
+    if conditions.instances is not None:
+        fields = InstanceCounts._fields[1:]
+        instances = InstanceCounts(conditions.instances, *(joined.pop(name) for name in fields))
+    return Counts(ids, confusion, **joined, instances=instances)
 
 
 def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
@@ -146,9 +173,17 @@ def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple
 
 
 def _count_image(
-    predictor: Predictor, conditions: Conditions, outputs: Tensor, scaled: Tensor, truth: Tensor
+    predictor: Predictor,
+    conditions: Conditions,
+    outputs: Tensor,
+    scaled: Tensor,
+    truth: Tensor,
+    objects: tuple[Tensor, Tensor] | None,
 ) -> dict[str, Tensor]:
-    """Count outputs (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name."""
+    """Count outputs (K, h, w) with masks (h, w) and (H, W); return what Counts has, by name.
+
+    objects: of the truth, see ScoredItems.
+    """
     threshold, truth = conditions.threshold, truth.to(outputs.device)
     n_classes, background = max(2, predictor.model.n_classes), predictor.masks.background
     full = F.interpolate(outputs[None], truth.shape, mode='bilinear')  # as predict.py does
@@ -170,6 +205,15 @@ def _count_image(
         foreground = torch.where(truth == IGNORE, IGNORE, (truth != (background or 0)).byte())
         probability = predictor.to_probabilities(full[0])[-1]
         counts['sweep'] = count_thresholds(probability, foreground)
+    if not objects and not conditions.spacing:
+        return counts
+    found, true = (each.to(torch.uint8).cpu().numpy() for each in (predicted[0], truth))
+    if objects and conditions.instances is not None:
+        labels, counts['numbered'] = objects
+        counts |= count_instances(found, true, labels.numpy(), conditions.instances, n_classes)
+    if conditions.spacing:
+        distances = surface_distances(found, true, n_classes, conditions.spacing, background)
+        counts['surfaces'] = torch.from_numpy(distances)
     return counts
 
 

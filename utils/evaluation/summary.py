@@ -1,13 +1,19 @@
 """All figures of an evaluation: as plain values, as rows of a CSV file, and as text."""
 
+import torch
+from torch import Tensor
+
 from utils.masks.encoding import MaskEncoding
 
 from . import metrics
 from .boundary import boundary_scores
 from .dice import dice_reference
+from .instance_scores import format_instances, instance_columns, summarize_instances
 from .intervals import bootstrap_interval
 from .metrics import RATIOS, SCORES, mean_or_none, number
 from .scoring import Conditions, Counts
+
+SURFACES = ('hausdorff95_per_image', 'surface_distance_per_image')
 
 
 def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEncoding) -> dict:
@@ -16,7 +22,9 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     Besides the scores of metrics.summarize: `dice_interval`, of the mean over images;
     `boundary_f_per_image`, also in each of `classes`; `confusion`, pixels by true class (rows) and
     predicted class; `ceiling`, the best Dice that the scale allows; `threshold_sweep` and
-    `best_threshold`; `ranking`, ids and Dice from the worst image to the best.
+    `best_threshold`; `ranking`, ids and Dice from the worst image to the best; `instances`, see
+    summarize_instances; `hausdorff95_per_image`, `surface_distance_per_image` and
+    `surface_undefined`, also in each of `classes`, and their `surface_unit`.
     """
     scores: dict = {'model': conditions.model, 'scale': conditions.scale}
     scores |= {'at_scale': conditions.at_scale, 'threshold': conditions.threshold}
@@ -35,12 +43,33 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     if counts.ceiling is not None:
         limit = metrics.summarize(counts.ceiling, masks)
         scores['ceiling'] = {name: limit[name] for name in ('dice_dataset', 'dice_per_image')}
+    if counts.surfaces is not None:
+        _add_surfaces(scores, counts.surfaces, masks.scored)
+        scores['surface_unit'] = conditions.unit
+    if counts.instances is not None:
+        scores['instances'] = summarize_instances(counts.instances, masks)
     if counts.sweep is not None:
         scores['threshold_sweep'] = metrics.sweep_table(counts.sweep)
         scores['best_threshold'] = metrics.best_threshold(scores['threshold_sweep'])
     ranking = [{'image': ids[n], 'dice': each[n].item()} for n in by_name if not each[n].isnan()]
     scores['ranking'] = sorted(ranking, key=lambda row: row['dice'])
     return scores
+
+
+def _add_surfaces(scores: dict, distances: Tensor, scored: list[int]) -> None:
+    """Add mean surface distances, of (N, K, 2), and how often one mask lacks the class.
+
+    Such an image has no distance, and is left out of the means.
+    """
+    undefined = distances[..., 0].isinf().sum(dim=0)  # (K,)
+    finite = torch.where(distances.isinf(), torch.nan, distances)
+    for place, name in enumerate(SURFACES):
+        scores[name] = mean_or_none(finite[:, scored, place].nanmean(dim=1))
+        for k, row in enumerate(scores['classes']):
+            row[name] = mean_or_none(finite[:, k, place])
+    scores['surface_undefined'] = int(undefined[scored].sum())
+    for k, row in enumerate(scores['classes']):
+        row['surface_undefined'] = int(undefined[k])
 
 
 def quoted(name: str) -> str:
@@ -56,9 +85,16 @@ def csv_rows(counts: Counts, names: list[str] | None = None) -> list[dict]:
         | dict(zip(('tp', 'fp', 'fn'), counts.pixels[n, k].tolist(), strict=True))
         | {ratio: mean_or_none(each[ratio][n, k]) for ratio in RATIOS}
         | {'boundary_f': mean_or_none(outlines[n, k])}
+        | ({} if counts.surfaces is None else _distances(counts.surfaces[n, k]))
+        | ({} if counts.instances is None else instance_columns(counts.instances, n, k))
         for n, image in enumerate(counts.ids)
         for k in range(counts.pixels.shape[1])
     ]
+
+
+def _distances(pair: Tensor) -> dict[str, float | None]:
+    """Return the columns of surface distances (2,); infinite where one mask lacks the class."""
+    return dict(zip(('hausdorff95', 'surface_distance'), map(mean_or_none, pair), strict=True))
 
 
 def format_scores(scores: dict, worst: int) -> str:
@@ -76,6 +112,10 @@ def format_scores(scores: dict, worst: int) -> str:
             f'ceiling of scale {scores["scale"]:g}: Dice {number(limit["dice_dataset"])} all '
             f'pixels together, {number(limit["dice_per_image"])} per image'
         )
+    if 'surface_unit' in scores:
+        lines += _format_surfaces(scores)
+    if 'instances' in scores:
+        lines += ['', *format_instances(scores['instances'])]
     if 'threshold_sweep' in scores:
         lines += ['', *_format_sweep(scores)]
     shown = [f'{number(row["dice"]):>8}  {row["image"]}' for row in scores['ranking'][:worst]]
@@ -113,6 +153,25 @@ def describe_mean(scores: dict) -> str:
     row = scores['classes'][scores['background']]
     name = f' ({row["name"]})' if row['name'] else ''
     return f'background: value {row["value"]}{name}, which mean scores leave out'
+
+
+def surface_rows(scores: dict) -> list[list]:
+    """Return title, both distances, and how many images have none, of each class and the mean."""
+    names = (*SURFACES, 'surface_undefined')
+    rows = [
+        [row['name'] or f'value {row["value"]}', *(row[name] for name in names)]
+        for row in scores['classes']
+        if row['class'] != scores['background']
+    ]
+    return [*rows, ['mean', *(scores[name] for name in names)]] if len(rows) > 1 else rows
+
+
+def _format_surfaces(scores: dict) -> list[str]:
+    lines = ['', f'surface distances, {scores["surface_unit"]}  Hausdorff 95  average  not defined']
+    for title, *distances, undefined in surface_rows(scores):
+        far, mean = ('-' if value is None else f'{value:.2f}' for value in distances)
+        lines.append(f'{title:25}{far:>14}{mean:>9}{undefined:>13}')
+    return lines
 
 
 def _format_sweep(scores: dict) -> list[str]:

@@ -3,6 +3,7 @@
 Axis letters: H and W pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,15 @@ class JoinedMask:
 
     def open(self, decode: str = DECODE_PATH) -> np.ndarray:
         """Return the joined values (H, W) uint8; raise UserError if sizes differ."""
-        joined = foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
-        for path, value in zip(self.paths, self.values, strict=True):
+        return self._join(self.values, decode).astype(np.uint8)
+
+    def numbers(self, decode: str = DECODE_PATH) -> np.ndarray:
+        """Return the number of the file each pixel is of, from 1, (H, W) int32; 0 for none."""
+        return self._join(range(1, len(self.paths) + 1), decode)
+
+    def _join(self, values: Sequence[int], decode: str) -> np.ndarray:
+        joined = foreground(self.paths[0], decode).astype(np.int32) * values[0]
+        for path, value in zip(self.paths, values, strict=True):
             inside = foreground(path, decode)
             if joined.shape != inside.shape:
                 raise UserError(

@@ -167,6 +167,18 @@ def value_range(text: str) -> list[float]:
     return [low, high]
 
 
+def pixel_size(text: str) -> tuple[float, float]:
+    """Argparse type of --surface-distances: 'MM', or 'ROW,COLUMN', of over 0."""
+    number = number_in(float, 0, above=True)
+    sizes = [number(part) for part in text.split(',')]
+    if len(sizes) > 2 or not all(map(math.isfinite, sizes)):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: expected the height of a pixel and its width in mm, as 0.7,0.5, or one '
+            'number for both'
+        )
+    return sizes[0], sizes[-1]
+
+
 def channel_count(text: str) -> int | str:
     """Argparse type of --channels: 'auto', or a whole number from 1."""
     return text if text == 'auto' else int(number_in(int, 1)(text))
