@@ -137,6 +137,8 @@ def build_run(
     network: nn.Module = model if world_size() == 1 else Replica(model)
     if args.compile and not model.checkpointing:
         network = compiled(network, device)
+        # A graph of its own: forward and backward pass then read the logits once each.
+        criterion = torch.compile(criterion, dynamic=False)
     step = TrainStep(
         network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
     )
