@@ -19,15 +19,15 @@ ENV PIP_BREAK_SYSTEM_PACKAGES=1 \
 
 WORKDIR /workspace/unet
 
-# The constraints keep the image's torch and torchvision: pip could replace them with other builds of
-# several gigabytes. The folders are created because .dockerignore excludes their contents.
-RUN python -c "from importlib.metadata import version as v; \
-        print(*(f'{name}=={v(name)}' for name in ('torch', 'torchvision')), sep='\n')" \
-    > constraints.txt \
-    && mkdir -p data/imgs data/masks checkpoints
+# The folders are created because .dockerignore excludes their contents.
+RUN mkdir -p data/imgs data/masks checkpoints
 
-COPY requirements.txt ./
-RUN python -m pip install -r requirements.txt -c constraints.txt
+# The locked versions, but for the image's own torch, torchvision and what they need: pip could
+# replace them with other builds of several gigabytes.
+COPY requirements.lock ./
+COPY scripts/lock_without_torch.py scripts/
+RUN python scripts/lock_without_torch.py > without-torch.lock \
+    && python -m pip install --require-hashes -r without-torch.lock
 
 COPY . .
 

@@ -101,7 +101,7 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
             args.images, args.masks, predictor.scale, args.mask_suffix,
             channels=predictor.model.n_channels, mask_values=predictor.masks,
             resize_masks=args.resize_masks, decode=predictor.decode,
-            image_range=predictor.image_range,
+            image_range=predictor.image_range, lists=(args.list, None),
         )  # fmt: skip
     dataset.check_sizes()
     dataset.check_values()

@@ -3,6 +3,7 @@
 model = torch.hub.load('FOLDER', 'unet_carvana', source='local')  # or 'OWNER/REPO', no source
 """
 
+import sys
 import warnings
 from hashlib import sha256
 from http.client import HTTPException
@@ -86,7 +87,8 @@ def _download(url: str, path: Path) -> None:
         stacklevel=3,
     )
     try:
-        torch.hub.download_url_to_file(url, str(path))
+        # Its progress bar is not for log files.
+        torch.hub.download_url_to_file(url, str(path), progress=sys.stderr.isatty())
     except (OSError, HTTPException) as error:  # URLError and time-outs are OSErrors
         raise UserError(
             f'{url} cannot be downloaded ({error}). Check the network and the proxy, or download '

@@ -50,10 +50,10 @@ def predict(args: argparse.Namespace) -> int:
     Options and names are checked before the network is loaded, and all headers before it is used.
     """
     from utils.images.decoding import pictures_of_any_size
+    from utils.inference.outputs.formats import check_output_format
     from utils.inference.pipeline import PredictionPipeline
     from utils.inference.results import predict_jobs, summarize
     from utils.inference.work_list import check_inputs, plan_jobs, read_all_metadata
-    from utils.inference.writer import check_output_format
 
     options.check_options(args)
     jobs = plan_jobs(args)
@@ -61,7 +61,7 @@ def predict(args: argparse.Namespace) -> int:
         print('all masks exist already: nothing to do')
         return 0
     with pictures_of_any_size() if args.tile else nullcontext():
-        metadata = read_all_metadata([job.source for job in jobs])
+        metadata = read_all_metadata(jobs)
         predictor = load_predictor(args)
         device, names = predictor.precision.device, ', '.join(args.model)
         print(f'Using device {device}. Model loaded! {names} at scale {predictor.scale:g}')
@@ -79,7 +79,7 @@ def predict(args: argparse.Namespace) -> int:
         )  # fmt: skip
         started = time.perf_counter()
         failures = predict_jobs(pipeline, jobs, metadata, args.rle)
-    return summarize(failures, time.perf_counter() - started)
+    return summarize(jobs, failures, time.perf_counter() - started)
 
 
 def load_predictor(args: argparse.Namespace) -> 'Predictor':
@@ -105,7 +105,10 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
 
     asked = args.backend if args.quantize == 'none' else args.quantize
     if asked == 'auto' and predictor.as_original:
-        return  # the networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels
+        # The networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels.
+        if predictor.precision.name != 'fp32':
+            predictor.use_backend('unfolded')
+        return
     backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
     if backend not in ('int8', 'torch'):
         print(f'note: using the {backend} backend')

@@ -41,6 +41,8 @@ def make_parser() -> cli.ProgramParser:
     add('--check', action='store_true',
         help='report what the data contain and every problem, and do not train')
     add('--json', type=Path, metavar='FILE', help="write --check's report")
+    add('--report', type=Path, metavar='DIR',
+        help="write --check's report as an HTML page with images, DIR/index.html")
     add('--skip-bad', action='store_true',
         help='train without the pairs in which --check finds a problem (default: report an error)')
     add('--channels', type=cli.channel_count, default='auto', metavar='N',
@@ -77,8 +79,9 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     parser.check_settings(defaults or {})
     parser.set_defaults(**(defaults or {}))
     args = parser.parse_args(argv)
-    if args.json and not args.check:
-        parser.error('--json writes the report of --check; add that, or leave --json out')
+    for option, given in (('--json', args.json), ('--report', args.report)):
+        if given and not args.check:
+            parser.error(f'{option} writes the report of --check; add that, or leave {option} out')
     if defaults is None:  # a resumed run's settings have been through this
         options.settle_split(parser, args)
     return args
@@ -86,7 +89,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
 
 def train(args: argparse.Namespace, argv: list[str] | None, stop: StopRequest) -> int:
     """Train, or check the data, as the command line says; return the exit code."""
-    from utils.data.report.check import check_data
+    from utils.data.report.command import check_data
     from utils.runtime.devices import make_deterministic
     from utils.training.builder import build_run
     from utils.training.optimization.recipes import RECIPES

@@ -51,14 +51,15 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 @torch.inference_mode()
 def predict_like_original(predictor: Predictor, sources: list[Path], folder: Path) -> None:
     """Write masks in the steps of the original's predict.py, image by image."""
+    device = predictor.precision.device
     for source in sources:
         picture = Image.open(source)
         width, height = picture.size
         size = (int(width * predictor.scale), int(height * predictor.scale))
         pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-        images = torch.from_numpy(pixels / 255.0)[None].float().contiguous()
+        images = torch.from_numpy(pixels / 255.0)[None].to(device, torch.float32).contiguous()
         full = F.interpolate(predictor.model(images), (height, width), mode='bilinear')
-        indices = full.argmax(dim=1)[0].numpy()
+        indices = full.cpu().argmax(dim=1)[0].numpy()
         mask = np.zeros(indices.shape, dtype=np.uint8)
         for index, value in enumerate(predictor.masks.values):
             mask[indices == index] = value

@@ -82,10 +82,13 @@ find_credentials() {
   credentials=$home/.kaggle/access_token
 }
 
+# Prints what the kaggle command prints: into a log file without the \r of its progress bar.
+show() { if [ -t 2 ]; then cat >&2; else tool lines >&2; fi; }
+
 # Usage: fetch ZIP [--force]. On failure, exits with the remedy for what the kaggle command printed.
 fetch() {
   if kaggle competitions download "$competition" -f "$1" -p "$data" ${2:+"$2"} 2>&1 |
-    tee "$log" >&2; then return; fi
+    tee "$log" | show; then return; fi
   local no_login='401 (Client|-)|Unauthorized|Unauthenticated|Authentication required'
   no_login="$no_login|Invalid credentials|\"code\": *401"
   local no_network='Max retries exceeded|NameResolution|[Nn]ame resolution|Failed to resolve'

@@ -1,10 +1,13 @@
 """Check or unpack a zip for scripts/download_data.sh; uses the standard library only.
 
-unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS | demo IMAGES
+unpack_zip.py check ZIP | unpack ZIP FOLDER | pairs IMAGES MASKS | demo IMAGES | lines
 """
 
+import os
+import re
 import shutil
 import sys
+import time
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -13,7 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from make_demo_data import car_id
 
-from utils.runtime.files import whole_file  # which needs the standard library only
+# These need the standard library only.
+from utils.runtime.console import NEXT_LINES
+from utils.runtime.files import whole_file
 
 PICTURES = {'.gif', '.jpeg', '.jpg', '.png'}
 
@@ -85,14 +90,27 @@ def demo(imgs: Path) -> str:
     return ' '.join(sorted(found & rendered))
 
 
+def lines() -> str:
+    """Print the lines of standard input, for a log file; of a progress bar one in 30 seconds."""
+    text, due = '', 0.0
+    while block := os.read(0, 2**16):
+        *ended, text = re.split(r'(\r\n|[\r\n])', text + block.decode(errors='replace'))
+        for line, end in zip(ended[::2], ended[1::2], strict=True):
+            now = time.monotonic()
+            if not line.strip() or (end == '\r' and now < due):
+                continue
+            due = now + NEXT_LINES if end == '\r' else due
+            print(line.rstrip(), flush=True)
+    return text.rstrip()
+
+
+COMMANDS = {'check': check, 'unpack': unpack, 'pairs': pairs, 'demo': demo, 'lines': lines}
+
 if __name__ == '__main__':
     command, *paths = sys.argv[1:]
     try:
-        print(
-            {'check': check, 'unpack': unpack, 'pairs': pairs, 'demo': demo}[command](
-                *map(Path, paths)
-            )
-        )
+        if (found := COMMANDS[command](*map(Path, paths))) != '':
+            print(found)
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:

@@ -11,6 +11,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
+import devices  # noqa: E402
+from gpu_report import GpuReport  # noqa: E402
+
 import utils.runtime.precision  # noqa: E402
 import utils.training.recorder  # noqa: E402
 
@@ -34,9 +37,48 @@ def isolated(tmp_path, monkeypatch):
     monkeypatch.setattr(utils.runtime.precision, 'cpu_bf16_speedup', lambda: 2.0)
 
 
-def pytest_configure():
-    # Tiny networks gain nothing from a second thread, and lose much on a busy machine.
-    torch.set_num_threads(1)
+def pytest_addoption(parser):
+    parser.addoption(
+        '--device', choices=['cpu', 'cuda'], default='cpu',
+        help='where tests train and predict; cuda in one process, without -n (default: cpu)',
+    )  # fmt: skip
+    parser.addoption('--tiny', action='store_true', help='tests/cuda in its sizes for a CPU')
+    parser.addoption('--report', metavar='DIR', help='write what tests/cuda finds, for dev/GPU.md')
+    parser.addoption('--seconds', type=float, default=600, help='of all tests, with --report')
+
+
+def pytest_configure(config):
+    devices.DEVICE = config.getoption('--device')
+    devices.TINY = config.getoption('--tiny') or devices.DEVICE == 'cpu'
+    if folder := config.getoption('--report'):
+        report = GpuReport(folder, devices.DEVICE, config.getoption('--seconds'))
+        config.pluginmanager.register(report)
+    if devices.DEVICE == 'cpu':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # or --device auto would take a card
+        # Tiny networks gain nothing from a second thread, and lose much on a busy machine.
+        torch.set_num_threads(1)
+    else:
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # before cuBLAS starts
+
+
+def pytest_collection_modifyitems(config, items):
+    if devices.DEVICE == 'cuda' and not torch.cuda.is_available():
+        skip = pytest.mark.skip(reason='--device cuda: torch finds no CUDA card here')
+        for item in items:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def float32_as_on_a_cpu():
+    """Compute in full float32 on a card, and without the last test's --deterministic."""
+    if devices.DEVICE == 'cpu':
+        yield
+        return
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from devices import skip_on_card
 from torch.distributed import TCPStore
 
 
@@ -34,6 +35,7 @@ def _start(work, rank, count, port, folder):
 
 def launch(work, folder, count=2):
     """Start `count` processes of work(rank), with output to folder/out{rank} and err{rank}."""
+    skip_on_card(f'{count} processes need {count} cards')
     store = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context('fork')
     started = [
@@ -71,6 +73,7 @@ def in_own_process(test):
 
     @functools.wraps(test)
     def forked(*arguments, **fixtures):
+        skip_on_card('a forked process cannot use the card of its parent')
         context = multiprocessing.get_context('fork')
         receiver, sender = context.Pipe(duplex=False)
 

@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 
 import torch
+from devices import training_on_device
 
 import train
 from utils.inference.checkpoint import load_checkpoint
 
-SMALL = ['--base-channels', '4', '-s', '1', '--wandb', 'disabled', '--device', 'cpu']
+SMALL = ['--base-channels', '4', '-s', '1', '--wandb', 'disabled', *training_on_device()]
 
 
 def run_train(*options, images='imgs', masks='masks'):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from devices import on_device
 from drawing import data_set
 from PIL import Image
 from running import rows, run_train
@@ -97,7 +98,7 @@ def test_the_score_of_training_is_the_score_of_evaluate(folder):
             (folder / sub / f'{names[position]}.png').rename(
                 validation / sub / f'{names[position]}.png'
             )
-    data = ['--images', 'validation/imgs', '--masks', 'validation/masks', '--device', 'cpu']
+    data = ['--images', 'validation/imgs', '--masks', 'validation/masks', *on_device()]
     for batch in ('1', '2', '3'):
         assert evaluate.main(
             ['-m', 'checkpoints/best.pth', *data, '-b', batch, '--json', 's.json', '--csv', 's.csv']

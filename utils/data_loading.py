@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from utils.data.pairing.patterns import composed, group_by_stem, visible_files
 from utils.images.arrays import ARRAY_SUFFIXES, read_array
 from utils.images.original import NEAREST, image_array, resized
 from utils.masks.metadata import count_values
 from utils.runtime.cgroups import available_cores
+from utils.runtime.console import progress
 from utils.runtime.errors import (
     EmptyFolderError,
     MaskKindError,
@@ -126,7 +126,7 @@ class BasicDataset(Dataset):
         paths = [self._masks[composed(name + self.mask_suffix)][0] for name in self.ids]
         with ThreadPoolExecutor(min(8, available_cores())) as threads:
             found = threads.map(_values_in, paths)
-            values = list(tqdm(found, 'Reading the masks', len(paths), leave=False, delay=2))
+            values = list(progress(found, 'Reading the masks', len(paths), delay=2))
         kinds = {array.shape[1:]: path.name for array, path in zip(values, paths, strict=True)}
         if len(kinds) > 1:
             raise MaskKindError(

@@ -39,10 +39,10 @@ def same_items(a, b):
 @pytest.fixture
 def decoded(monkeypatch):
     """Return the list of the images that were decoded, in order."""
-    names, load = [], datasets.load_image
+    names, load = [], datasets.read_image
     monkeypatch.setattr(
         datasets,
-        'load_image',
+        'read_image',
         lambda path, *a: (names.append(path), load(path, *a))[1],
     )
     return names
@@ -157,7 +157,8 @@ def test_an_image_whose_size_changes_during_the_run_is_not_cached(tmp_path):
     dataset = dataset_of(tmp_path)
     items = StoredItems(dataset, MemoryStore(record_ends(dataset)[-1], shared=False))
     data_set(tmp_path, 1, size=(30, 20))
-    assert items[0]['image'].shape == (3, 10, 15)
+    with pytest.raises(UserError, match=r'disc00\.png has changed since .* 30 x 20 .* had 48 x 32'):
+        items[0]
     assert items[1]['image'].shape == (3, 16, 24)
 
 

@@ -75,7 +75,7 @@ def test_a_regular_expression_that_makes_no_groups_is_an_error():
 
 
 def test_a_validation_set_of_which_no_pair_is_left_is_an_error():
-    args = SimpleNamespace(fold=None, images='imgs', val_images='val')
+    args = SimpleNamespace(fold=None, images='imgs', val_images='val', list=None, val_list=None)
     with pytest.raises(UserError, match=r'no pair of val .*--check'):
         split_pairs([Pair('a', None, None)], args)
 

@@ -90,8 +90,9 @@ def test_errors_of_missing_and_empty_folders_say_where_to_put_images(tmp_path):
     images, masks = data_set(tmp_path, 1)
     with pytest.raises(UserError, match=r'nowhere does not exist\. .*--images'):
         pair_files(tmp_path / 'nowhere', masks)
-    with pytest.raises(UserError, match=r'disc00\.png is not a folder'):
-        pair_files(images / 'disc00.png', masks)
+    (tmp_path / 'a.txt').touch()
+    with pytest.raises(UserError, match=r'a\.txt is no picture by its name; expected a folder, a'):
+        pair_files(tmp_path / 'a.txt', masks)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match=r'empty holds no pictures\. .*make_demo_data\.py'):
         pair_files(images, tmp_path / 'empty')

@@ -10,6 +10,7 @@ from PIL import Image
 import train
 from utils.data.pairing.proposals import propose
 from utils.data.pairing.sets import match_sets
+from utils.masks.likeness import label_likeness
 from utils.runtime.errors import UserError, data_error
 
 # Layouts of public data sets: (image, mask) of each index, and the folders that a user names.
@@ -24,6 +25,7 @@ LAYOUTS = {
     'extension': (('all/a{}.jpg', 'all/a{}.png'), 'all', 'all'),
     'prefix': (('i/img_0{}.png', 'm/gt_0{}.png'), 'i', 'm'),
     'one level apart': (('i/a{}.png', 'm/deep/a{}.png'), 'i', 'm'),
+    'nnU-Net': (('imagesTr/hip_00{}_0000.png', 'labelsTr/hip_00{}.png'), 'imagesTr', 'labelsTr'),
     'mixed folders': (('d/a{}/scan.png', 'd/a{}/label.png'), 'd', 'd'),
 }  # fmt: skip
 
@@ -96,6 +98,25 @@ def test_folders_named_after_classes_are_proposed_as_classes(folder):
     options, pairs, _ = proposals_of(folder / 'i', folder / 'm')[0]
     assert pairs == '4'
     assert options[3].endswith('m/{class}/*.png')
+
+
+def test_folders_of_one_mask_each_are_no_classes(folder):
+    for index in range(4):
+        draw(folder, 'd/p{0}/p{0}_t1.png', 'd/p{0}/p{0}_seg.png', index)
+        draw(folder, 'd/p{0}/p{0}_t2.png', 'd/p{0}/p{0}_seg.png', index)
+    options = [words for words, _, _ in proposals_of(folder / 'd', folder / 'd')]
+    assert len(options) == 2
+    assert not any('{class}' in word for words in options for word in words)
+
+
+@pytest.mark.parametrize('step', [1, 4])
+def test_pictures_of_few_deep_values_look_like_labels_only_in_areas(folder, step):
+    noise = np.random.default_rng(0).integers(0, 200, (32, 48)).astype(np.uint16) * step
+    areas = (np.arange(32)[:, None] // 8 * 6 + np.arange(48) // 8).astype(np.uint16) * step
+    for name, values in (('noise', noise), ('areas', areas)):
+        Image.fromarray(values).save(folder / f'{name}.tif')
+    assert label_likeness(folder / 'noise.tif') == 0
+    assert label_likeness(folder / 'areas.tif') == 0.8
 
 
 def test_pictures_are_never_proposed_as_masks(folder):

@@ -1,5 +1,6 @@
 """Splits never divide a car between training and validation, and are the same everywhere."""
 
+import os
 import random
 
 import pytest
@@ -44,6 +45,12 @@ def test_other_names_are_split_to_the_percentage_and_at_least_one(method):
     assert [len(part) for part in split_ids(names[:4], 10, method, 0)] == [3, 1]
     assert [len(part) for part in split_ids(names, 0, method, 0)] == [50, 0]
     assert [len(part) for part in split_ids(names, 100, method, 0)] == [0, 50]
+
+
+def test_names_that_are_no_utf_8_are_split():
+    ids = [os.fsdecode(b'\xff%d' % k) for k in range(10)]
+    training, validation = split_ids(ids, 20, 'group', seed=0)
+    assert len(validation) == 2 and sorted(training + validation) == list(range(10))
 
 
 def test_a_single_image_is_trained_on():

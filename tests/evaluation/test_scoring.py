@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from devices import on_device
 from drawing import data_set
 from networks import brightness_network, save
 from PIL import Image
@@ -23,7 +24,7 @@ from utils.evaluation.metrics import (
 from utils.evaluation.scoring import rescaled_truth
 from utils.masks.encoding import IGNORE
 
-DATA = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', '--device', 'cpu']
+DATA = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', *on_device()]
 
 
 def scores(*options):
@@ -51,7 +52,7 @@ def test_what_is_scored_is_what_predict_writes(folder, classes, options):
     names = [f'disc{k:02}' for k in range(3)]
     inputs = [f'imgs/{name}.png' for name in names]
     outputs = [f'{name}_out.png' for name in names]
-    command = ['-m', 'm.pth', '-s', '0.5', '-i', *inputs, '-o', *outputs, '--device', 'cpu']
+    command = ['-m', 'm.pth', '-s', '0.5', '-i', *inputs, '-o', *outputs, *on_device()]
     assert predict.main([*command, *options]) == 0
     pairs = [
         (np.asarray(Image.open(o)) > 0, np.asarray(Image.open(f'masks/{n}.png')) > 0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from deep_pictures import GREY, camera_set, noise, png, tiff
+from devices import DEVICE
 from drawing import data_set
 from networks import brightness_network, save
 from PIL import Image
@@ -103,7 +104,7 @@ def test_a_run_measures_its_training_images_and_all_programs_use_that(folder, ca
     assert line in capsys.readouterr().out
     assert json.loads((folder / 'r.json').read_text())['image_range'] == [list(p) for p in stored]
 
-    predictor = Predictor.load('checkpoints/best.pth', device='cpu')
+    predictor = Predictor.load('checkpoints/best.pth', device=DEVICE)
     values = open_reduced(paths[0], 1)[0]
     image, _ = predictor.read_file(paths[0])
     expected = mapped(values, stored)
@@ -168,7 +169,7 @@ def test_floats_of_any_unit_train_and_need_the_range_ever_after(folder, capsys):
         np.save(path.with_suffix('.npy'), np.asarray(Image.open(path)) * 20.0 - 300)
         path.unlink()
     assert run_train(*QUICK) == 0
-    predictor = Predictor.load('checkpoints/last.pth', device='cpu')
+    predictor = Predictor.load('checkpoints/last.pth', device=DEVICE)
     assert all(-300 <= low < high for low, high in predictor.image_range)
     assert predict.main(['-m', 'checkpoints/last.pth', '-i', 'imgs/disc00.npy', '-n']) == 0
     assert run_train(*QUICK, '--recipe', 'classic') == 2

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from devices import needs
 from drawing import data_set
 from launching import in_own_process
 from networks import brightness_network, save
@@ -18,6 +19,7 @@ from unet import UNet
 from utils.inference import predictor as predictors
 from utils.inference.backends import selection
 from utils.inference.backends.selection import (
+    PACKAGES,
     WORTH_PIXELS,
     build_network,
     choose_backend,
@@ -63,16 +65,18 @@ def test_folding_leaves_no_batchnorm_the_same_logits_and_the_model_as_it_was():
 
 
 SLOW = pytest.mark.slow
+OPENVINO, ONNX = needs(*PACKAGES['openvino']), needs(*PACKAGES['onnx'])
+INT8_PACKAGES = needs(*PACKAGES['int8'])
 
 
 @pytest.mark.parametrize(
     ('backend', 'n_classes'),
     [
         ('torch', 1),
-        ('openvino', 3),
-        pytest.param('openvino', 1, marks=SLOW),
-        pytest.param('onnx', 3, marks=SLOW),
-        pytest.param('onnx', 1, marks=SLOW),
+        pytest.param('openvino', 3, marks=OPENVINO),
+        pytest.param('openvino', 1, marks=(SLOW, OPENVINO)),
+        pytest.param('onnx', 3, marks=(SLOW, ONNX)),
+        pytest.param('onnx', 1, marks=(SLOW, ONNX)),
     ],
 )
 @in_own_process
@@ -111,6 +115,7 @@ def test_compile_without_a_compiler_is_said(monkeypatch):
 
 
 @SLOW
+@OPENVINO
 @in_own_process
 def test_bfloat16_is_passed_on_to_openvino():
     model = trained_like()
@@ -124,10 +129,11 @@ def test_bfloat16_is_passed_on_to_openvino():
 def without(monkeypatch, *packages):
     real = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, 'find_spec', lambda name: None if name in packages else real(name)
+        importlib.util, 'find_spec', lambda name: None if name in packages else real(name) or name
     )
 
 
+@OPENVINO
 def test_auto_takes_openvino_for_much_work_on_a_cpu_that_has_it(monkeypatch):
     wide, narrow = UNet(3, 2), UNet(3, 2, base_channels=32)
     assert choose_backend('auto', CPU, WORTH_PIXELS, wide) == 'openvino'
@@ -149,6 +155,8 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypa
         choose_backend('int8', CPU, 1, UNet(3, 2, base_channels=2))
 
 
+@ONNX
+@OPENVINO
 @pytest.mark.parametrize('backend', ['onnx', 'openvino'])
 def test_a_backend_for_cpus_is_refused_on_a_gpu(backend):
     with pytest.raises(UserError, match=f'--backend {backend} .*--device cpu'):
@@ -190,6 +198,7 @@ def masks(folder):
     return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.iterdir())}
 
 
+@OPENVINO
 @in_own_process
 def test_predict_names_the_backend_and_writes_the_same_masks(pictures, capsys):
     assert predict.main([*PREDICT, 'torch/']) == 0
@@ -214,6 +223,7 @@ def built(monkeypatch):
     return asked
 
 
+@OPENVINO
 def test_auto_counts_the_pixels_of_all_pictures_and_mirror_images(pictures, monkeypatch, built):
     width = brightness_network().base_channels
     monkeypatch.setattr(selection, 'WIDTH', width)
@@ -223,6 +233,7 @@ def test_auto_counts_the_pixels_of_all_pictures_and_mirror_images(pictures, monk
     assert built == [('torch', width), ('openvino', width)]
 
 
+@OPENVINO
 def test_all_averaged_networks_use_the_backend(pictures, built):
     save('other.pth', trained_like(base_channels=6), mask_values=[0, 255])
     both = ['-m', 'MODEL.pth', '-m', 'other.pth', '--backend', 'openvino']
@@ -231,6 +242,7 @@ def test_all_averaged_networks_use_the_backend(pictures, built):
 
 
 @SLOW
+@INT8_PACKAGES
 @in_own_process
 def test_int8_is_scored_once_cached_and_near(pictures, monkeypatch, capsys):
     from utils.inference.backends import quantization
@@ -265,6 +277,7 @@ def test_int8_is_scored_once_cached_and_near(pictures, monkeypatch, capsys):
         predict.main([*PREDICT, 'fifth/', *INT8])
 
 
+@INT8_PACKAGES
 def test_what_int8_cannot_do_is_refused_before_anything_is_written(pictures, capsys):
     wrong = {
         '--backend onnx': [*INT8, '--backend', 'onnx'],
@@ -285,3 +298,44 @@ def test_a_predictor_uses_its_model_until_another_backend_is_chosen():
     predictor.use_backend('torch')
     assert predictor.networks != [model]
     torch.testing.assert_close(predictor.predict_probabilities(image), before, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('norm', ['batch', 'none'])
+@pytest.mark.parametrize('bilinear', [False, True])
+@torch.inference_mode()
+def test_weights_are_cast_once_and_give_the_logits_of_autocast_to_the_last_bit(norm, bilinear):
+    torch.manual_seed(0)
+    model = UNet(3, 2, bilinear=bilinear, base_channels=4, norm=norm).eval()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # numbers that bfloat16 rounds
+            layer.running_mean.normal_()
+            layer.weight.uniform_(0.5, 1.5)
+    precision = MixedPrecision(CPU, amp=True, name='bf16')
+    images = torch.rand(2, 3, 64, 48).contiguous(memory_format=torch.channels_last)
+    plain = {'torch': fold_batchnorm(model), 'unfolded': model}
+    for backend, expected in plain.items():
+        network = build_network(model, backend, precision)
+        with precision.autocast():
+            assert torch.equal(network(images), expected(images))
+        dtypes = {
+            parameter.dtype
+            for layer in network.modules()
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+            for parameter in layer.parameters()
+        }
+        assert dtypes == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}  # the model's own are kept
+
+
+def test_the_originals_networks_are_cast_once_too_where_amp_is_asked_for(folder):
+    torch.manual_seed(0)
+    torch.save(UNet(3, 2, base_channels=2).state_dict(), 'flat.pth')
+    seen = []
+    for options in ([], ['--amp']):
+        args = predict.get_args(['-m', 'flat.pth', '-i', 'x.png', '--device', 'cpu', *options])
+        args.tiling = None
+        predictor = predict.load_predictor(args)
+        predict.use_backend(args, predictor, 1)
+        seen.append(predictor.networks[0].inc.double_conv[0].weight.dtype)
+        assert isinstance(predictor.networks[0].inc.double_conv[1], nn.BatchNorm2d)
+    assert seen == [torch.float32, torch.bfloat16]

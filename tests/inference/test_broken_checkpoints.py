@@ -1,7 +1,5 @@
 """Any change to a checkpoint gives the same weights, other sound ones, or one clear message."""
 
-import io
-import random
 import time
 import zipfile
 from pathlib import Path
@@ -9,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mutating import mutated, mutated_bytes
+from mutating import mutated, mutated_bytes, rezipped
 from networks import brightness_network, save
 
 from utils.inference import checkpoint as checkpoints
 from utils.inference.checkpoint import load_checkpoint, to_safetensors
+from utils.inference.outputs.formats import format_mask
 from utils.inference.predictor import Predictor
-from utils.inference.writer import format_mask
 from utils.runtime.errors import UserError
 
 SECONDS = 5.0
@@ -76,18 +74,6 @@ def test_mutated_structures_are_used_or_refused_with_one_message(files, monkeypa
     Path('whole.pth').touch()
     refused = sum(structure_refused(contents, seed, monkeypatch) for seed in range(110))
     assert 55 < refused < 110
-
-
-def rezipped(content, seed):
-    """Return a zip of torch.save with one changed record and right checksums."""
-    source, target = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
-    names = source.namelist()
-    chosen = random.Random(seed).choice(['data.pkl', 'data.pkl', 'data/0', 'byteorder', 'version'])
-    with zipfile.ZipFile(target, 'w') as archive:
-        for name in names:
-            data = source.read(name)
-            archive.writestr(name, mutated_bytes(data, seed) if name.endswith(chosen) else data)
-    return target.getvalue()
 
 
 def changed_bytes(folder, names, seed):

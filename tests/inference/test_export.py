@@ -6,7 +6,7 @@ import pytest
 import torch
 from launching import in_own_process
 from networks import save
-from test_backends import SLOW, trained_like, without
+from test_backends import ONNX, SLOW, trained_like, without
 
 from unet import UNet
 from utils import export as program
@@ -14,6 +14,7 @@ from utils.inference.backends import export as exporting
 
 
 @SLOW
+@ONNX
 @in_own_process
 def test_an_exported_network_computes_what_torch_does_and_knows_its_masks(folder, capsys):
     import onnx
@@ -50,6 +51,7 @@ def test_export_refuses_what_it_cannot_write(folder, monkeypatch, capsys):
     assert 'needs onnx: pip install onnx onnxscript onnxruntime' in capsys.readouterr().err
 
 
+@ONNX
 @pytest.mark.parametrize('difference', [0.1, float('nan')])
 @in_own_process
 def test_export_that_computes_something_else_writes_nothing(

@@ -58,8 +58,9 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
     asked = []
 
-    def download(url, target):
+    def download(url, target, progress):
         asked.append(url)
+        assert not progress  # no terminal
         source = tmp_path / 'served' / url.removeprefix('https://example.org/')
         Path(target).write_bytes(source.read_bytes())
 
@@ -107,7 +108,7 @@ def test_the_released_files_are_those_of_the_original():
 @pytest.mark.filterwarnings('ignore:.*without a check of its content')
 def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
     asked = []
-    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, to: asked.append(url))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, to, **_: asked.append(url))
     for scale in (0.5, 1.0):
         with pytest.raises(Exception, match='does not exist'):  # nothing was downloaded
             hubconf.unet_carvana(pretrained=True, scale=scale)
@@ -123,7 +124,7 @@ def test_each_scale_has_released_weights_and_others_are_refused(monkeypatch):
 def test_without_a_network_one_message_names_the_address_and_the_way_by_hand(
     tmp_path, monkeypatch, error
 ):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from devices import on_device
 from drawing import disc
 from networks import brightness_network
 from originals import (
@@ -38,7 +39,7 @@ def flat(network, name='flat.pth', **others):
 
 
 def predicted(*options, picture='img.png', model='flat.pth'):
-    command = ['-m', model, '-i', picture, '-o', 'o.npy', '--device', 'cpu', *options]
+    command = ['-m', model, '-i', picture, '-o', 'o.npy', *on_device(), *options]
     assert predict.main(command) == 0
     return np.load('o.npy')
 

@@ -3,9 +3,14 @@
 import threading
 
 import pytest
+from networks import brightness_network
+from PIL import Image
 
+from utils.images.pages import Page
 from utils.inference import pipeline
-from utils.inference.pipeline import map_in_threads
+from utils.inference.pipeline import Failure, PredictionPipeline, map_in_threads
+from utils.inference.predictor import Predictor
+from utils.inference.work_list import Job
 
 
 def test_results_come_in_order_and_an_error_in_its_turn():
@@ -49,3 +54,16 @@ def test_work_is_cancelled_when_the_iterator_is_closed():
     next(results)
     results.close()
     assert len(done) < 10
+
+
+def test_a_pipeline_that_is_used_again_reports_a_broken_stack_again(tmp_path):
+    source = tmp_path / 'stack.tif'
+    frames = [Image.new('L', (24, 20), 40 * k) for k in range(3)]
+    frames[0].save(source, save_all=True, append_images=frames[1:])
+    content = source.read_bytes()
+    source.write_bytes(content.replace(bytes([40]) * 480, b''))  # of the second page
+    broken = Job(source, None, None, tuple(Page(source, k) for k in range(3)))
+    used = PredictionPipeline(Predictor(brightness_network(2, 1), 1.0, [0, 1]))
+    for _ in range(2):
+        (outcome,) = used.process([broken], lambda job: 480)
+        assert isinstance(outcome, Failure)

@@ -114,6 +114,9 @@ def test_viz_without_a_display_writes_a_picture_and_says_so(folder, capsys, monk
     assert Image.open('img_VIZ.png').width > 1000
     assert predict.main(['-i', 'img.jpg', '--viz', '-o', 'out/']) == 0
     assert 'out/img_VIZ.png' in capsys.readouterr().err
+    Image.new('RGB', (20, 20)).save('a$b_{$.png')  # which would be a broken formula
+    assert predict.main(['-i', 'a$b_{$.png', '--viz']) == 0
+    assert 'a$b_{$_VIZ.png' in capsys.readouterr().err
 
 
 def test_no_save_writes_nothing_for_viz_without_a_display_either_and_says_so(

@@ -12,8 +12,9 @@ from networks import brightness_network, half_white, save
 from PIL import Image
 
 import predict
+from utils.inference.outputs.names import place_masks
 from utils.inference.predictor import Predictor
-from utils.inference.work_list import find_images, place_masks
+from utils.inference.work_list import find_images
 
 
 @pytest.fixture
@@ -226,7 +227,10 @@ def test_named_outputs_of_named_inputs_are_replaced(folder):
 def test_pictures_named_twice_by_folder_and_name_are_taken_once(folder):
     sources, _ = find_images(['in', 'in/b.png', 'in/*.png'], [], False, None)
     assert [s.path.as_posix() for s in sources] == ['in/b.png', 'in/a.png']
-    assert place_masks(sources, None, '.npy') == [Path('in/b_OUT.npy'), Path('in/a_OUT.npy')]
+    assert place_masks(sources, None, 'probabilities') == [
+        Path('in/b_OUT.npy'),
+        Path('in/a_OUT.npy'),
+    ]
 
 
 def test_out_of_memory_among_many_stops_them(folder, capsys, monkeypatch):

@@ -94,7 +94,16 @@ def test_an_image_that_memory_does_not_hold_is_predicted_by_tiles(folder, monkey
     assert np.abs(tiled - whole).mean() < 0.05
 
 
-def test_when_memory_runs_out_ever_smaller_tiles_are_used(folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    'error',
+    [
+        torch.OutOfMemoryError('CUDA out of memory.'),
+        RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`'),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_when_memory_runs_out_ever_smaller_tiles_are_used(folder, monkeypatch, capsys, error):
     whole = probabilities()
     monkeypatch.setattr(tiling, 'SIDES', (128, 64))
     monkeypatch.setattr(tiling, 'Tiling', lambda side: Tiling(side, 16))
@@ -102,7 +111,7 @@ def test_when_memory_runs_out_ever_smaller_tiles_are_used(folder, monkeypatch, c
 
     def limited(model, x):
         if x.shape[2] * x.shape[3] > 64 * 64:
-            raise torch.OutOfMemoryError('CUDA out of memory.')
+            raise error
         return forward(model, x)
 
     monkeypatch.setattr(UNet, 'forward', limited)

@@ -11,12 +11,14 @@ from utils.inference import tiling
 from utils.inference.tiling import (
     OVERLAP,
     RADIUS,
+    FittingTiles,
     Tiling,
     fitting_tiling,
     resized_strips,
     tiled_bands,
 )
 from utils.runtime.errors import UserError
+from utils.runtime.precision import MixedPrecision
 
 
 @pytest.fixture(scope='module')
@@ -152,6 +154,42 @@ def test_tiles_are_as_large_as_memory_allows():
     assert fitting_tiling((1000, 1000), 8, whole // 2, float32=False) is None
     assert fitting_tiling((9000, 9000), 8, 2**31) == Tiling(2048, 224)
     assert fitting_tiling((9000, 9000), 8, 1) == Tiling(512, 224)
+
+
+@pytest.mark.parametrize(
+    ('size', 'count', 'width', 'classes', 'side'),
+    [
+        ((4096, 4095), 1, 64, 2, None),  # 2^31 - 2^19 elements of the last concatenated map
+        ((4096, 4096), 1, 64, 2, 2048),  # 2^31
+        ((4096, 4096), 1, 32, 2, None),
+        ((4096, 4096), 1, 4, 128, 2048),  # of the logits
+        ((2048, 2048), 3, 64, 2, None),
+        ((2048, 2048), 4, 64, 2, 1024),  # a batch that is too large together
+    ],
+)
+def test_maps_of_2_to_the_31_elements_are_tiled_on_a_gpu(
+    monkeypatch, size, count, width, classes, side
+):
+    monkeypatch.setattr(tiling, 'available_prediction_memory', lambda _: 2**50)
+    with torch.device('meta'):
+        models = [UNet(3, classes, base_channels=width)]
+    for device in ('cuda', 'mps', 'cpu'):
+        fitting = FittingTiles(models, MixedPrecision(torch.device(device), False, 'fp32'))
+        expected = Tiling(side) if side and device != 'cpu' else None
+        assert fitting.choose(size, count) == expected
+        if count == 1:  # asked for by --tile, but too large
+            assert fitting.limited(size, Tiling(8192)) == expected
+            assert fitting.limited((100, 2000), Tiling(1024)) == Tiling(1024)
+
+
+def test_the_largest_map_is_the_last_concatenated_one():
+    """What is compared with MAX_ELEMENTS."""
+    sizes, model = [], UNet(3, 2, base_channels=4)
+    for layer in model.modules():
+        layer.register_forward_pre_hook(lambda _, x: sizes.extend(t.numel() for t in x))
+    model(torch.zeros(1, 3, 64, 48))
+    fitting = FittingTiles([model], MixedPrecision(torch.device('cuda'), False, 'fp32'))
+    assert max(sizes) == fitting.channels * 64 * 48
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from devices import on_device
 from drawing import data_set, decode_rle
 from networks import brightness_network, save
 from PIL import Image
@@ -19,7 +20,7 @@ from utils.masks.components import largest_components
 from utils.masks.encoding import IGNORE
 from utils.masks.visualize import ERROR_COLOURS, error_map
 
-DATA = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', '--device', 'cpu']
+DATA = ['-m', 'm.pth', '--images', 'imgs', '--masks', 'masks', *on_device()]
 PETS = (2, 3, 1)  # background, outline (ignored), pet: from the outside to the centre
 
 

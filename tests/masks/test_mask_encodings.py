@@ -15,8 +15,8 @@ from utils.data.dataset import SegmentationDataset
 from utils.images.arrays import read_array
 from utils.images.decoding import open_picture
 from utils.inference.checkpoint import load_checkpoint
-from utils.inference.writer import format_mask, save_result
-from utils.masks.encoding import MaskEncoding, to_image
+from utils.inference.outputs.formats import format_mask, save_result
+from utils.masks.encoding import MaskEncoding, load_mask, to_image
 from utils.masks.values import mask_array
 from utils.runtime.errors import UserError
 
@@ -210,11 +210,12 @@ def test_the_colours_of_a_palette_that_hides_classes_are_ours():
 @pytest.mark.parametrize(
     ('content', 'message'),
     [
-        (np.zeros((20, 24)), r'm\.npy: .*float64'),
+        (np.full((20, 24), 0.5), r'm\.npy: .*float64'),
+        (np.full((20, 24), np.nan), r'm\.npy: .*float64'),
         (np.zeros((20, 24, 5), np.uint8), r'm\.npy: .*\(20, 24, 5\).*argmax\(axis=2\)'),
         (np.zeros((20, 24, 3), np.int64), r'm\.npy: .*int64.*\(H, W, 3\) uint8'),
         (np.zeros((20, 24), complex), r'm\.npy: .*complex128'),
-        (Image.new('F', (2, 2)), r'm\.tif: .*\bF\b'),
+        (Image.new('F', (2, 2), 0.5), r'm\.tif: .*\bF\b'),
     ],
 )
 def test_files_that_cannot_hold_classes_are_named_with_their_type(tmp_path, content, message):
@@ -222,3 +223,11 @@ def test_files_that_cannot_hold_classes_are_named_with_their_type(tmp_path, cont
     save(content, path)
     with pytest.raises(UserError, match=message):
         values_of(path)
+
+
+@pytest.mark.parametrize('name', ['m.npy', 'm.tif'])
+def test_floats_that_are_whole_numbers_are_classes(tmp_path, name):
+    labels = np.arange(480).reshape(20, 24) % 3
+    floats = labels.astype(np.float32)
+    save(Image.fromarray(floats) if name == 'm.tif' else floats, tmp_path / name)
+    assert np.array_equal(load_mask(tmp_path / name, MaskEncoding([0, 1, 2]), 1.0), labels)

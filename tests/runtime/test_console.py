@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from devices import on_device
 from drawing import data_set
 from networks import brightness_network, save
 
 import predict
 from utils.evaluation.summary import quoted
 from utils.inference import pipeline
-from utils.inference.writer import save_result
+from utils.inference.outputs.formats import save_result
 from utils.masks.rle import write_submission
 from utils.runtime.console import Console, forgiving_console
 from utils.runtime.errors import first_few
@@ -74,7 +75,7 @@ def test_a_mask_that_cannot_be_written_is_reported_at_the_end(folder, capsys, mo
         save_result(result, path)
 
     monkeypatch.setattr(pipeline, 'save_result', full_disk)
-    assert predict.main('-m m.pth -i imgs -o out/ --device cpu'.split()) == 1
+    assert predict.main('-m m.pth -i imgs -o out/'.split() + on_device()) == 1
     assert {path.name for path in (folder / 'out').iterdir()} == {'disc00.png', 'disc02.png'}
     error = capsys.readouterr().err
     assert '1 of 3 images could not be read or written:\nout/disc01.png cannot be written' in error

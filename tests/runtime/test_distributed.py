@@ -2,12 +2,13 @@
 
 import json
 import os
+import time
 
 import pytest
 import torch
 from drawing import data_set
 from launching import run_together
-from torch.distributed import TCPStore
+from torch.distributed import PrefixStore, TCPStore
 
 import evaluate
 from unet import UNet
@@ -244,3 +245,30 @@ def test_an_error_is_printed_even_when_the_process_with_the_store_has_ended():
     assert distributed._reported_elsewhere(error, store)
     del server
     assert not distributed._reported_elsewhere(error, store)
+
+
+def reached(condition, seconds=10.0):
+    """Wait until the condition holds; return whether it did in so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_rounds_are_counted_while_all_ranks_show_signs_of_life_or_have_finished(monkeypatch):
+    server = TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setenv('MASTER_PORT', str(server.port))
+    monkeypatch.setattr(distributed, 'world_size', lambda: 2)
+    monkeypatch.setattr(distributed, 'BEAT', 0.01)
+    beats, other = distributed._Heartbeat(), PrefixStore('beats 0', server)
+    try:
+        other.add('1', 1)
+        assert reached(lambda: beats.rounds == 1)
+        assert not reached(lambda: beats.rounds > 1, 0.2)  # the other is silent
+        other.add('1', distributed.LEFT)
+        assert reached(lambda: beats.rounds > 2)
+    finally:
+        monkeypatch.setattr(distributed, 'BEAT', 5.0)
+        beats.stop()
+    assert int(other.get('0')) > distributed.LEFT

@@ -1,10 +1,12 @@
 """Failures of memory, threads and GPUs are explained in one message."""
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from utils.runtime import cli, distributed
-from utils.runtime.errors import explain
+from utils.runtime.errors import UserError, explain
+from utils.runtime.memory import one_out_of_memory_error
 
 NCCL = 'NCCL error in: NCCLUtils.cpp:77, unhandled cuda error\nLast error:\n'
 MEMORY = [
@@ -12,7 +14,10 @@ MEMORY = [
     MemoryError('Unable to allocate 3.0 GiB for an array'),
     RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
     RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`'),
+    RuntimeError('CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`'),
     RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'),
+    RuntimeError('cuDNN error: CUDNN_STATUS_NOT_INITIALIZED'),
+    RuntimeError('BFCArena: Failed to allocate memory for requested buffer of size 9'),
     RuntimeError('cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED'),
     dist.DistBackendError(NCCL + 'Failed to CUDA calloc 4194304 bytes'),
     dist.DistBackendError(NCCL + "Cuda failure 2 'out of memory'"),
@@ -27,6 +32,26 @@ def test_memory_that_is_used_up_is_named_whoever_reports_it(error):
     assert 'Use a smaller --scale or --batch-size' in text
     words = ['CU', 'alloc', 'Cuda', 'main memory']
     assert any(word in text.partition(': ')[2].partition(' Use')[0] for word in words)
+
+
+@pytest.mark.parametrize('error', MEMORY, ids=lambda error: str(error)[-30:])
+def test_every_failure_of_memory_is_raised_as_torchs(error):
+    with pytest.raises(torch.OutOfMemoryError) as raised, one_out_of_memory_error():
+        raise error
+    assert str(error) in str(raised.value)
+    assert str(raised.value)  # its first line is shown
+    assert explain(raised.value).startswith('out of memory: ')
+
+
+@pytest.mark.parametrize(
+    'error',
+    [torch.OutOfMemoryError('x'), UserError('out of memory with batch size 2'), ValueError('x')],
+    ids=lambda error: type(error).__name__,
+)
+def test_other_errors_are_raised_unchanged(error):
+    with pytest.raises(type(error)) as raised, one_out_of_memory_error():
+        raise error
+    assert raised.value is error
 
 
 @pytest.mark.parametrize(

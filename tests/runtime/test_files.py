@@ -131,6 +131,14 @@ def test_errors_name_the_target(folder):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path('/dev/full').exists(), reason='the system has no /dev/full')
+def test_the_error_of_a_full_disk_names_the_file():
+    with pytest.raises(OSError) as caught, whole_file(Path('/dev/full')) as part:
+        part.write_bytes(b'x' * 2**20)
+    assert caught.value.filename == '/dev/full'
+    assert caught.value.errno == 28
+
+
 def test_the_mode_of_a_file_is_kept_and_private_files_are_the_users(folder):
     (folder / 'old.txt').touch()
     (folder / 'old.txt').chmod(0o640)

@@ -33,7 +33,7 @@ if [ -e "$marker" ]; then
 elif [ "$(wc -c <"$target")" = "$(wc -c <"$source")" ] && [ "${{8:-}}" != --force ]; then
   echo "$5: Skipping, found more recently modified local copy"
 else
-  cp "$source" "$target"
+  cp "$source" "$target" && printf '\r  0%%|\r 30%%|\r 60%%|\r100%%|\n' >&2
 fi
 """
 

@@ -6,11 +6,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import yaml
+import torch
 from conftest import ROOT
+from drawing import data_set
 
+from utils.data.cache.placement import cached, choose_kind
+from utils.data.dataset import SegmentationDataset
+from utils.runtime import files, memory
+from utils.runtime.files import user_cache
+
+yaml = pytest.importorskip('yaml')
 COMPOSE = yaml.safe_load((ROOT / 'compose.yaml').read_text('utf-8'))
 DOCKERFILE = (ROOT / 'Dockerfile').read_text('utf-8')
 WORKFLOW = (ROOT / '.github/workflows/docker.yml').read_text('utf-8')
@@ -71,7 +79,7 @@ def test_the_workflow_builds_the_image_and_trains_in_it():
         assert words in commands
     for trigger in ('push', 'pull_request'):
         paths = workflow[True][trigger]['paths']  # YAML 1.1 reads `on` as true
-        assert {'Dockerfile', 'compose.yaml', 'requirements.txt'} <= set(paths)
+        assert {'Dockerfile', 'compose.yaml', 'requirements.lock'} <= set(paths)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +96,41 @@ def test_files_fit_their_schemas(schema, files):
     command = [check, '--builtin-schema', schema, *(ROOT / file for file in files)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+def test_a_decoded_carvana_set_goes_to_the_volume_that_outlives_the_container(monkeypatch):
+    """12.5 GB at half scale, beside the shared memory of compose.yaml and much main memory."""
+    size = 5088 * 959 * 640 * 4
+    assert round(size / 1e9, 1) == 12.5
+    gigabytes = int(SERVICE['shm_size'].removesuffix('gb'))
+    shared = SimpleNamespace(free=gigabytes * 2**30)
+    monkeypatch.setattr(memory, 'SHARED_MEMORY', Path('/'))
+    monkeypatch.setattr(memory.shutil, 'disk_usage', lambda _: shared)
+    monkeypatch.setattr(memory, 'free_memory', lambda: 128 * 2**30)
+    monkeypatch.setenv('HOME', '/root')
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    path = user_cache('items') / 'name.items'
+    volumes = [volume.partition(':')[2] for volume in SERVICE['volumes']]
+    assert any(Path(volume) in path.parents for volume in volumes)
+    available = {'ram': lambda: memory.available_memory(workers=8), 'disk': lambda: 2**40}
+    assert choose_kind(size, path, 5, available) == ('disk', '')
+    assert 'outlives the container' in (ROOT / 'docs/docker.md').read_text('utf-8')
+
+
+@pytest.mark.parametrize('inside', [True, False])
+@pytest.mark.parametrize('mounted', [True, False])
+def test_training_says_whether_the_cache_outlives_the_container(
+    tmp_path, monkeypatch, inside, mounted
+):
+    mark = tmp_path / 'mark'
+    if inside:
+        mark.touch()
+    monkeypatch.setattr(files, 'CONTAINER_MARKS', (tmp_path / 'no-mark', mark))
+    root = SimpleNamespace(stat=lambda: SimpleNamespace(st_dev=tmp_path.stat().st_dev + mounted))
+    monkeypatch.setattr(files, 'ROOT', root)
+    dataset = SegmentationDataset(*data_set(tmp_path, 2))
+    _, line = cached(dataset, 'disk', 2, 0, torch.device('cpu'))
+    assert str(user_cache('items')) in line
+    assert ('outlives the container' in line) == (inside and mounted)
+    lost = f'lost with the container: mount a volume at {tmp_path / "user-cache"}'
+    assert (lost in line) == (inside and not mounted)

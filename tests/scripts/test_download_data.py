@@ -39,6 +39,13 @@ def test_a_fresh_download_fills_both_folders_and_removes_the_zips(checkout, opti
     assert checkout.calls() == [command.format(name, checkout.data) for name in ZIPS]
 
 
+def test_a_log_file_has_whole_lines_of_progress_and_few(checkout):
+    error = checkout.run_whole().stderr
+    assert '\r' not in error
+    states = [line for line in error.splitlines() if line.endswith('%|')]
+    assert states == 2 * ['  0%|', '100%|']  # of each zip; one between after 30 seconds
+
+
 def test_a_second_run_downloads_nothing_and_needs_no_credentials(checkout):
     checkout.run_whole()
     assert 'nothing to do' in checkout.run_whole(KAGGLE_API_TOKEN='').stdout

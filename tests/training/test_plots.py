@@ -45,3 +45,10 @@ def test_training_leaves_a_picture_of_its_curves(folder, monkeypatch):
     monkeypatch.setattr(recorder, 'draw_curves', draw_curves)  # see conftest.py
     assert run_train('-e', '1') == 0
     assert Image.open(folder / 'checkpoints/curves.png').size == (800, 800)
+
+
+def test_cells_that_are_no_numbers_and_missing_columns_are_left_out(draw, tmp_path):
+    blue = pixels_of(BLUE, draw('1,1,0.1,0.5,0.4,\n1,2,0.1,0.5,half,\nx,y,z\n1,3,0.1,0.5,0.8,\n'))
+    assert blue > 50
+    (tmp_path / 'metrics.csv').write_text('epoch,loss\n1,0.5\n')
+    draw_curves(tmp_path / 'metrics.csv', tmp_path / 'curves.png')

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from devices import training_on_device
 from drawing import data_set
 from running import same_weights
 
@@ -22,7 +23,7 @@ from utils.training.step import TrainStep
 
 OPTIONS = [
     '--images', 'imgs', '--masks', 'masks', '--base-channels', '4', '-s', '1',
-    '--wandb', 'disabled', '--device', 'cpu',
+    '--wandb', 'disabled', *training_on_device(),
 ]  # fmt: skip
 
 

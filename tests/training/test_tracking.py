@@ -6,6 +6,7 @@ import types
 
 import pytest
 import torch
+from devices import training_on_device
 from drawing import data_set
 from PIL import Image
 
@@ -105,7 +106,8 @@ def test_wandb_gets_figures_pictures_and_histograms_when_asked(tmp_path, fake_wa
 
 def test_a_figure_has_one_key_in_steps_and_validations(folder, fake_wandb):
     data_set(folder, 6)
-    options = '--images imgs --masks masks --base-channels 4 -s 1 -e 1 --device cpu'.split()
+    options = '--images imgs --masks masks --base-channels 4 -s 1 -e 1'.split()
+    options += training_on_device()
     assert train.main([*options, '--wandb', 'offline']) == 0
     *logged, _ = fake_wandb.run.logged
     keys = [set(figures) for _, figures in logged]
@@ -143,7 +145,8 @@ def test_the_real_wandb_logs_a_training_offline(tmp_path, monkeypatch):
     pytest.importorskip('wandb')
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 6)
-    options = '--images imgs --masks masks --base-channels 4 -s 1 -e 2 --device cpu'.split()
+    options = '--images imgs --masks masks --base-channels 4 -s 1 -e 2'.split()
+    options += training_on_device()
     assert train.main([*options, '--wandb', 'offline', '--wandb-histograms']) == 0
     (run,) = (tmp_path / 'checkpoints/wandb').glob('offline-run-*')
     (log,) = run.glob('*.wandb')

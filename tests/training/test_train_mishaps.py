@@ -82,7 +82,10 @@ def test_statistics_that_are_no_number_are_not_saved_and_stop_with_exit_code_3(
     assert not list((folder / 'checkpoints').glob('*.pth'))
 
 
-def fail_at(step, monkeypatch, times):
+NO_MEMORY = torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+
+
+def fail_at(step, monkeypatch, times, error=NO_MEMORY):
     """Let the network run out of memory at a forward pass, so many times."""
     calls = [0]
     forward = UNet.forward
@@ -90,16 +93,26 @@ def fail_at(step, monkeypatch, times):
     def failing(model, x):
         calls[0] += model.training and torch.is_grad_enabled()
         if step <= calls[0] < step + times:
-            raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+            raise error
         return forward(model, x)
 
     monkeypatch.setattr(UNet, 'forward', failing)
 
 
-def test_out_of_memory_goes_on_with_checkpointing_from_where_it_stood(folder, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    'error',
+    [
+        NO_MEMORY,
+        RuntimeError('cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED'),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_goes_on_with_checkpointing_from_where_it_stood(
+    folder, capsys, monkeypatch, error
+):
     data_set(folder, 8)
     assert run_train('-e', '2', '--output', 'plain') == 0
-    fail_at(3, monkeypatch, times=1)
+    fail_at(3, monkeypatch, times=1, error=error)
     assert run_train('-e', '2', '--output', 'frugal') == 0
     assert (
         'note: out of memory with batch size 2, images of 48 x 32, fp32' in capsys.readouterr().out

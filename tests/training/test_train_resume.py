@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from devices import training_on_device
 from drawing import data_set
 from running import rows, run_train, same_weights, weights
 
@@ -132,20 +133,6 @@ def test_a_resumed_run_keeps_its_settings(folder, capsys, options):
     assert (folder / 'checkpoints/last.pth').read_bytes() == before
 
 
-def test_a_longer_resumed_run_takes_up_the_longer_schedule(folder):
-    data_set(folder, 4)
-    assert run_train('-e', '1', '-v', '0') == 0
-    assert train.main(['--resume', '-e', '2']) == 0
-    # 4 steps in all: after the 3rd and 4th the factor is 1/3 and 0; a rate of 0 would have stayed
-    assert float(rows()[-1]['learning_rate']) == 0
-    state = load_checkpoint('checkpoints/last.pth').training
-    assert state['schedule']['last_epoch'] == 4
-    moved = load_checkpoint('checkpoints/checkpoint_epoch1.pth').weights['outc.conv.weight']
-    assert not torch.equal(
-        moved, load_checkpoint('checkpoints/last.pth').weights['outc.conv.weight']
-    )
-
-
 def test_load_with_contradicting_options_is_refused(folder, capsys):
     data_set(folder, 4)
     torch.save(UNet(3, 2, base_channels=4).state_dict(), 'w.pth')
@@ -153,8 +140,8 @@ def test_load_with_contradicting_options_is_refused(folder, capsys):
     assert '--bilinear, but w.pth has transposed convolutions' in capsys.readouterr().err
     assert run_train('-f', 'w.pth', '--base-channels', '8') == 2
     assert '--base-channels is 8, but w.pth has 4' in capsys.readouterr().err
-    options = ['--images', 'imgs', '--masks', 'masks', '-s', '1', '--device', 'cpu', '-e', '1']
-    assert train.main([*options, '-f', 'w.pth']) == 0
+    options = ['--images', 'imgs', '--masks', 'masks', '-s', '1', '-e', '1']
+    assert train.main([*options, *training_on_device(), '-f', 'w.pth']) == 0
     assert load_checkpoint('checkpoints/last.pth').model['base_channels'] == 4
 
 
@@ -258,6 +245,9 @@ def finished_run(tmp_path_factory):
     [
         ('epoch', 'one', "training.epoch is 'one', expected a whole number"),
         ('data', ..., 'has no entry training.data'),
+        ('plan', 3, 'training.plan is 3, expected a dict'),
+        ('plan.rise', ..., 'has no entry training.plan.rise'),
+        ('plan.peak', 1.5, 'training.plan.peak is 1.5, expected a number from 0 to 1'),
         ('precision', 'fp8', "'fp8', expected 'fp32' or 'bf16'"),
         ('meter.images', -1, 'training.meter.images is -1'),
         ('args.epochs', 'many', "--epochs is 'many': expected a whole number from 1"),

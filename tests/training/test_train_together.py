@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from devices import skip_on_card
 from drawing import data_set
 from launching import run_together
 from running import SMALL, rows, same_weights
@@ -227,6 +228,7 @@ def test_when_a_process_is_killed_the_other_ends_and_the_files_are_whole(folder,
 
 
 def torchrun(folder, *options):
+    skip_on_card('two processes need two cards')
     command = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node=2',
                '--standalone', str(ROOT / 'train.py'), *OPTIONS, *options]  # fmt: skip
     return subprocess.Popen(

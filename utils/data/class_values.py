@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from utils.masks.background import choose_background
-from utils.masks.classes import MaskOptions, match_ignored
-from utils.masks.encoding import MAX_CLASSES, MaskEncoding
+from utils.masks.classes import MaskOptions, class_tables, match_ignored
+from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import LOSSY, mask_files, open_mask
 from utils.masks.metadata import NUMBERED, SMOOTHED
-from utils.masks.values import MaskValue, format_values, pack_value
+from utils.masks.tables.fitting import describe_table, fit_table
+from utils.masks.tables.lookup import ClassTable, void_names
+from utils.masks.values import MAX_CLASSES, MaskValue, format_values, pack_value
 from utils.runtime.errors import UserError, first_few
 
+from .pairing.matching import Matching
+from .pairing.patterns import literal_folder
 from .suggestions import suggest
 
 if TYPE_CHECKING:
@@ -23,13 +28,19 @@ MAX_GUESSED_CLASSES = 32  # more values than this are taken for a lossy or smoot
 
 
 def choose_encoding(
-    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions
-) -> MaskEncoding:
+    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions,
+    tables: Sequence[ClassTable] = (),
+) -> MaskEncoding:  # fmt: skip
     """Return the encoding of the masks; raise UserError if they look lossy or not as requested.
 
-    requested: of classes.requested_encoding, from the same options.
+    requested: of classes.requested_encoding, from the same options and tables. What holds of the
+    tables is in the scan's `class_notes` afterwards.
     """
     requested, found = use_palette_indices(scan, requested), scan.values()
+    if requested.values:
+        scan.class_notes = _describe_requested(scan, requested, options, tables)
+    else:
+        requested = _by_table(scan, requested, options, tables)
     values = requested.values
     if not values:
         requested = replace(requested, ignore=match_ignored(requested.ignore, found))
@@ -56,6 +67,51 @@ def choose_encoding(
     palette = requested.palette or max(palettes, key=len, default=None)
     masks = replace(requested, values=values, palette=palette)
     return replace(masks, background=choose_background(masks, options))
+
+
+def _by_table(
+    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions,
+    tables: Sequence[ClassTable],
+) -> MaskEncoding:  # fmt: skip
+    """Return the encoding with the classes of the first table that fits, if one does."""
+    ignore = match_ignored(requested.ignore, scan.values()) if tables else []
+    found = [value for value in scan.values() if value not in ignore]
+    palettes = all(mask.mode == 'P' for _, _, mask in scan.metadata)
+    indices = _palette_indices(scan)[0] if palettes and tables else {}
+    for table in tables:
+        count = 2 if options.classes == 1 else options.classes
+        if fit := fit_table(table, found, indices, ignore, options.kept(), count):
+            scan.class_notes, ignore = fit.notes, [*ignore, *fit.ignore]
+            return replace(requested, values=fit.values, names=fit.names, ignore=ignore)
+    scan.class_notes = [
+        f'note: {table.path} is not used: most of the values {format_values(found)} of the masks '
+        'are not in it'
+        for table in tables if table.clear
+    ][:1]  # fmt: skip
+    return requested
+
+
+def _describe_requested(
+    scan: 'DatasetScan', requested: MaskEncoding, options: MaskOptions,
+    tables: Sequence[ClassTable],
+) -> list[str]:  # fmt: skip
+    """Return lines on the table from which the requested classes have their names, if any."""
+    names, found = requested.names or [], scan.values()
+    table = next((table for table in tables if {*names} <= table.values().keys()), None)
+    if not names or not table:
+        return []
+    void = [] if options.mask_values else void_names(table.entries, options.kept())
+    void = [name for name in void if name not in names]
+    absent = [name for name, v in zip(names, requested.values, strict=True) if v not in found]
+    return describe_table(table, void, absent, len(names))
+
+
+def tables_of(matching: Matching, masks: Path) -> list[ClassTable]:
+    """Return the class tables beside the masks, of a folder or pattern, or of a list's pairs."""
+    folders = [literal_folder(masks)]
+    if matching.pairs:
+        folders.append(mask_files(matching.pairs[0].mask)[0].parent)
+    return class_tables(folder for folder in folders if folder.is_dir())
 
 
 def named_by_files(requested: MaskEncoding, names: list[str]) -> MaskEncoding:
@@ -199,14 +255,7 @@ def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEnc
     """
     if not requested.in_colour or any(mask.mode != 'P' for _, _, mask in scan.metadata):
         return requested
-    first = open_mask(scan.pairs[0].mask)
-    palette = (first.getpalette() if isinstance(first, Image.Image) else None) or []
-    indices: dict[tuple[int, ...], int] = {}
-    for _, _, mask in scan.metadata:
-        for index, colour in mask.colours.items():
-            indices.setdefault(colour, index)
-    for index in range(len(palette) // 3):  # colours that no pixel has
-        indices.setdefault(tuple(palette[3 * index : 3 * index + 3]), index)
+    indices, palette = _palette_indices(scan)
     colours = [value for value in requested.values if isinstance(value, tuple)]
     missing = [colour for colour in colours if colour not in indices]
     if missing:
@@ -222,3 +271,17 @@ def use_palette_indices(scan: 'DatasetScan', requested: MaskEncoding) -> MaskEnc
         ignore=[indices.get(colour, colour[0]) for colour in ignored],
         palette=palette,
     )
+
+
+def _palette_indices(scan: 'DatasetScan') -> tuple[dict[MaskValue, int], list[int]]:
+    """Return the index of each colour of the masks' palettes, and the palette of the first."""
+    first = open_mask(scan.pairs[0].mask)
+    palette = (first.getpalette() if isinstance(first, Image.Image) else None) or []
+    indices: dict[MaskValue, int] = {}
+    for _, _, mask in scan.metadata:
+        for index, (red, green, blue) in mask.colours.items():
+            indices.setdefault((red, green, blue), index)
+    for index in range(len(palette) // 3):  # colours that no pixel has
+        red, green, blue = palette[3 * index : 3 * index + 3]
+        indices.setdefault((red, green, blue), index)
+    return indices, palette

@@ -2,9 +2,11 @@
 
 import filecmp
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.images.pages import Source, file_of
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import MaskSource
 from utils.masks.values import KINDS
@@ -79,18 +81,22 @@ def mixed_palettes(metadata: list['PairMetadata']) -> list[Problem]:
     return []
 
 
-def find_duplicates(files: list[Path], others: list[Path]) -> list[tuple[Path, Path]]:
-    """Return each of `others` that equals one of `files` byte for byte: (file, other).
+def find_duplicates(files: Sequence[Source], others: Sequence[Source]) -> list[tuple[Path, Path]]:
+    """Return each file of `others` that equals one of `files` byte for byte: (file, other).
+
+    A file of which pages are among both is no duplicate.
 
     Only files of equal size are opened, and only those with equal samples are read completely.
     """
-    sizes = {path.stat().st_size for path in others}
+    ours = dict.fromkeys(map(file_of, files))
+    theirs = [path for path in dict.fromkeys(map(file_of, others)) if path not in ours]
+    sizes = {path.stat().st_size for path in theirs}
     alike = defaultdict(list)
-    for path in files:
+    for path in ours:
         if path.stat().st_size in sizes:
             alike[_sample(path)].append(path)
     found = []
-    for path in others if alike else []:
+    for path in theirs if alike else []:
         twins = alike.get(_sample(path), [])
         equal = [twin for twin in twins if filecmp.cmp(twin, path, shallow=False)]
         found += [(twin, path) for twin in equal[:1]]
@@ -106,7 +112,7 @@ def _sample(path: Path) -> tuple[int, bytes, bytes]:
         return size, start, file.read(4096)
 
 
-def describe_duplicates(training: list[Path], validation: list[Path]) -> list[str]:
+def describe_duplicates(training: Sequence[Source], validation: Sequence[Source]) -> list[str]:
     """Return a note if validation images are also training images, which makes scores too high."""
     found = find_duplicates(training, validation)
     if not found:

@@ -13,21 +13,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DECODE_PATH, scaled_size
+from utils.images.decoding import DECODE_PATH, picture_size, scaled_size
 from utils.images.pixel_range import check_values
-from utils.images.resizing import load_image, to_unit_range
+from utils.images.resizing import read_image, to_unit_range
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.components import label_components
-from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, load_mask, resize_mask
-from utils.masks.joined import open_mask
+from utils.masks.encoding import IGNORE, MaskEncoding, encoding_of, mask_indices, resize_mask
+from utils.masks.joined import MaskSource, open_mask
 from utils.masks.values import MaskValue, mask_array, pack_colours
 from utils.masks.weight_map import border_weights, to_bytes, touching
 from utils.runtime.errors import UserError
 
-from .class_values import choose_encoding, match_values, named_by_files
+from .class_values import choose_encoding, match_values, named_by_files, tables_of
 from .network_limits import channels_of, check_sizes
-from .pairing.patterns import literal_folder
-from .pairing.sets import match_sets
+from .pairing.sets import NO_LISTS, Lists, match_sets
 from .scan import scan_pairs
 from .suggestions import suggest
 
@@ -47,6 +46,8 @@ class SegmentationDataset(Dataset):
     weight_map: add 'border' to items, uint8 (H, W), see weight_map.to_bytes, and make the mask's
         pixels between touching cells background.
     validation_dirs: image and mask folders of a fixed validation set, whose items follow.
+    lists: files that name the images to use (see pairing.lists): of images_dir, and of a fixed
+        validation set in validation_dirs or else images_dir. None takes all.
     decode: DECODE_PATH or PILLOW_DECODE.
     image_range: of deep images, see arrays.unit_pixels; may be set later, as it is measured after
         the split.
@@ -73,6 +74,7 @@ class SegmentationDataset(Dataset):
         skip_bad: bool = False,
         weight_map: bool = False,
         validation_dirs: tuple[Path, Path] | None = None,
+        lists: Lists = NO_LISTS,
         decode: str = DECODE_PATH,
         image_range: ImageRange | None = None,
     ):
@@ -80,9 +82,11 @@ class SegmentationDataset(Dataset):
             raise UserError(f'scale {scale}: expected over 0, at most 1')
         wanted = wanted or MaskOptions()
         trained = encoding_of(mask_values) if mask_values else None
-        asked = trained or requested_encoding(wanted, literal_folder(Path(mask_dir)))
         sources = (Path(images_dir), Path(mask_dir))
-        matching = match_sets(sources, mask_suffix, validation_dirs)
+        lists = (lists[0] and Path(lists[0]), lists[1] and Path(lists[1]))
+        matching = match_sets(sources, mask_suffix, validation_dirs, lists, trained is None)
+        tables = [] if trained else tables_of(matching, sources[1])
+        asked = trained or requested_encoding(wanted, tables)
         asked = named_by_files(asked, matching.class_names)
         self.scan = scan_pairs(matching, asked, resize_masks, skip_bad, decode, scale)
         self.pairs = self.scan.pairs
@@ -92,7 +96,7 @@ class SegmentationDataset(Dataset):
         if trained:
             self.masks = match_values(self.scan, trained)
         else:
-            self.masks = choose_encoding(self.scan, asked, wanted)
+            self.masks = choose_encoding(self.scan, asked, wanted, tables)
         if weight_map and self.masks.background is None:
             raise UserError(
                 'the weight map needs a background between cells, and no class counts as such. '
@@ -113,7 +117,7 @@ class SegmentationDataset(Dataset):
         notes = self.scan.notes(self.masks, self.channels)
         if self.mask_options:  # not for a trained network, whose classes are known
             found = suggest(self.scan, self.masks, self.mask_options)
-            notes += [f'note: {suggestion}' for suggestion in found]
+            notes += [*(f'note: {suggestion}' for suggestion in found), *self.scan.hints]
         return notes
 
     def check_sizes(self, smallest_batch: int | None = None) -> None:
@@ -150,12 +154,44 @@ class SegmentationDataset(Dataset):
         return item | {'mask': torch.from_numpy(apart), 'border': border}
 
     def image(self, index: int) -> Tensor:
-        """Return the image (C, H, W) of an item."""
-        image = load_image(
-            self.pairs[index].image, self.channels, self.scale, self.decode, self.image_range
+        """Return the image (C, H, W) of an item; raise UserError if it has changed since the scan.
+
+        Files that change during a run would otherwise end it in the network, or be learned from
+        with other values.
+        """
+        pair, known, _ = self.scan.metadata[index]
+        image, size = read_image(
+            pair.image, self.channels, self.scale, self.decode, self.image_range
         )
+        if size != known.size:
+            raise changed_error(pair.image, size, known.size)
+        if image.is_floating_point() != known.deep:
+            bits = ('8 bits', 'more than 8 bits')
+            raise changed_error(pair.image, bits[not known.deep], bits[known.deep])
         return to_unit_range(image) if self.float_images else image
 
     def mask(self, index: int, size: tuple[int, int] | None = None) -> Tensor:
-        """Return the class indices (H, W) of an item at (width, height) `size`, else the file's."""
-        return load_mask(self.pairs[index].mask, self.masks, 1.0, size, self.decode)
+        """Return the class indices (H, W) of an item at (width, height) `size`, else the file's.
+
+        Raises UserError as `image`.
+        """
+        pair, _, known = self.scan.metadata[index]
+        mask = open_mask(pair.mask, self.decode)
+        if picture_size(mask) != known.size:
+            raise changed_error(pair.mask, picture_size(mask), known.size)
+        return mask_indices(mask, self.masks, size or known.size, pair.mask)
+
+
+def changed_error(path: MaskSource, found: object, expected: object) -> UserError:
+    """Return the error of a file that is no longer what it was when the data were scanned.
+
+    found, expected: a (width, height), or in words.
+    """
+    now, before = (
+        '{} x {} pixels'.format(*what) if isinstance(what, tuple) else f'{what} a channel'
+        for what in (found, expected)
+    )
+    return UserError(
+        f'{path} has changed since the data were checked: it has {now} now, and had {before}. '
+        'Put the file back, or start again; train.py continues a run with --resume.'
+    )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from utils.images.arrays import ARRAY_SUFFIXES
+from utils.images.decoding import NO_PICTURES
+from utils.images.pages import kind_of
 from utils.masks.components import shapes_of_values
 from utils.masks.joined import MaskSource, mask_files, open_mask
 from utils.masks.rims import rim_values
@@ -150,5 +151,5 @@ def _rank(value: MaskValue) -> int:
 
 
 def _is_deep_picture(mask: MaskSource, mode: str) -> bool:
-    """Whether a mask is a picture of 16 bits. Arrays of classes often have more than 8 bits."""
-    return mode == 'I;16' and mask_files(mask)[0].suffix.lower() not in ARRAY_SUFFIXES
+    """Whether a mask is a picture of 16 bits. Arrays and volumes often have so many for classes."""
+    return mode == 'I;16' and kind_of(mask_files(mask)[0]) not in NO_PICTURES

@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple, TypeVar
-
-from tqdm import tqdm
 
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, PILLOW_NOTE, scaled_size
 from utils.images.metadata import ImageMetadata, read_metadata
 from utils.masks.encoding import MaskEncoding
-from utils.masks.joined import MaskSource, mask_files
 from utils.masks.metadata import MaskMetadata, merge_counts, read_mask_metadata
 from utils.masks.values import MaskValue
 from utils.runtime.cgroups import available_cores
+from utils.runtime.console import progress
 from utils.runtime.errors import Problem, UserError, data_error, first_few
 
 from .cache.scans import ScanCache
@@ -47,6 +44,8 @@ class DatasetScan:
     left_out: list[Problem] = field(default_factory=list)  # for --skip-bad
     file_notes: list[str] = field(default_factory=list)  # how files were paired, and which were not
     decode: str = DECODE_PATH
+    hints: list[str] = field(default_factory=list)  # notes that propose options of train.py
+    class_notes: list[str] = field(default_factory=list)  # on tables of classes beside the masks
 
     @property
     def pairs(self) -> list[Pair]:
@@ -91,7 +90,7 @@ class DatasetScan:
 
     def notes(self, masks: MaskEncoding, channels: int) -> list[str]:
         """Return notes for the user: pairs left out, conversions, and rare classes."""
-        lines = [*self.file_notes]
+        lines = [*self.file_notes, *self.class_notes]
         if self.left_out:
             texts = first_few((problem.text for problem in self.left_out), 1)
             lines.append(f'note: pairs left out for {len(self.left_out)} problems: {texts}')
@@ -121,7 +120,8 @@ class DatasetScan:
             lines.append(f'note: {100 * moved:.3g} % of mask pixels were moved to another value')
         shares = self.shares()
         for value, title in zip(masks.values, masks.titles, strict=True):
-            if (share := shares.get(value, 0)) < RARE:
+            share = shares.get(value, 0)
+            if share < RARE and (share or not self.class_notes):  # which name those without pixels
                 lines.append(f'note: class {title} is {100 * share:.2g} % of the pixels')
         return lines
 
@@ -172,7 +172,7 @@ def read_scan(
             problems.append(Problem('unusable', text))
     else:
         problems += matching.problems
-    return DatasetScan(metadata, left_out, matching.lines(), decode), problems
+    return DatasetScan(metadata, left_out, matching.lines(), decode, matching.hints), problems
 
 
 def read_pairs(
@@ -186,7 +186,7 @@ def read_pairs(
     cache = ScanCache(pairs, masks, decode, scale)
     with ThreadPoolExecutor(min(8, available_cores())) as threads:
         results = threads.map(lambda pair: _read_pair(pair, masks, cache), pairs)
-        read = list(tqdm(results, 'Reading the data', len(pairs), leave=False, delay=2))
+        read = list(progress(results, 'Reading the data', len(pairs), delay=2))
     cache.write()
     metadata = [entry for entry, _ in read if entry]
     problems = [problem for _, wrong in read for problem in wrong]
@@ -212,11 +212,9 @@ def _read_pair(
     if problems:
         return None, problems
     decode = cache.decode
-    image = attempt(lambda: read_metadata(_checked(pair.image), decode), problems, pair)
+    image = attempt(lambda: read_metadata(pair.image, decode), problems, pair)
     size = scaled_size(image.size, cache.scale) if image else None
-    mask = attempt(
-        lambda: read_mask_metadata(_checked_mask(pair), masks, decode, size), problems, pair
-    )
+    mask = attempt(lambda: read_mask_metadata(pair.mask, masks, decode, size), problems, pair)
     if image is None or mask is None:
         return None, problems
     metadata = PairMetadata(pair, image, mask)
@@ -238,16 +236,3 @@ def attempt(
         text = f'{error.filename} cannot be read: {error.strerror}. {remedy}'
         problems.append(Problem('unreadable', text, ids))
     return None
-
-
-def _checked(path: Path) -> Path:
-    """Return the path; raise UserError if it is not a file: reading a pipe would never end."""
-    if path.exists() and not path.is_file():
-        raise UserError(f'{path} is not a file; expected a picture. Remove it.')
-    return path
-
-
-def _checked_mask(pair: Pair) -> MaskSource:
-    for path in mask_files(pair.mask):
-        _checked(path)
-    return pair.mask

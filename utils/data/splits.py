@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from utils.images.pages import Page, file_of
 from utils.runtime.errors import UserError, first_few
 
 from .pairing.matching import Pair
@@ -16,16 +17,17 @@ CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """Return the positions in `pairs` to train on and to validate on, by options of train.py."""
-    ids = [pair.id for pair in pairs]
-    if args.fold:
-        return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
-    if args.val_images:
+    if (args.val_images or args.val_list) and not args.fold:
         training = [k for k, pair in enumerate(pairs) if not pair.validation]
         validation = [k for k, pair in enumerate(pairs) if pair.validation]
-        for part, folder in ((training, args.images), (validation, args.val_images)):
+        sources = args.list or args.images, args.val_list or args.val_images
+        for part, source in zip((training, validation), sources, strict=True):
             if not part:
-                raise UserError(f'no pair of {folder} is left. Correct what --check reports.')
+                raise UserError(f'no pair of {source} is left. Correct what --check reports.')
         return training, validation
+    ids = group_names(pairs, args)
+    if args.fold:
+        return fold_ids(ids, args.fold, args.split, args.seed, args.group_regex)
     training, validation = split_ids(ids, args.validation, args.split, args.seed, args.group_regex)
     if not training:
         raise UserError(
@@ -33,6 +35,33 @@ def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int],
             'Use a smaller percentage, such as 10, or 0 for no validation.'
         )
     return training, validation
+
+
+def group_names(pairs: list[Pair], args: argparse.Namespace) -> list[str]:
+    """Return what stands for each pair in a split: its id, or what it shares with others.
+
+    Slices of a stack or volume are nearly equal: those of one file share its name, and those of the
+    only file that of a block, which is as many consecutive pages as are wanted for validation. With
+    --group-regex or --split random it is the id.
+    """
+    ids = [pair.id for pair in pairs]
+    if args.group_regex or args.split == 'random':
+        return ids
+    names = [
+        name.rpartition(':')[0] if isinstance(pair.image, Page) else name
+        for name, pair in zip(ids, pairs, strict=True)
+    ]
+    if len(set(names)) > 1 or names == ids:
+        return names
+    count = _block_count(len(ids), args)
+    return [f'{names[k]} block {k * count // len(ids)}' for k in range(len(ids))]
+
+
+def _block_count(pages: int, args: argparse.Namespace) -> int:
+    """Return into how many blocks the pages of the only file are cut."""
+    if args.fold:
+        return min(pages, int(args.fold.partition('/')[2]))
+    return max(2, round(pages / max(1, _wanted(pages, args.validation))))
 
 
 def split_ids(
@@ -110,7 +139,10 @@ def group_ids(ids: list[str], regex: str | None = None) -> dict[str, list[int]]:
             f'--group-regex {regex} puts all {len(ids)} images into one group, '
             f'{next(iter(groups))!r}; expected two or more groups'
         )
-    return {name: [position] for position, name in enumerate(ids)}
+    alone: dict[str, list[int]] = {}
+    for position, name in enumerate(ids):  # pages of one file have one name
+        alone.setdefault(name, []).append(position)
+    return alone
 
 
 def _group_of(name: str, regex: str | None) -> str | None:
@@ -127,10 +159,19 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     training: positions in `pairs` to train on. The share is wrong where whole groups make the
     validation set differ from its requested size by more than half of that.
     """
-    if args.val_images or args.split == 'random':
+    if args.val_images or args.val_list or args.split == 'random':
         return []
-    groups = group_ids([pair.id for pair in pairs], args.group_regex)
+    names = group_names(pairs, args)
+    groups = group_ids(names, args.group_regex)
     sizes, lines = list(map(len, groups.values())), []
+    files = {file_of(pair.image) for pair in pairs if isinstance(pair.image, Page)}
+    if len(files) == 1 and names[0].endswith(' block 0'):
+        validated = [pairs[k].image.name for k in sorted({*range(len(pairs))}.difference(training))]
+        shown = ' to '.join(dict.fromkeys([validated[0], validated[-1]])) if validated else ''
+        return [
+            'note: all images are pages of one file, and consecutive ones are validated on '
+            f'({shown}): neighbours are alike. Scores on other files may be lower.'
+        ] * bool(validated)
     if args.group_regex:
         trained = set(training)
         count = sum(positions[0] in trained for positions in groups.values())
@@ -143,7 +184,7 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
     wanted = _wanted(total, percent)
     if max(sizes) > 1 and abs(found - wanted) > wanted / 2:
         asked = f'--fold {args.fold}' if args.fold else f'--validation {percent:g}'
-        kind = 'groups' if args.group_regex else 'cars'
+        kind = 'groups' if args.group_regex else 'files' if files else 'cars'
         instead = ' instead of --group-regex' if args.group_regex else ''
         lines.append(
             f'note: {asked} asks for {percent:.3g} % of the images to validate on, but it is '
@@ -176,5 +217,8 @@ def _parts(count: int, validation: list[int]) -> tuple[list[int], list[int]]:
 
 def _shuffled(groups: dict[str, list[int]], seed: int) -> list[list[int]]:
     """Return the groups ordered by a hash of seed and name: new ones do not reorder the others."""
-    names = sorted(groups, key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode()).digest())
+    names = sorted(
+        groups,
+        key=lambda name: hashlib.sha256(f'{seed}:{name}'.encode(errors='surrogatepass')).digest(),
+    )
     return [groups[name] for name in names]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from utils.images.decoding import scaled_size
 from utils.masks.encoding import MaskEncoding, load_mask
 from utils.masks.joined import mask_files
+from utils.masks.tables.fitting import name_of
 from utils.masks.values import MaskValue, format_values
 from utils.runtime.errors import UserError, first_few
 
@@ -45,11 +46,15 @@ class Suggestion(NamedTuple):
 
 
 def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: 'MaskOptions') -> list[Suggestion]:
-    """Return what the classes of `masks` may mean instead; nothing if options name the values.
+    """Return what the classes of `masks` may mean instead; nothing of those that have names.
 
+    Nothing if options name the values.
     Options are to be added to those given: each --ignore-value has the values of earlier ones.
     """
-    if masks.names or options.mask_values or masks.threshold is not None:
+    named = [v for v, name in zip(masks.values, masks.names or [], strict=False)
+             if name != name_of(v)]  # fmt: skip
+    known = named and len(named) == len(masks.values)
+    if known or options.mask_values or masks.threshold is not None:
         return []
     values = [value for value in scan.values() if value not in masks.ignore]
     if len(values) < 3:
@@ -60,15 +65,15 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: 'MaskOptions') ->
     stray = _stray(scan, left)
     highest = [] if rims else _highest([value for value in left if value not in stray])
     left = [value for value in left if value not in highest]
-    objects = masks.divisor is None and (options.classes or 2) <= 2
+    objects = masks.divisor is None and (options.classes or 2) <= 2 and not named
     if objects and (found := suggest_objects(scan, left, look)):
         found = _ignoring(found, [*masks.ignore, *rims, *highest])
         return [*_classes_beside(scan), found]
     left = [value for value in left if value not in stray]
     lowest = [] if masks.ignore or rims or highest else _lowest(left)
     suggestions, ignored, count = [], list(masks.ignore), len(values)
-    for kind, text in ((rims, RIM), (highest, HIGHEST), (stray, STRAY), (lowest, LOWEST)):
-        if kind:
+    for values, text in ((rims, RIM), (highest, HIGHEST), (stray, STRAY), (lowest, LOWEST)):
+        if kind := [value for value in values if value not in named]:
             ignored, count = ignored + kind, count - len(kind)
             suggestion = Suggestion(text.format(_described(scan, kind)), '')
             suggestions.append(_ignoring(suggestion, ignored, options.classes, count))

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from utils.images.resizing import to_unit_range
 from utils.inference.logits import logits_of
+from utils.runtime.console import progress
 from utils.runtime.errors import ClassIndexError
 
 EPSILON = 1e-6
@@ -93,7 +93,7 @@ def mean_batch_dice(
     scores = []
     network.eval()
     try:
-        for batch in tqdm(batches, desc='Evaluation', unit='batch', leave=False, disable=None):
+        for batch in progress(batches, 'Evaluation', unit='batch'):
             images = batch['image'].to(device, memory_format=torch.channels_last)
             masks = batch['mask'].to(device, torch.long)
             with torch.autocast(device.type, enabled=amp):

@@ -1,7 +1,5 @@
-"""The HTML page of evaluate.py --report: one file without scripts that loads nothing else."""
+"""The HTML page of evaluate.py --report."""
 
-import base64
-import io
 import math
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from utils.data.dataset import SegmentationDataset
+from utils.data.report.page import document, picture, table, write_page
 from utils.inference.checkpoint import load_checkpoint
 from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, resize_mask
 from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
-from utils.runtime.files import whole_file
 
 from .metrics import SCORES, number
 from .scoring import RESOLUTION, ScoredItems
@@ -24,21 +22,6 @@ from .summary import describe_mean
 WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
 MOST_CLASSES = 20  # with more, the confusion matrix is left out
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
-  color: #222; background: #fff }
-table { display: block; overflow-x: auto; border-collapse: collapse; margin: .5em 0 1.5em }
-th, td { padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left }
-.numbers th, .numbers td { text-align: right }
-.numbers td { white-space: nowrap }
-.numbers th:first-child, .numbers td:first-child { text-align: left }
-.text td:last-child { overflow-wrap: anywhere } .text td:first-child { white-space: nowrap }
-.pictures { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-bottom: 1.5em }
-figure { margin: 0 } img { width: 100%; height: auto } figcaption, .note { color: #555 }
-.key { display: inline-block; width: 1em; height: 1em;
-  vertical-align: -.15em; border: 1px solid #888 }
-""".strip()
 
 LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
 NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
@@ -72,12 +55,8 @@ def write_report(
     settings['threshold'] = f'{scores["threshold"]:g}'
     settings['boundary tolerance'] = f'{args.boundary_tolerance} pixels'
     settings |= {'precision': predictor.precision.name} | load_checkpoint(args.model).settings()
-    args.report.mkdir(exist_ok=True)
-    page = args.report / 'index.html'
-    text = report_html(scores, settings, dataset.masks.titles, examples)
-    with whole_file(page) as part:
-        part.write_text(text, encoding='utf-8', errors='backslashreplace')
-    print(f'report: {page}')
+    page = report_html(scores, settings, dataset.masks.titles, examples)
+    print(f'report: {write_page(args.report, page)}')
 
 
 def report_html(
@@ -98,22 +77,13 @@ def report_html(
     for title, images in examples.items():
         parts += [f'<h2>{title}</h2>', f'<p class="note">Errors: {keys}</p>', *images]
     parts += ['<h2>Settings</h2>', table([], list(settings.items()), text=True)]
-    body = '\n'.join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>'
-        f'{escape(heading)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
-    )
+    return document(heading, '\n'.join(parts))
 
 
-def table(head: list[str], rows: Sequence[Sequence[object]], text: bool = False) -> str:
-    """Return an HTML table, floats with four digits, None as a dash; `text` aligns as words."""
-    lines = [''.join(f'<th>{escape(cell)}</th>' for cell in head)] if head else []
-    for row in rows:
-        cells = [escape(number(c) if c is None or isinstance(c, float) else str(c)) for c in row]
-        lines.append(''.join(f'<td>{cell}</td>' for cell in cells))
-    body = '\n'.join(f'<tr>{line}</tr>' for line in lines)
-    return f'<table class="{"text" if text else "numbers"}">\n{body}\n</table>'
+def score_table(head: list[str], rows: Sequence[Sequence[object]], text: bool = False) -> str:
+    """Return page.table, floats with four digits, None as a dash."""
+    shown = [[number(c) if c is None or isinstance(c, float) else c for c in row] for row in rows]
+    return table(head, shown, text)
 
 
 def histogram(values: list[float]) -> str:
@@ -127,7 +97,7 @@ def histogram(values: list[float]) -> str:
     for k, count in enumerate(counts.tolist()):
         left, tall = 20 + k * bar, height * count / counts.max()
         y = 20 + height - tall
-        shape = f'width="{bar - 2}" height="{tall:.1f}" fill="#0072b2"'
+        shape = f'width="{bar - 2}" height="{tall:.1f}"'
         parts.append(f'<rect x="{left}" y="{y:.1f}" {shape}/>')
         if count:
             parts.append(f'<text x="{left - 1 + bar / 2}" y="{y - 5:.1f}">{count}</text>')
@@ -140,17 +110,6 @@ def histogram(values: list[float]) -> str:
         f'<svg viewBox="0 0 {width} {height + 44}" width="{width}" height="{height + 44}" '
         f'role="img" aria-label="{label}" font-size="12" text-anchor="middle">'
         f'<title>{label}</title>{"".join(parts)}</svg>'
-    )
-
-
-def picture(image: Image.Image, caption: str, text: str) -> str:
-    """Return an image embedded as PNG, with its caption and its alternative text."""
-    file = io.BytesIO()
-    image.save(file, 'PNG')
-    data = base64.b64encode(file.getvalue()).decode('ascii')
-    return (
-        f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{data}">'
-        f'<figcaption>{escape(caption)}</figcaption></figure>'
     )
 
 
@@ -194,7 +153,7 @@ def _summary(scores: dict) -> str:
         rows.append(['ceiling, all pixels together', scores['ceiling']['dice_dataset'], why])
         rows.append(['ceiling, mean over the images', scores['ceiling']['dice_per_image'], why])
     note = f'<p class="note">{escape(describe_mean(scores))}</p>'
-    return note + table(['figure', 'value', ''], rows, text=True)
+    return note + score_table(['figure', 'value', ''], rows, text=True)
 
 
 def _classes(scores: dict, titles: list[str]) -> str:
@@ -204,7 +163,7 @@ def _classes(scores: dict, titles: list[str]) -> str:
         [title, f'{100 * (row["share"] or 0):.3g} %', *(row[name] for name in names)]
         for title, row in zip(titles, scores['classes'], strict=True)
     ]
-    return table(['class', 'share', *head], rows)
+    return score_table(['class', 'share', *head], rows)
 
 
 def _confusion(confusion: list[list[int]], titles: list[str]) -> str:
@@ -215,7 +174,7 @@ def _confusion(confusion: list[list[int]], titles: list[str]) -> str:
         for title, row in zip(titles, confusion, strict=True)
     ]
     note = '<p class="note">Pixels, and their fraction of the true class.</p>'
-    return note + table(['truth \\ prediction', *titles], rows)
+    return note + score_table(['truth \\ prediction', *titles], rows)
 
 
 def _sweep(scores: dict) -> str:
@@ -224,4 +183,4 @@ def _sweep(scores: dict) -> str:
          'best' if row['threshold'] == scores['best_threshold'] else '']
         for row in scores['threshold_sweep']
     ]  # fmt: skip
-    return table(['threshold', 'Dice, all pixels', 'Dice, mean over the images', ''], rows)
+    return score_table(['threshold', 'Dice, all pixels', 'Dice, mean over the images', ''], rows)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from unet import UNet
 from utils.data.dataloader import make_dataloader, pad_batch, same_size_batches, shut_down_workers
@@ -20,6 +19,7 @@ from utils.images.resizing import to_unit_range
 from utils.inference.logits import LogitsFunction, class_indices, class_probabilities
 from utils.inference.predictor import Predictor
 from utils.masks.encoding import IGNORE, resize_mask
+from utils.runtime.console import progress
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
 from utils.runtime.precision import MixedPrecision
@@ -139,7 +139,7 @@ def count_dataset(
 def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
     """Yield each batch, its outputs (B, K, h, w) and its masks (B, h, w) on the device."""
     device = predictor.precision.device
-    for batch in tqdm(loader, desc='Evaluation', unit='batch', leave=False, disable=None):
+    for batch in progress(loader, 'Evaluation', unit='batch'):
         images = batch['image'].to(device, non_blocking=True, memory_format=torch.channels_last)
         masks = batch['mask'].to(device, non_blocking=True)
         yield batch, predictor.predict_fitting(images), masks

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from utils.runtime.cgroups import check_size
 from utils.runtime.errors import UserError
-from utils.runtime.torch_files import check_size, read_torch_file
+from utils.runtime.torch_files import read_torch_file
+
+from .pages import Source
 
 ARRAY_SUFFIXES = {'.npy', '.pt', '.pth'}
 TYPES = ('uint8', 'uint16', 'int16', 'int32', 'uint32', 'float16', 'float32', 'float64')
@@ -27,8 +30,15 @@ def max_pixels() -> float:
     return 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float('inf')
 
 
+def check_regular(path: Path) -> None:
+    """Raise UserError for what is there but no file: reading a pipe would never end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f'{path} is not a file; expected a picture. Remove it.')
+
+
 def read_array(path: Path) -> np.ndarray:
     """Return the array of a file; raise UserError, naming the file, if that is not possible."""
+    check_regular(path)
     try:
         array = _numpy_file(path) if path.suffix.lower() == '.npy' else _torch_file(path)
         if array.ndim < 2 or 0 in array.shape or array.shape[0] * array.shape[1] > max_pixels():
@@ -69,7 +79,7 @@ def _torch_file(path: Path) -> np.ndarray:
         raise ValueError(f'a tensor that is no plain array: {error}') from error
 
 
-def array_values(array: np.ndarray, path: Path) -> np.ndarray:
+def array_values(array: np.ndarray, path: Source) -> np.ndarray:
     """Return an array (H, W) or (H, W, C) as (H, W, C), bool as uint8 0 and 255, others unchanged.
 
     Raises UserError, naming `path`, for other types than TYPES and other shapes.
@@ -95,14 +105,14 @@ def array_values(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def array_pixels(
-    array: np.ndarray, path: Path, image_range: ImageRange | None = None
+    array: np.ndarray, path: Source, image_range: ImageRange | None = None
 ) -> np.ndarray:
     """Return an array as unit_pixels; raises UserError as array_values does."""
     return unit_pixels(array_values(array, path), path, image_range)
 
 
 def unit_pixels(
-    values: np.ndarray, path: Path, image_range: ImageRange | None = None
+    values: np.ndarray, path: Source, image_range: ImageRange | None = None
 ) -> np.ndarray:
     """Return pixels (H, W, C) of uint8 unchanged, of other types as float32 in [0, 1].
 
@@ -130,14 +140,14 @@ def unit_pixels(
     return pixels.clip(0, 1, out=pixels).astype(np.float32, copy=False)
 
 
-def extremes(values: np.ndarray, path: Path) -> tuple[float, float]:
+def extremes(values: np.ndarray, path: Source) -> tuple[float, float]:
     """Return the lowest and highest value; raise UserError, naming `path`, for NaN and infinity."""
     if values.dtype.kind == 'f':
         check_finite(values, path)
     return values.min().item(), values.max().item()
 
 
-def check_finite(values: np.ndarray, path: Path) -> None:
+def check_finite(values: np.ndarray, path: Source) -> None:
     """Raise UserError, naming `path`, if values are NaN or infinite."""
     finite = np.isfinite(values)
     if not finite.all():
@@ -155,7 +165,7 @@ def fits_default(found: Sequence[float], floats: bool) -> bool:
     return low >= 0 and high <= (1 if floats else 65535)
 
 
-def range_error(found: Sequence[float], floats: bool, path: Path) -> UserError:
+def range_error(found: Sequence[float], floats: bool, path: Source) -> UserError:
     """Return the UserError for an image of values that need a range, where there is none."""
     low, high = found
     kind, most = ('floating-point', 1) if floats else ('integer', 65535)
@@ -166,7 +176,7 @@ def range_error(found: Sequence[float], floats: bool, path: Path) -> UserError:
     )
 
 
-def with_channels(values: np.ndarray, channels: int, path: Path) -> np.ndarray:
+def with_channels(values: np.ndarray, channels: int, path: Source) -> np.ndarray:
     """Return values (H, W, C) as grey (1) or RGB (3), in their own type.
 
     Raises UserError for other conversions.
@@ -189,7 +199,7 @@ def can_convert(found: int, channels: int) -> bool:
     return found == channels or {found, channels} == {1, 3}
 
 
-def channels_error(path: Path, found: int, channels: int) -> UserError:
+def channels_error(path: Source, found: int, channels: int) -> UserError:
     """Return the UserError for an image whose channels the network cannot take."""
     return UserError(
         f'{path} has {found} channel{"s" * (found != 1)}; the network takes {channels}, and only '

@@ -13,16 +13,18 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from utils.runtime.cgroups import check_size
 from utils.runtime.errors import UserError
 
-from . import arrays, deep_files
+from . import arrays, deep_files, tiff, volumes
 from .arrays import ARRAY_SUFFIXES, ImageRange
-from .deep_files import ORIENTATION, DeepFile
+from .deep_files import DeepFile, opened_at
+from .pages import COMPRESSED, Page, Source, file_of, kind_of
+from .tiff import ORIENTATION
 
 # Recorded in checkpoints. Those of earlier versions may name the fast way in other words.
 DECODE_PATH = (
@@ -38,7 +40,11 @@ PILLOW_NOTE = (
 # Files with other suffixes are ignored in folders.
 IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
     '.jpg', '.jpeg', '.jfif', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
+    volumes.SUFFIX,
 }  # fmt: skip
+IMAGE_SUFFIXES |= {suffix + COMPRESSED for suffix in IMAGE_SUFFIXES - ARRAY_SUFFIXES}
+
+NO_PICTURES = ARRAY_SUFFIXES | {volumes.SUFFIX}  # what Pillow does not read
 
 EIGHT_BIT_MODES = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'RGBX', 'CMYK', 'YCbCr', 'HSV')
 DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')  # grey of more than 8 bits
@@ -62,58 +68,104 @@ Picture = Image.Image | np.ndarray
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(source: Source) -> Iterator[ImageFile.ImageFile]:
     """Open an image file for the block, which decodes it; UserError if it is not one picture."""
-    with _readable(path), Image.open(path) as picture:
-        if picture.format in MULTI_FRAME_FORMATS and getattr(picture, 'is_animated', False):
-            raise UserError(
-                f'{path} holds {getattr(picture, "n_frames", "several")} pictures '
-                f'({picture.format} pages or frames); expected one. Save each as a file, or '
-                'all as the channels of one .npy (H, W, C).'
+    path, page = file_of(source), None
+    arrays.check_regular(path)
+    with readable(source):
+        if isinstance(source, Page):
+            page = tiff.page_at(source)
+        with opened_at(path, page and page.place) as picture:
+            animated = picture.format in MULTI_FRAME_FORMATS
+            if page or not (animated and getattr(picture, 'is_animated', False)):
+                yield picture
+                return
+            several = tiff.several_error(
+                path, getattr(picture, 'n_frames', 'several'), f'{picture.format} pages or frames'
             )
-        yield picture
+            if picture.format != 'TIFF':
+                raise several
+            page = tiff.page_at(source)
+            if len(page.planes) > 1:
+                raise several
+            if page.first:
+                yield picture
+                return
+        with opened_at(path, page.place) as picture:
+            yield picture
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(source: Source) -> Iterator[None]:
     """Raise a UserError for whatever the block raises because of a broken file."""
     try:
         yield
     except UNREADABLE as error:
-        raise _unreadable_error(path, error) from error
+        raise _unreadable_error(source, error) from error
 
 
-def find_deep(path: Path, decode: str = DECODE_PATH) -> DeepFile | None:
+def find_deep(source: Source, decode: str = DECODE_PATH) -> DeepFile | None:
     """Return the header of a file that is read by deep_files, None for others and broken ones."""
-    if decode != PILLOW_DECODE and path.suffix.lower() not in ARRAY_SUFFIXES:
-        with suppress(*UNREADABLE):
-            return deep_files.find(path)
+    if decode == PILLOW_DECODE and not isinstance(source, Page):
+        return None
+    path = file_of(source)
+    if kind_of(path) in NO_PICTURES:
+        return None
+    arrays.check_regular(path)
+    with suppress(*UNREADABLE):
+        file = deep_files.find(source)
+        # What Pillow cannot read at all is read nevertheless.
+        if decode != PILLOW_DECODE or (file and file.page and (file.page.raw or file.planes > 1)):
+            return file
     return None
 
 
 def read_deep(file: DeepFile, channels: int | None = None) -> np.ndarray:
     """Return deep_files.read's pixels (H, W, C); raise UserError for a broken file too."""
     width, height = file.size
-    with _readable(file.path):
+    with readable(file.source):
         if width * height > arrays.max_pixels():
             raise Image.DecompressionBombError(f'{width} x {height} pixels')
-        return deep_files.read(file, channels)
+        values = (file.bands + (file.alpha is not None)) * width * height
+        check_size(values * np.dtype(file.dtype).itemsize, file.path)
+        pixels = deep_files.read(file, channels)
+        if not pixels.size:
+            raise ValueError(f'it has {width} x {height} pixels of {file.channels} channels')
+        return pixels
 
 
-def open_picture(path: Path, decode: str = DECODE_PATH, channels: int | None = None) -> Picture:
+def read_values(source: Source) -> np.ndarray | None:
+    """Return the array of an array file or the slice of a volume, None for other files.
+
+    Raises UserError, naming the file, for a broken one.
+    """
+    path = file_of(source)
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return arrays.read_array(path)
+    if volumes.is_volume(path):
+        with readable(source):
+            return volumes.read_slice(source)
+    return None
+
+
+def open_picture(source: Source, decode: str = DECODE_PATH, channels: int | None = None) -> Picture:
     """Return an image file's decoded picture, or an array; raise as `opened`.
 
     The picture is upright, or with PILLOW_DECODE as it is stored. channels: see open_reduced.
     """
-    if decode != PILLOW_DECODE or path.suffix.lower() in ARRAY_SUFFIXES:
-        return open_reduced(path, 1.0, channels)[0]
-    with opened(path) as picture:
+    if decode != PILLOW_DECODE:
+        return open_reduced(source, 1.0, channels)[0]
+    if (array := read_values(source)) is not None:
+        return array
+    if file := find_deep(source, decode):
+        return read_deep(file, channels)
+    with opened(source) as picture:
         picture.load()
         return picture
 
 
 def open_reduced(
-    path: Path, scale: float, channels: int | None = None
+    source: Source, scale: float, channels: int | None = None
 ) -> tuple[Picture, tuple[int, int], int]:
     """Return a picture of at least `scale` times the file's size; raise as `opened`.
 
@@ -122,12 +174,11 @@ def open_reduced(
     is. A JPEG is decoded at 1/2, 1/4 or 1/8 size, which is faster (half of 1918 x 1280: 6.5 instead
     of 8.3 ms) and leaves fewer pixels to resize.
     """
-    if path.suffix.lower() in ARRAY_SUFFIXES:
-        array = arrays.read_array(path)
+    if (array := read_values(source)) is not None:
         return array, picture_size(array), 1
-    if file := find_deep(path):
+    if file := find_deep(source):
         return read_deep(file, channels), file.size, 1
-    with opened(path) as picture:
+    with opened(source) as picture:
         size = picture.size
         reduced = picture.draft(None, scaled_size(size, scale))  # None unless a JPEG
         times = round(size[0] / reduced[1][2]) if reduced else 1
@@ -159,7 +210,7 @@ def pictures_of_any_size() -> Iterator[None]:
 
 
 def to_channels(
-    picture: Picture, channels: int, path: Path, image_range: ImageRange | None = None
+    picture: Picture, channels: int, path: Source, image_range: ImageRange | None = None
 ) -> np.ndarray:
     """Return the pixels (H, W, C) of a picture, C = `channels` (1 is grey, 3 RGB), writable.
 
@@ -168,7 +219,7 @@ def to_channels(
     return arrays.unit_pixels(to_values(picture, channels, path), path, image_range)
 
 
-def to_values(picture: Picture, channels: int, path: Path) -> np.ndarray:
+def to_values(picture: Picture, channels: int, path: Source) -> np.ndarray:
     """Return the values (H, W, C) of a picture, in its own type, C = `channels` (1 is grey, 3 RGB).
 
     Alpha is dropped, except for 2 channels (grey and alpha) and 4 (RGB and alpha). Raises UserError
@@ -199,7 +250,7 @@ def _converted(picture: Image.Image, mode: str, channels: int) -> np.ndarray:
     return pixels
 
 
-def check_mode(mode: str, path: Path) -> None:
+def check_mode(mode: str, path: Source) -> None:
     """Raise UserError, naming `path`, for a Pillow mode that to_channels does not take."""
     if mode not in EIGHT_BIT_MODES + DEEP_MODES:
         raise UserError(
@@ -208,7 +259,7 @@ def check_mode(mode: str, path: Path) -> None:
         )
 
 
-def _unreadable_error(path: Path, error: Exception) -> UserError:
+def _unreadable_error(path: Source, error: Exception) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
             f'{path} is too large: {error}. Expected at most {arrays.max_pixels():,} pixels. Cut '

@@ -9,33 +9,32 @@ package tifffile, and by imagecodecs where a compression needs that.
 Axis letters: H and W pixels, C channels.
 """
 
+import io
 import logging
-import math
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import Image, ImageFile
 
 from utils.runtime.errors import UserError
 
-ORIENTATION = 274  # EXIF and TIFF tag; values from 5 on swap width and height
-PNG_START, PNG_MODES = b'\x89PNG\r\n\x1a\n', {2: 'RGB', 4: 'LA', 6: 'RGBA'}  # by colour type
-TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+from . import tiff
+from .pages import Source, file_of, is_compressed
+from .tiff import ORIENTATION, TiffPage, open_binary
 
-# TIFF tags (https://www.awaresystems.be/imaging/tiff/tifftags.html) and values of theirs.
-SUBFILE, WIDTH, HEIGHT, BITS, COLOURS, BANDS, PLANES = 254, 256, 257, 258, 262, 277, 284
-EXTRA, FORMATS, NO_DATA = 338, 339, 42113
-REDUCED_OR_MASK = 5  # bits of SUBFILE: pages that are no pictures of their own
+PNG_START, PNG_MODES = b'\x89PNG\r\n\x1a\n', {2: 'RGB', 4: 'LA', 6: 'RGBA'}  # by colour type
+
+# Values of TIFF tags.
 RGB, INKS, KNOWN_COLOURS = 2, 5, (0, 1, 2, 5)  # of COLOURS; the first two are grey
 PILLOW_MODES = {3: 'RGB', 4: 'RGBA'}  # by bands
+COMPLETE = 'complete'  # mode of planes that Pillow decodes as they are
 ALPHA = (1, 2, 999)  # of EXTRA; 0 is a band
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # of FORMATS
-BROKEN_TAGS = (LookupError, ValueError, TypeError, AttributeError, StopIteration, struct.error)
 KINDS = {UNSIGNED: 'uint', SIGNED: 'int', FLOAT: 'float', 4: 'uint'}
 
 # Types of one band, format and bits, that Pillow reads completely.
@@ -53,7 +52,7 @@ UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 class DeepFile(NamedTuple):
     """The header of a file that `read` reads."""
 
-    path: Path
+    source: Source
     size: tuple[int, int]  # (width, height), upright
     turn: int  # ORIENTATION
     dtype: str  # of its pixels
@@ -61,6 +60,17 @@ class DeepFile(NamedTuple):
     alpha: int | None = None  # position of the alpha band in the file
     mode: str = ''  # in which Pillow decodes it; empty for tifffile
     inks: bool = False  # the bands are CMYK
+    page: TiffPage | None = None  # of a TIFF
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return file_of(self.source)
+
+    @property
+    def planes(self) -> int:
+        """The number of planes of which its bands are put together."""
+        return len(self.page.planes) if self.page else 1
 
     @property
     def channels(self) -> int:
@@ -68,18 +78,16 @@ class DeepFile(NamedTuple):
         return self.bands - self.inks
 
 
-def find(path: Path) -> DeepFile | None:
+def find(source: Source) -> DeepFile | None:
     """Return the header of such a file, None for any other; may raise whatever Pillow raises.
 
     It costs 11 µs, and 61 for a TIFF.
     """
-    with path.open('rb') as file:
-        start = file.read(26)
-        if start.startswith(PNG_START) and start[24:25] == b'\x10' and start[25] in PNG_MODES:
-            return _find_png(path, PNG_MODES[start[25]])
-        if start.startswith(TIFF_STARTS):
-            return _find_tiff(path, list(_directories(file, start)))
-    return None
+    with open_binary(file_of(source)) as file:
+        start = file.read(tiff.START_BYTES)
+    if start.startswith(PNG_START) and start[24:25] == b'\x10' and start[25] in PNG_MODES:
+        return _find_png(source, PNG_MODES[start[25]])
+    return _find_tiff(source, tiff.page_at(source)) if start.startswith(tiff.STARTS) else None
 
 
 def read(file: DeepFile, channels: int | None = None) -> np.ndarray:
@@ -89,7 +97,7 @@ def read(file: DeepFile, channels: int | None = None) -> np.ndarray:
     the last. Of more bands than three, 3 channels are the first three. Raises UserError for a
     missing package, and what Pillow and tifffile raise for broken files.
     """
-    pixels = _by_pillow(file) if file.mode else _by_tifffile(file)
+    pixels = _stored(file)
     if file.alpha is not None:
         alpha = pixels[..., file.alpha : file.alpha + 1]
         pixels = np.delete(pixels, file.alpha, axis=2)
@@ -102,69 +110,46 @@ def read(file: DeepFile, channels: int | None = None) -> np.ndarray:
     return np.ascontiguousarray(pixels[..., :3] if channels == 3 else pixels)
 
 
-def no_data_value(path: Path) -> float:
-    """Return the value of pixels without data that GDAL records in a TIFF, NaN for none."""
-    with path.open('rb') as file, suppress(*BROKEN_TAGS):
-        start = file.read(26)
-        if start.startswith(TIFF_STARTS):
-            return float(next(_directories(file, start))[NO_DATA][0].strip(' \0'))
-    return math.nan
-
-
-def _find_png(path: Path, mode: str) -> DeepFile | None:
-    with Image.open(path) as picture:
+def _find_png(source: Source, mode: str) -> DeepFile | None:
+    with open_binary(file_of(source)) as file, Image.open(file) as picture:
         if getattr(picture, 'is_animated', False):
             return None
         # Image's own method, because that of PNG decodes the whole picture.
         turn = Image.Image.getexif(picture).get(ORIENTATION, 1)
         alpha = None if mode == 'RGB' else len(mode) - 1
         bands = len(mode) - (alpha is not None)
-        return DeepFile(path, _upright(picture.size, turn), turn, 'uint16', bands, alpha, mode)
+        return DeepFile(source, _upright(picture.size, turn), turn, 'uint16', bands, alpha, mode)
 
 
-def _directories(file: BinaryIO, start: bytes) -> Iterator[dict[int, tuple]]:
-    """Yield the tags of each page of a TIFF; `start` are its first bytes."""
-    header, seen = start[: 16 if start[2:4].strip(b'\0') == b'+' else 8], set()
-    offset = ImageFileDirectory_v2(header).next
-    while offset and offset not in seen:
-        seen.add(offset)
-        tags = ImageFileDirectory_v2(header)
-        file.seek(offset)
-        tags.load(file)
-        found = {tag: tags[tag] for tag in tags}
-        yield {tag: v if isinstance(v, tuple) else (v,) for tag, v in found.items()}
-        offset = tags.next
-
-
-def _find_tiff(path: Path, pages: list[dict[int, tuple]]) -> DeepFile | None:
-    pictures = [tags for tags in pages if not tags.get(SUBFILE, (0,))[0] & REDUCED_OR_MASK]
-    tags = (pictures or pages)[0]
-    bits, formats = set(tags.get(BITS, (1,))), set(tags.get(FORMATS, (UNSIGNED,)))
-    depth, kind, colours = max(bits), max(formats), tags.get(COLOURS, (1,))[0]
-    bands, extra = tags.get(BANDS, (1,))[0], tags.get(EXTRA, ())
+def _find_tiff(source: Source, page: TiffPage) -> DeepFile | None:
+    tags = page.tags
+    bits, formats = set(tags.get(tiff.BITS, (1,))), set(tags.get(tiff.FORMATS, (UNSIGNED,)))
+    depth, kind, colours = max(bits), max(formats), tags.get(tiff.COLOURS, (1,))[0]
+    bands, extra = tags.get(tiff.BANDS, (1,))[0], tags.get(tiff.EXTRA, ())
     alphas = [bands - len(extra) + k for k, value in enumerate(extra) if value in ALPHA]
     usual = {0: 1, 1: 1, RGB: 3}.get(colours, bands)
-    if depth <= 8 and kind == UNSIGNED and bands - len(alphas) <= usual:
+    by_pillow = depth <= 8 and kind == UNSIGNED and bands - len(alphas) <= usual
+    by_pillow = by_pillow or (bands == 1 and (kind, depth) in ONE_BAND)
+    planes = len(page.planes)
+    if by_pillow and planes == 1 and not page.raw:
         return None
-    if bands == 1 and (kind, depth) in ONE_BAND:
-        return None
-    if len(pictures) > 1:
+    if colours not in KNOWN_COLOURS and not by_pillow:
         raise UserError(
-            f'{path} holds {len(pictures)} pictures (TIFF pages or frames); expected one. Save '
-            'each as a file, or all as the channels of one .npy (H, W, C).'
+            f'{source}: TIFF of {depth} bits in the colour space {colours} of its tag '
+            f'{tiff.COLOURS}; expected grey, RGB or CMYK (0, 1, 2, 5). Save it as RGB.'
         )
-    if colours not in KNOWN_COLOURS:
-        raise UserError(
-            f'{path}: TIFF of {depth} bits in the colour space {colours} of its tag {COLOURS}; '
-            'expected grey, RGB or CMYK (0, 1, 2, 5). Save it as RGB.'
-        )
-    plain = bits in ({8}, {16}) and formats == {UNSIGNED} and tags.get(PLANES, (1,))[0] == 1
-    mode = PILLOW_MODES.get(bands, '') if colours == RGB and plain and len(pages) == 1 else ''
-    turn = tags.get(ORIENTATION, (1,))[0]
-    width = next(n for n in (8, 16, 32, 64) if n >= depth)
+    plain = bits in ({8}, {16}) and formats == {UNSIGNED} and tags.get(tiff.PLANES, (1,))[0] == 1
+    mode = PILLOW_MODES.get(bands, '') if colours == RGB and plain else ''
+    if by_pillow:
+        mode = COMPLETE
+    turn = tags.get(tiff.ORIENTATION, (1,))[0]
+    width = max(8, 1 << (depth - 1).bit_length())  # of numpy's types
+    if width > 64:
+        raise ValueError(f'{depth} bits a channel')
+    alpha = alphas[0] if alphas and planes == 1 else None
     return DeepFile(
-        path, _upright((tags[WIDTH][0], tags[HEIGHT][0]), turn), turn, f'{KINDS[kind]}{width}',
-        bands - bool(alphas), alphas[0] if alphas else None, mode, colours == INKS,
+        source, _upright(page.size, turn), turn, f'{KINDS[kind]}{width}',
+        bands * planes - (alpha is not None), alpha, mode, colours == INKS and planes == 1, page,
     )  # fmt: skip
 
 
@@ -172,25 +157,59 @@ def _upright(size: tuple[int, int], turn: int) -> tuple[int, int]:
     return size if turn not in range(5, 9) else size[::-1]
 
 
-def _by_pillow(file: DeepFile) -> np.ndarray:
-    """Return the stored pixels, all of them, upright."""
+def _stored(file: DeepFile) -> np.ndarray:
+    """Return the stored bands (H, W, C) of all planes, upright."""
+    page = file.page
+    if page is None:
+        return _by_pillow(file, None)
+    if page.raw:
+        bands = file.bands // file.planes
+        return UPRIGHT.get(file.turn, np.asarray)(tiff.read_raw(file.path, page, file.dtype, bands))
+    planes = []
+    for k, place in enumerate(page.planes):
+        by_pillow = partial(_by_pillow, file, place if k else page.place)
+        planes.append(by_pillow() if file.mode else _by_tifffile(file, place))
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+
+@contextmanager
+def opened_at(path: Path, place: int | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open a file by Pillow for the block, at the TIFF directory at `place` if that is given."""
+    if place is None and not is_compressed(path):
+        with Image.open(path) as picture:  # by name, because Pillow maps some files into memory
+            yield picture
+        return
+    file = open_binary(path) if place is None else tiff.open_at(path, place)
+    with file, Image.open(file) as picture:
+        yield picture
+
+
+def _by_pillow(file: DeepFile, place: int | None) -> np.ndarray:
+    """Return the stored pixels of a plane, all of them, upright."""
+    if file.mode == COMPLETE:
+        with opened_at(file.path, place) as picture:
+            picture.load()
+            array = np.asarray(picture.convert('L') if picture.mode == '1' else picture)
+        return array.reshape(*array.shape[:2], -1)
     if file.dtype == 'uint8':
-        return _decoded(file, file.mode, file.mode)
+        return _decoded(file, place, file.mode, file.mode)
     if file.mode == 'LA':  # four bytes a pixel, as in RGBA of 8 bits
-        return np.ascontiguousarray(_decoded(file, 'RGBA', 'RGBA')).view('>u2').astype(np.uint16)
-    with Image.open(file.path) as picture:
+        four = np.ascontiguousarray(_decoded(file, place, 'RGBA', 'RGBA'))
+        return four.view('>u2').astype(np.uint16)
+    with opened_at(file.path, place) as picture:
         form: Any = picture.tile[0][3]
         stored = (form if isinstance(form, str) else form[0])[-1]
     if stored == 'N':  # what libtiff returns
         stored = 'L' if struct.pack('=H', 1)[0] else 'B'
     other = 'L' if stored == 'B' else 'B'
-    high, low = (_decoded(file, file.mode, f'{file.mode};16{order}') for order in (stored, other))
+    forms = (f'{file.mode};16{order}' for order in (stored, other))
+    high, low = (_decoded(file, place, file.mode, form) for form in forms)
     return high.astype(np.uint16) << 8 | low
 
 
-def _decoded(file: DeepFile, mode: str, form: str) -> np.ndarray:
+def _decoded(file: DeepFile, place: int | None, mode: str, form: str) -> np.ndarray:
     """Return a picture (H, W, C) uint8 of Pillow's `mode`, its stored pixels taken for `form`."""
-    with Image.open(file.path) as picture:
+    with opened_at(file.path, place) as picture:
         picture._mode = mode  # type: ignore[attr-defined]  # as Pillow's handbook has plugins do
         # Pillow before 11 has tuples, later versions named ones.
         picture.tile = [_as_form(tile, form) for tile in picture.tile]
@@ -207,17 +226,17 @@ def _as_form(tile: Any, form: str) -> Any:
     return tile._make(changed) if hasattr(tile, '_make') else changed
 
 
-def _by_tifffile(file: DeepFile) -> np.ndarray:
+def _by_tifffile(file: DeepFile, place: int) -> np.ndarray:
     try:
         import tifffile  # late: only these files need it
     except ImportError as error:
         raise _package_error(file.path, 'tifffile') from error
     logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # of tags that it does not know
-    with tifffile.TiffFile(file.path) as tiff:
-        pages: list[Any] = list(tiff.pages)
-        page = next((p for p in pages if not p.subfiletype & REDUCED_OR_MASK), pages[0])
+    with open_binary(file.path) as stream, tifffile.TiffFile(stream) as container:
+        container.filehandle.seek(place)  # where it then reads a directory
+        page: Any = tifffile.TiffPage(container, index=0)
         ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
-        if max(ends) > file.path.stat().st_size:  # tifffile would fill up with zeros
+        if max(ends) > stream.seek(0, io.SEEK_END):  # tifffile would fill up with zeros
             raise OSError('image file is truncated')
         try:
             pixels = page.asarray(squeeze=False)

@@ -7,11 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from . import decoding
-from .arrays import ARRAY_SUFFIXES, array_values, extremes, fits_default, range_error, read_array
-from .decoding import DECODE_PATH, DEEP_MODES, PILLOW_DECODE, WITH_ALPHA, opened
-from .deep_files import ORIENTATION, DeepFile
+from . import decoding, tiff, volumes
+from .arrays import array_values, extremes, fits_default, range_error
+from .decoding import DECODE_PATH, DEEP_MODES, PILLOW_DECODE, WITH_ALPHA, opened, readable
+from .deep_files import DeepFile
+from .pages import Page, Source, file_of, kind_of
+from .tiff import ORIENTATION
+from .tiff_header import is_single
 
+VOLUME = 'volume'  # mode of which only the header is read
 FLOATS = ('float', 'F')  # what the modes of pictures of floats contain
 
 
@@ -60,52 +64,88 @@ class ImageMetadata(NamedTuple):
         return channels if with_alpha else self.channels
 
 
-def read_metadata(path: Path, decode: str = DECODE_PATH) -> ImageMetadata:
+def read_metadata(source: Source, decode: str = DECODE_PATH) -> ImageMetadata:
     """Return the metadata of an image; raise UserError if to_channels does not take it.
 
     The whole file is read, to detect truncation; a JPEG at 1/8 size, which is three times as fast.
     """
-    metadata, values = _read(path, decode)
+    metadata, values = _read(source, decode)
     if values is not None and values.dtype != np.uint8:
-        found = extremes(values, path)
+        found = extremes(values, source)
         metadata = metadata._replace(extremes=found)
         if decode == PILLOW_DECODE and not metadata.fits_default:
-            raise range_error(found, metadata.floats, path)
+            raise range_error(found, metadata.floats, source)
     return metadata
 
 
-def _read(path: Path, decode: str) -> tuple[ImageMetadata, np.ndarray | None]:
+def _read(source: Source, decode: str) -> tuple[ImageMetadata, np.ndarray | None]:
     """Return metadata without extremes, and the values (H, W, C) unless they have 8 bits."""
-    if path.suffix.lower() in ARRAY_SUFFIXES:
-        array = read_array(path)
-        values = array_values(array, path)
+    if (array := decoding.read_values(source)) is not None:
+        values = array_values(array, source)
         height, width, channels = values.shape
         return ImageMetadata((width, height), str(array.dtype), channels, False), values
-    if file := decoding.find_deep(path, decode):
+    if file := decoding.find_deep(source, decode):
         return _deep_metadata(file), decoding.read_deep(file)
-    with opened(path) as picture:
+    with opened(source) as picture:
         size, mode = picture.size, picture.mode
         reduced = picture.draft('L', (1, 1))
         picture.load()
         size = size if reduced else picture.size  # Pillow turns a TIFF when it loads it
         turn = picture.getexif().get(ORIENTATION, 1) if decode != PILLOW_DECODE else 1
     deep = np.asarray(picture) if mode in DEEP_MODES else None
-    return _metadata(path, size, mode, turn), deep
+    return _metadata(source, size, mode, turn), deep
 
 
-def read_header(path: Path) -> ImageMetadata:
+def read_header(source: Source) -> ImageMetadata:
     """Return the metadata in a file's header only. EXIF at the end of a PNG, e.g., is ignored."""
-    if path.suffix.lower() in ARRAY_SUFFIXES:
-        return read_metadata(path)
-    if file := decoding.find_deep(path):
+    if volumes.is_volume(file_of(source)):
+        with readable(source):
+            shape = volumes.read_volume_header(file_of(source)).shape
+        return ImageMetadata((shape[2], shape[1]), VOLUME, (*shape, 1)[3], False)
+    if kind_of(file_of(source)) in decoding.NO_PICTURES:
+        return read_metadata(source)
+    if file := decoding.find_deep(source):
         return _deep_metadata(file)
-    with opened(path) as picture:
+    with opened(source) as picture:
         # Image's own method, because that of PNG decodes the whole picture.
         turn = Image.Image.getexif(picture).get(ORIENTATION, 1)
-        return _metadata(path, picture.size, picture.mode, turn)
+        return _metadata(source, picture.size, picture.mode, turn)
 
 
-def _metadata(path: Path, size: tuple[int, int], mode: str, turn: int) -> ImageMetadata:
+def page_count(path: Path) -> int:
+    """Return how many pictures a file holds, from its header only: 1 for all but TIFFs and volumes.
+
+    Raises UserError for a broken TIFF or volume, or a TIFF of pictures of different sizes.
+    """
+    if volumes.is_volume(path):
+        with readable(path):
+            return volumes.read_volume_header(path).shape[0]
+    if not tiff.is_tiff(path):
+        return 1
+    with readable(path):
+        return 1 if is_single(path) else len(tiff.read_tiff(path).pages)
+
+
+def is_one_picture(path: Path) -> bool:
+    """Return whether all pages of a TIFF may also be the channels of one picture, see tiff."""
+    if not tiff.is_tiff(path):
+        return False
+    with readable(path):
+        return not is_single(path) and tiff.read_tiff(path).joined is not None
+
+
+def pages_of(path: Path) -> tuple[Source, ...]:
+    """Return the pictures of a file: the path itself for a file of one, else its Pages.
+
+    A volume has Pages even if it is a single slice. Raises UserError as page_count does.
+    """
+    count = page_count(path)
+    if count == 1 and not volumes.is_volume(path):
+        return (path,)
+    return tuple(Page(path, index) for index in range(count))
+
+
+def _metadata(path: Source, size: tuple[int, int], mode: str, turn: int) -> ImageMetadata:
     decoding.check_mode(mode, path)
     width, height = size if turn not in range(5, 9) else size[::-1]
     channels = 1 if mode in decoding.GREY_MODES else 3

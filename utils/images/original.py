@@ -12,16 +12,19 @@ from utils.runtime.errors import ScaleError
 BICUBIC, NEAREST = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
 
 
-def resized(picture: Image.Image, scale: float, method: Image.Resampling) -> np.ndarray:
+def resized(
+    picture: Image.Image, scale: float, method: Image.Resampling, name: object = 'a picture'
+) -> np.ndarray:
     """Return a picture at `scale` as a new array (h, w) or (h, w, C) of its mode's dtype.
 
     Sizes are rounded down. Pillow resizes palette and one-bit pictures by nearest neighbour,
-    whatever the method. Raises ScaleError, also an AssertionError, if no pixel is left.
+    whatever the method. Raises ScaleError, also an AssertionError, naming `name`, if no pixel is
+    left.
     """
     width, height = int(scale * picture.width), int(scale * picture.height)
     if width < 1 or height < 1:
         raise ScaleError(
-            f'a picture of {picture.width} x {picture.height} at scale {scale:g} has no pixel '
+            f'{name} of {picture.width} x {picture.height} at scale {scale:g} has no pixel '
             'left. Use a larger scale.'
         )
     try:

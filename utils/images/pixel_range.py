@@ -7,7 +7,6 @@ measured over its training images, keeps their brightness comparable. Checkpoint
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +15,9 @@ from utils.runtime.errors import UserError
 
 from .arrays import ImageRange, range_error
 from .decoding import PILLOW_DECODE, open_reduced, to_values
-from .deep_files import no_data_value
 from .metadata import ImageMetadata
+from .pages import Source
+from .tiff import no_data_value
 
 PERCENTILES = (0.5, 99.5)  # a few dead or saturated pixels do not count
 MOST_IMAGES = 64  # to measure over; 64 TIFFs of 1918 x 1280 take 1.7 s on two cores, PNGs 9 s
@@ -25,7 +25,7 @@ MOST_PIXELS = 2**16  # of one image, from a regular grid
 
 
 def range_of_data(
-    images: Sequence[tuple[Path, ImageMetadata]],
+    images: Sequence[tuple[Source, ImageMetadata]],
     training: Sequence[int],
     channels: int,
     asked: Sequence[float] | None = None,
@@ -60,7 +60,7 @@ def range_of_data(
     )
 
 
-def measure_range(paths: Sequence[Path], channels: int) -> ImageRange:
+def measure_range(paths: Sequence[Source], channels: int) -> ImageRange:
     """Return the percentiles of each channel over files of more than 8 bits.
 
     channels: of the network. The result depends on nothing but the files. A channel whose
@@ -75,7 +75,7 @@ def measure_range(paths: Sequence[Path], channels: int) -> ImageRange:
     return [(low, high) for low, high in found.tolist()]
 
 
-def _sample(path: Path, channels: int) -> np.ndarray:
+def _sample(path: Source, channels: int) -> np.ndarray:
     """Return values (n, C) of pixels of a file, at most MOST_PIXELS, without those of no data."""
     values = to_values(open_reduced(path, 1.0, channels)[0], channels, path)
     step = int(np.ceil(np.sqrt(values.shape[0] * values.shape[1] / MOST_PIXELS)))
@@ -93,7 +93,7 @@ def check_range_option(asked: Sequence[float] | None, decode: str) -> None:
         )
 
 
-def check_values(images: Sequence[tuple[Path, ImageMetadata]]) -> None:
+def check_values(images: Sequence[tuple[Source, ImageMetadata]]) -> None:
     """Raise UserError for the first image with values that need a range, where there is none."""
     for path, image in images:
         if image.extremes and not image.fits_default:

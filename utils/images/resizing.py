@@ -5,8 +5,6 @@ float32, until they are on the device. Those of more than 8 bits a channel are f
 with PILLOW_DECODE in the original's range, see pixels_by_pillow.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
@@ -26,10 +24,11 @@ from .decoding import (
     to_channels,
 )
 from .original import BICUBIC, resized
+from .pages import Source
 
 
 def load_image(
-    path: Path,
+    path: Source,
     channels: int,
     scale: float,
     decode: str = DECODE_PATH,
@@ -44,7 +43,7 @@ def load_image(
 
 
 def read_image(
-    path: Path,
+    path: Source,
     channels: int,
     scale: float,
     decode: str = DECODE_PATH,
@@ -63,7 +62,7 @@ def read_image(
     return resize_image(image, scaled_size(size, scale), extent), size
 
 
-def pixels_by_pillow(picture: Picture, channels: int, scale: float, path: Path) -> np.ndarray:
+def pixels_by_pillow(picture: Picture, channels: int, scale: float, path: Source) -> np.ndarray:
     """Return a picture or array as (H, W, C) uint8 or float32 at `scale`, by original.resized.
 
     A picture of `channels` bands is taken in its own mode, a palette picture for one channel as its
@@ -76,11 +75,11 @@ def pixels_by_pillow(picture: Picture, channels: int, scale: float, path: Path) 
         picture = _as_picture(picture)
     if isinstance(picture, Image.Image) and len(picture.getbands()) == channels:
         check_mode(picture.mode, path)
-        pixels = resized(picture, scale, BICUBIC)
+        pixels = resized(picture, scale, BICUBIC, path)
     else:
         whole = to_channels(picture, channels, path)
         bands = [Image.fromarray(whole[..., k]) for k in range(channels)]
-        pixels = np.stack([resized(band, scale, BICUBIC) for band in bands], axis=2)
+        pixels = np.stack([resized(band, scale, BICUBIC, path) for band in bands], axis=2)
         if pixels.dtype == np.float32:
             pixels = pixels.clip(0, 1)  # bicubic overshoots
     pixels = pixels.reshape(*pixels.shape[:2], channels)

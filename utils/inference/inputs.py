@@ -1,8 +1,9 @@
-"""Images given from Python: arrays, Pillow's pictures and tensors, to a network's input.
+"""Inputs of a network: the pages of files; arrays, Pillow's pictures and tensors from Python.
 
 Axis letters: C channels, H and W pixels, h and w pixels at scale.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,26 @@ from torch import Tensor
 
 from utils.images.arrays import ImageRange, array_pixels, channels_error
 from utils.images.decoding import PILLOW_DECODE, Picture, to_channels
+from utils.images.metadata import is_one_picture, pages_of, read_header
+from utils.images.pages import Page
 from utils.images.resizing import pixels_by_pillow, resize_image
 from utils.runtime.errors import UserError
 
-ImageInput = np.ndarray | Tensor | Image.Image | str | Path
+ImageInput = np.ndarray | Tensor | Image.Image | str | Path | Page
 
 NAME = Path('the image')  # for messages
+
+
+def pages_to_predict(path: Path, channels: Callable[[], int]) -> tuple[Page, ...]:
+    """Return the pages of a stack, or the slices of a volume; () for a file of one picture.
+
+    A TIFF whose planes may be pages as well as the channels of one picture is one picture if the
+    network takes so many channels, which `channels` returns. Raises UserError as pages_of does.
+    """
+    pages = tuple(page for page in pages_of(path) if isinstance(page, Page))
+    if len(pages) > 1 and is_one_picture(path) and read_header(path).channels == channels():
+        return ()
+    return pages
 
 
 def to_picture(

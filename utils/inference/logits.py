@@ -26,30 +26,34 @@ def class_probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
-def class_indices(probabilities: Tensor, threshold: float = 0.5) -> Tensor:
-    """Return (B, H, W) int64 class indices for (B, K, H, W) probabilities in [0, 1].
+def class_indices(
+    probabilities: Tensor, threshold: float = 0.5, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Return (B, H, W) class indices of `dtype` for (B, K, H, W) probabilities in [0, 1].
 
     For K = 1 and K = 2 a pixel is foreground if its probability is over `threshold`; of more
     classes the most probable one is taken.
     """
     if probabilities.shape[1] <= 2:
-        return (probabilities[:, -1] > threshold).long()
-    return probabilities.argmax(dim=1)
+        return (probabilities[:, -1] > threshold).to(dtype)
+    return probabilities.argmax(dim=1).to(dtype)
 
 
-def class_indices_of_logits(logits: Tensor, n_classes: int, threshold: float = 0.5) -> Tensor:
-    """Return (B, H, W) int64 class indices for (B, K, H, W) logits, as the original does.
+def class_indices_of_logits(
+    logits: Tensor, n_classes: int, threshold: float = 0.5, dtype: torch.dtype = torch.int64
+) -> Tensor:
+    """Return (B, H, W) class indices of `dtype` for (B, K, H, W) logits, as the original does.
 
     K is `n_classes`, but 1 for two classes: the difference of their logits. Near 0.5, probabilities
     in float32 are too coarse for such differences: over them, 3 of 10,000 pixels of an untrained
     network changed. Only for one class the original takes the sigmoid, too.
     """
     if n_classes == 1:
-        return class_indices(class_probabilities(logits), threshold)
+        return class_indices(class_probabilities(logits), threshold, dtype)
     if n_classes == 2:
         odds = threshold / (1 - threshold) if threshold < 1 else math.inf
-        return (logits[:, 0] > (math.log(odds) if odds else -math.inf)).long()
-    return logits.argmax(dim=1)
+        return (logits[:, 0] > (math.log(odds) if odds else -math.inf)).to(dtype)
+    return logits.argmax(dim=1).to(dtype)
 
 
 def logits_of(network: LogitsFunction, images: Tensor, size: Sequence[int] | None = None) -> Tensor:

@@ -20,7 +20,7 @@ def add_input_options(group: argparse._ArgumentGroup) -> None:
         'input, one per line')
     add('--output', '-o', nargs='+', metavar='OUTPUT',
         help='output images, one for each input, or one folder for all (default: NAME_OUT.png '
-        'beside each input)')
+        'beside each input, .tif for a stack and .nii.gz for a volume)')
     add('--recursive', action='store_true', help='search subfolders of input folders')
     add('--skip-existing', action='store_true', help='skip inputs whose mask exists')
     add('--overwrite', action='store_true',
@@ -47,7 +47,8 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
         help='overlap of tiles in pixels (default: 224, which covers the receptive field, but at '
         'most half a tile)')
     add('--batch-size', type=number_in(int, 1), default=1, metavar='B',
-        help='number of images of the same size to predict at a time (default: %(default)s)')
+        help='number of images, or pages, of the same size to predict at a time (default: '
+        '%(default)s)')
     add_device_options(group, workers=False)
     add('--backend', choices=['auto', 'torch', 'compile', 'onnx', 'openvino'], default='auto',
         help='inference backend; auto is openvino if it is installed, the device is a CPU and '
@@ -66,7 +67,7 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability to consider a mask pixel white (default: 0.5)')
     add('--largest-component', action='store_true',
-        help='keep only the largest connected component of each class')
+        help='keep only the largest connected component of each class, of each page')
     add('--format', choices=['values', 'index', 'color', 'probabilities', 'overlay'],
         default='values',
         help="what to write: the training masks' values, class indices, class colours, "

@@ -3,6 +3,7 @@
 See docs/python.md. Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import groupby, product
@@ -16,18 +17,19 @@ from unet import UNet
 from utils.data.network_limits import network_size
 from utils.images.arrays import ImageRange
 from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, picture_size
+from utils.images.pages import Page, Source
 from utils.images.resizing import change_range, read_image, to_unit_range
 from utils.masks.encoding import MaskEncoding, encoding_of
 from utils.masks.values import MaskValue
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError
-from utils.runtime.memory import available_prediction_memory
+from utils.runtime.memory import one_out_of_memory_error
 from utils.runtime.precision import MixedPrecision
 
 from . import tiling
 from .backends.selection import build_network
 from .checkpoint import load_checkpoint, plain_values
-from .inputs import ImageInput, to_picture, to_tensor
+from .inputs import ImageInput, pages_to_predict, to_picture, to_tensor
 from .logits import (
     LogitsFunction,
     class_indices,
@@ -35,6 +37,7 @@ from .logits import (
     class_probabilities,
     logits_of,
 )
+from .transfer import stacked, to_device
 
 
 class Predictor:
@@ -108,7 +111,7 @@ class Predictor:
         return cls(model, scale, masks, precision, checkpoint.decode, known)
 
     def use_backend(self, backend: str) -> None:
-        """Compute all models with a backend other than 'auto'; 'torch' folds BatchNorm."""
+        """Compute all models with a backend other than 'auto', see selection.build_network."""
         self.networks = [build_network(model, backend, self.precision) for model in self.models]
 
     @property
@@ -135,17 +138,17 @@ class Predictor:
     def predict_probabilities(self, image: ImageInput) -> Tensor:
         """Return probabilities (K, H, W) float32, on the network's device, for an image.
 
-        image: of any size. A path (see predict_file), a picture of Pillow, or an array (H, W, C) or
-        (H, W) or a tensor (C, H, W) or (H, W) of a type of array files; without image_range,
-        integers up to 65535 or floats in [0, 1]. For two classes K is 1, the foreground. Outputs,
-        not masks, are resized, so that outlines are smooth. Raises UserError if the image is too
-        small at this scale, or has other channels or values.
+        image: of any size. A path or Page, a picture of Pillow, or an array (H, W, C) or (H, W) or
+        a tensor (C, H, W) or (H, W) of a type of array files; without image_range, integers up to
+        65535 or floats in [0, 1]. For two classes K is 1, the foreground. Outputs, not masks, are
+        resized, so that outlines are smooth. Raises UserError if the image is too small at this
+        scale, or has other channels or values.
         """
         return self.to_probabilities(self._image_outputs(image))
 
     def _image_outputs(self, image: ImageInput) -> Tensor:
-        if isinstance(image, str | Path):
-            return self.resized_outputs(*self.read_file(Path(image)))
+        if isinstance(image, str | Path | Page):
+            return self.resized_outputs(*self.read_file(_source(image)))
         channels = self.model.n_channels
         picture = to_picture(image, channels, self.decode, self.image_range)
         size = picture_size(picture)
@@ -153,32 +156,44 @@ class Predictor:
         tensor = to_tensor(picture, channels, self.scale, seen, self.decode, self.image_range)
         return self.resized_outputs(tensor, size)
 
-    def predict_file(self, path: str | Path, threshold: float = 0.5) -> np.ndarray:
+    def predict_file(self, path: str | Path | Page, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for an image file, decoded as in training.
 
-        Where a JPEG is decoded at reduced size, the network's input differs from predict_image's by
-        half a grey level on average. Raises UserError if the file cannot be read.
+        (pages, H, W) for a TIFF of several pages or a volume; a Page names one of them. Where a
+        JPEG is decoded at reduced size, the network's input differs from predict_image's by half a
+        grey level on average. Raises UserError if the file cannot be read.
         """
-        return self.classify(self.resized_outputs(*self.read_file(Path(path))), threshold)
+        source = _source(path)
+        if isinstance(source, Path):
+            pages = pages_to_predict(source, lambda: self.model.n_channels)
+            if pages:
+                return np.stack([self.predict_file(page, threshold) for page in pages])
+        return self.classify(self.resized_outputs(*self.read_file(source)), threshold)
 
     def classify(self, outputs: Tensor, threshold: float = 0.5) -> np.ndarray:
         """Return class indices (H, W) uint8 for outputs (K, H, W), K = 1 for two classes."""
-        return self.class_indices(outputs[None], threshold)[0].to(torch.uint8).cpu().numpy()
+        return self.decide(outputs, threshold)[0].cpu().numpy()
 
-    def class_indices(self, outputs: Tensor, threshold: float = 0.5) -> Tensor:
-        """Return class indices (B, H, W) int64 for outputs (B, K, H, W), K = 1 for two classes."""
+    def decide(self, outputs: Tensor, threshold: float = 0.5) -> Tensor:
+        """Return class indices (1, H, W) uint8 on the device, see `classify`, without waiting."""
+        return self.class_indices(outputs[None], threshold, torch.uint8)
+
+    def class_indices(
+        self, outputs: Tensor, threshold: float = 0.5, dtype: torch.dtype = torch.int64
+    ) -> Tensor:
+        """Return class indices (B, H, W) for outputs (B, K, H, W), K = 1 for two classes."""
         # Of two classes, outputs are of class 1, and the threshold is the foreground's.
         threshold = 1 - threshold if self.masks.inverted else threshold
         if self.as_original:
-            return class_indices_of_logits(outputs, self.model.n_classes, threshold)
-        return class_indices(outputs, threshold)
+            return class_indices_of_logits(outputs, self.model.n_classes, threshold, dtype)
+        return class_indices(outputs, threshold, dtype)
 
     def to_probabilities(self, outputs: Tensor) -> Tensor:
         """Return probabilities (K, H, W) float32 for outputs (K, H, W), K = 1 for two classes."""
         probabilities = class_probabilities(outputs[None])[0] if self.as_original else outputs
         return 1 - probabilities if self.masks.inverted else probabilities
 
-    def read_file(self, path: Path) -> tuple[Tensor, tuple[int, int]]:
+    def read_file(self, path: Source) -> tuple[Tensor, tuple[int, int]]:
         """Return a file as (C, h, w) at network resolution, and its own (width, height)."""
         channels = self.model.n_channels
         image, size = read_image(path, channels, self.scale, self.decode, self.image_range)
@@ -189,7 +204,7 @@ class Predictor:
     def predict_batch(self, images: Tensor) -> Tensor:
         """Return outputs (B, K, H, W) float32 for images (B, C, H, W), uint8 or in [0, 1]."""
         deep = images.is_floating_point()
-        images = to_unit_range(images.to(self.precision.device, memory_format=torch.channels_last))
+        images = to_unit_range(to_device(images, self.precision.device))
         known = self.ranges if deep else [self.image_range] * len(self.networks)
         networks = zip(self.networks, known, strict=False)  # int8 is one network
         passes = list(product(networks, (False, True)[: 1 + self.mirrored]))
@@ -232,8 +247,9 @@ class Predictor:
         for (shape, _), group in groupby(inputs, key=lambda pair: (pair[0].shape, pair[0].dtype)):
             alike, batch = list(group), None
             if len(alike) > 1 and self.tiling_for(shape[1:], len(alike)) is None:
-                with suppress(torch.OutOfMemoryError):
-                    batch = self._foreground(torch.stack([image for image, _ in alike]))
+                with suppress(torch.OutOfMemoryError), one_out_of_memory_error():
+                    images = [image for image, _ in alike]
+                    batch = self._foreground(stacked(images, self.precision.device))
             for k, (image, size) in enumerate(alike):
                 if batch is None:
                     yield self._strips(image, size)
@@ -243,10 +259,12 @@ class Predictor:
     def tiling_for(self, size: Sequence[int], count: int = 1) -> tiling.Tiling | None:
         """Return the tiles for `count` images of `size` (h, w), None to predict them whole."""
         if self.tiling:
-            return self.tiling if max(size) > self.tiling.side else None
-        room = available_prediction_memory(self.precision.device) // count
-        fp32 = self.precision.name == 'fp32'
-        return tiling.fitting_tiling(size, self.model.base_channels, room, fp32) if room else None
+            return self._fitting.limited(size, self.tiling)
+        return self._fitting.choose(size, count)
+
+    @functools.cached_property
+    def _fitting(self) -> tiling.FittingTiles:
+        return tiling.FittingTiles(self.models, self.precision)
 
     def _foreground(self, images: Tensor) -> Tensor:
         """Return predict_batch(images), for two classes only the foreground: half the work.
@@ -261,27 +279,20 @@ class Predictor:
     @torch.inference_mode()
     def _strips(self, image: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         """Yield the strips of one image, by ever smaller tiles if memory runs out."""
-        height, width = image.shape[1:]
-        tiles, done = self.tiling_for((height, width)), 0
-        while done < size[1]:
-            row, smaller = 0, tiling.smaller_tiling(tiles, (height, width))
-            try:
-                for strip in self._strips_by(tiles, image, size):
-                    row += strip.shape[1]
-                    if row > done:  # earlier rows were yielded before memory ran out
-                        yield strip[:, done - row :]
-                        done = row
-            except torch.OutOfMemoryError:
-                if smaller is None:
-                    raise
-                print(f'note: out of memory; {width} x {height} pixels are continued by {smaller}')
-            # Not in the except block: the exception would keep the feature maps alive.
-            tiles = smaller
+        shape = (image.shape[1], image.shape[2])
+        by = functools.partial(self._strips_by, image, size)
+        yield from self._fitting.strips(by, self.tiling_for(shape), shape, size[1])
 
     def _strips_by(
-        self, tiles: tiling.Tiling | None, image: Tensor, size: tuple[int, int]
+        self, image: Tensor, size: tuple[int, int], tiles: tiling.Tiling | None
     ) -> Iterator[Tensor]:
-        if tiles is None:
-            return tiling.full_size_strips(self._foreground(image[None])[0], size)
-        bands = tiling.tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiles)
-        return tiling.resized_strips(bands, image.shape[1], size)
+        with one_out_of_memory_error():
+            if tiles is None:
+                yield from tiling.full_size_strips(self._foreground(image[None])[0], size)
+                return
+            bands = tiling.tiled_bands(lambda tile: self._foreground(tile[None])[0], image, tiles)
+            yield from tiling.resized_strips(bands, image.shape[1], size)
+
+
+def _source(image: str | Path | Page) -> Source:
+    return image if isinstance(image, Page) else Path(image)

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,9 +11,11 @@ from tqdm import tqdm
 from utils.images.metadata import ImageMetadata
 from utils.masks.rle import join_submissions, write_submission
 from utils.masks.visualize import show_or_save
+from utils.runtime.console import progress_bar
 from utils.runtime.distributed import gather_shards, is_main_process, rank, shard, world_size
 from utils.runtime.errors import UserError, shown
 
+from .outputs.names import in_words
 from .pipeline import Failure, PredictionPipeline, Result, load_displayable
 from .predictor import Predictor
 from .work_list import Job
@@ -32,17 +34,16 @@ def predict_jobs(
     submission: CSV file of run-length encoded masks to write.
     """
     known = zip(jobs, metadata, strict=True)
-    pixels = {job: math.prod(found.size) for job, found in known if found}
-    outcomes = pipeline.process(shard(jobs), lambda job: pixels.get(job, 0))
+    pixels = {job.source: math.prod(found.size) for job, found in known if found}
     failures: list[str | None] = []
-    results = _report(outcomes, len(shard(jobs)), failures, pipeline.predictor)
+    results = _report(pipeline, shard(jobs), lambda job: pixels.get(job.source, 0), failures)
     if submission is None:
         deque(results, maxlen=0)
         return gather_shards(failures)
     parts = [submission]
     if world_size() > 1:
         parts = [submission.with_stem(f'{submission.stem}.{k}') for k in range(world_size())]
-    write_submission(((one.job.source.name, one.rle) for one in results), parts[rank()])
+    write_submission((row for one in results for row in one.rle), parts[rank()])
     failures = gather_shards(failures)
     if is_main_process() and len(parts) > 1:
         join_submissions(parts, submission)
@@ -50,30 +51,39 @@ def predict_jobs(
 
 
 def _report(
-    outcomes: Iterator[Result | Failure],
-    count: int,
+    pipeline: PredictionPipeline,
+    jobs: list[Job],
+    pixels: Callable[[Job], int],
     failures: list[str | None],
-    predictor: Predictor,
 ) -> Iterator[Result]:
-    """Yield the results after printing them; append each image's error or None to `failures`."""
-    hidden = None if count > FEW else True  # None: unless the output is a terminal
-    with tqdm(total=count, desc='Predicting', unit='img', leave=False, disable=hidden) as bar:
-        for outcome in outcomes:
-            bar.update()
+    """Yield the results after printing them; append each file's error or None to `failures`.
+
+    The progress bar counts pictures: files, or their pages.
+    """
+    count = count_pictures(jobs)
+    with progress_bar('Predicting', count, 'img', hidden=count <= FEW) as bar:
+        for outcome in pipeline.process(jobs, pixels, bar.update):
             job = outcome.job
             if isinstance(outcome, Failure):
                 failures.append(str(outcome.error))
                 continue
-            failures.append(_draw_figure(outcome, predictor, job.figure) if job.figure else None)
+            drawn = _draw_figure(outcome, pipeline.predictor, job.figure) if job.figure else None
+            failures.append(drawn)
             saved = f'. Mask saved to {shown(job.target)}' if job.target else ''
+            pages = f' ({in_words(job.source, job.pages)})' if job.pages else ''
             found = f'{outcome.class_fractions}{saved}'
-            tqdm.write(f'Predicting image {shown(job.source)} ... done: {found}')
+            tqdm.write(f'Predicting image {shown(job.source)}{pages} ... done: {found}')
             yield outcome
+
+
+def count_pictures(jobs: list[Job]) -> int:
+    """Return the number of pictures in all files."""
+    return sum(len(job.pictures) for job in jobs)
 
 
 def _draw_figure(result: Result, predictor: Predictor, figure: Path) -> str | None:
     """Show a result's figure, or write it; return the error, None without."""
-    source = result.job.source
+    source = result.picture
     try:
         image, background = load_displayable(source, predictor), predictor.masks.background
         show_or_save(image, result.indices, source.name, figure, background)
@@ -84,14 +94,16 @@ def _draw_figure(result: Result, predictor: Predictor, figure: Path) -> str | No
     return None
 
 
-def summarize(failures: list[str | None], seconds: float) -> int:
-    """Print throughput and errors, or raise the error of a single image; return the exit code."""
+def summarize(jobs: list[Job], failures: list[str | None], seconds: float) -> int:
+    """Print throughput and errors, or raise the error of a single file; return the exit code."""
     errors = [error for error in failures if error]
     if errors and len(failures) == 1:
         raise UserError(errors[0])
-    if len(failures) > FEW:
-        done = len(failures) - len(errors)
-        print(f'{done} images in {seconds:.1f} s ({done / seconds:.3g} images/s)')
+    if count_pictures(jobs) > FEW:
+        good = [job for job, error in zip(jobs, failures, strict=True) if not error]
+        done, files = count_pictures(good), len(good)
+        pages = f' of {files} file{"s" * (files > 1)}' if done > files else ''
+        print(f'{done} images{pages} in {seconds:.1f} s ({done / seconds:.3g} images/s)')
     if errors:
         failed = f'{len(errors)} of {len(failures)} images could not be read or written'
         lines = [f'error: {failed}:', *errors]

@@ -10,6 +10,8 @@ Tiles of a bilinear network agree only approximately: upsampling with aligned co
 map by a factor that depends on its size. Axis letters: C channels, H and W pixels, K classes.
 """
 
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unet import UNet
 from utils.runtime.errors import UserError
+from utils.runtime.memory import available_prediction_memory
+from utils.runtime.precision import MixedPrecision
 
 GRID = 16  # pixels: four halvings
 # Receptive field: largest distance in pixels at which an input pixel affects an output pixel. Two
@@ -34,6 +39,12 @@ SIDES = (4096, 2048, 1024, 512)  # of tiles chosen automatically
 # 36 at 64; in bfloat16 24 at 8, 21 at 16, 19 at 64. Six maps of the first level alone are 24 bytes.
 PEAK_BYTES = 45
 STRIP_PIXELS = 2**24  # largest strip of a full-size result
+# Most elements of a feature map on a GPU, where kernels may count them in 32 bits. An H100 computed
+# a map of 2^31 right (dev/GPU.md); not every card, library and operation promises it.
+MAX_ELEMENTS = 2**31 - 1
+ASK_AGAIN = (
+    60.0  # seconds after which the free memory is asked for anew: other programs come and go
+)
 
 
 @dataclass(frozen=True)
@@ -73,16 +84,91 @@ class Tiling:
 
 
 def fitting_tiling(
-    size: Sequence[int], base_channels: int, room: int, float32: bool = True
+    size: Sequence[int], base_channels: int, room: int, float32: bool = True, channels: int = 0
 ) -> Tiling | None:
     """Return the largest tiles that `room` bytes hold; None for a whole image of `size` (h, w).
 
-    float32: else the network computes in 16 bits.
+    float32: else the network computes in 16 bits. channels: of the largest feature map at the
+    image's resolution, where its elements are limited to MAX_ELEMENTS; 0 without a limit.
     """
     pixels = room * (1 if float32 else 2) // (base_channels * PEAK_BYTES)
+    if channels:
+        pixels = min(pixels, MAX_ELEMENTS // channels)
     if size[0] * size[1] <= pixels:
         return None
     return Tiling(next((side for side in SIDES if side**2 <= pixels), SIDES[-1]))
+
+
+class FittingTiles:
+    """Chooses tiles by a device's free memory, which is asked for once a size and minute.
+
+    models: networks that see the same tiles one after the other.
+    """
+
+    def __init__(self, models: Sequence[UNet], precision: MixedPrecision):
+        self.device, self.float32 = precision.device, precision.name == 'fp32'
+        self.base_channels = max(model.base_channels for model in models)
+        # The last upsampled map beside the one that skips the levels below, or the logits. A CPU
+        # counts elements in 64 bits.
+        classes = max(model.n_classes for model in models)
+        self.channels = 0 if self.device.type == 'cpu' else max(2 * self.base_channels, classes)
+        self._known: dict[tuple[int, ...], tuple[float, Tiling | None]] = {}
+
+    def choose(self, size: Sequence[int], count: int = 1) -> Tiling | None:
+        """Return the tiles for `count` images of `size` (h, w), None to predict them whole."""
+        found = self._known.get((*size, count))
+        if found is None or time.monotonic() - found[0] > ASK_AGAIN:
+            room = available_prediction_memory(self.device) or sys.maxsize  # 0: unknown
+            return self.remember(self._fitting(size, room // count, count), size, count)
+        return found[1]
+
+    def remember(self, tiles: Tiling | None, size: Sequence[int], count: int = 1) -> Tiling | None:
+        """Return `tiles`, after keeping them as the choice for `count` images of `size`."""
+        self._known[(*size, count)] = time.monotonic(), tiles
+        return tiles
+
+    def limited(self, size: Sequence[int], tiles: Tiling) -> Tiling | None:
+        """Return `tiles`, or smaller ones if their feature maps have too many elements.
+
+        None if an image of `size` (h, w) is a single tile.
+        """
+        extent = [min(length, tiles.side) for length in size]
+        return self._fitting(extent, sys.maxsize, 1) or (tiles if max(size) > tiles.side else None)
+
+    def _fitting(self, size: Sequence[int], room: int, count: int) -> Tiling | None:
+        channels = count * self.channels
+        return fitting_tiling(size, self.base_channels, room, self.float32, channels)
+
+    def strips(
+        self,
+        predict: Callable[[Tiling | None], Iterator[Tensor]],
+        tiles: Tiling | None,
+        size: tuple[int, int],
+        rows: int,
+    ) -> Iterator[Tensor]:
+        """Yield strips (K, h, W), `rows` rows in total, by ever smaller tiles if memory runs out.
+
+        predict: returns the strips of an image of `size` (h, w) by tiles. Rows are yielded once.
+        """
+        done = 0
+        while done < rows:
+            row, smaller = 0, smaller_tiling(tiles, size)
+            try:
+                for strip in predict(tiles):
+                    row += strip.shape[1]
+                    if row > done:  # earlier rows were yielded before memory ran out
+                        yield strip[:, done - row :]
+                        done = row
+            except torch.OutOfMemoryError:
+                if smaller is None:
+                    raise
+                height, width = size
+                print(f'note: out of memory; {width} x {height} pixels are continued by {smaller}')
+            else:
+                return
+            # Not in the except block: the exception would keep the feature maps alive.
+            torch.cuda.empty_cache()  # cuBLAS and cuDNN take memory beside torch's cache
+            tiles = self.remember(smaller, size)
 
 
 def smaller_tiling(tiling: Tiling | None, size: Sequence[int]) -> Tiling | None:

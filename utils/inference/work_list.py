@@ -1,9 +1,9 @@
 """The work list of predict.py: which images to read, which files to write, and their checks."""
 
 import argparse
+import functools
 import glob
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -17,29 +17,41 @@ from utils.data.network_limits import check_channels, network_size
 from utils.data.pairing.matching import is_own_output
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.images.metadata import ImageMetadata, read_header, read_metadata
+from utils.images.pages import Page, Source, may_have_pages, split_name
+from utils.images.volumes import check_package, is_volume
 from utils.masks.visualize import has_display
 from utils.runtime.distributed import broadcast_object, gather_shards, is_main_process, shard
 from utils.runtime.errors import UserError, first_few
-from utils.runtime.files import check_output_file
 
+from .checkpoint import load_checkpoint
+from .inputs import pages_to_predict
+from .outputs.names import (
+    InputFile,
+    check_output_names,
+    check_suffixes,
+    is_folder,
+    place_figures,
+    place_masks,
+    suffix_of,
+)
 from .predictor import Predictor
-from .writer import ARRAY_SUFFIX, OUTPUT_SUFFIXES
-
-
-class Source(NamedTuple):
-    """An image to predict; `below` is its path relative to the folder or pattern of -i."""
-
-    path: Path
-    below: Path
-    from_folder: bool
 
 
 class Job(NamedTuple):
-    """An image and the files to write for it: its mask and its figure of --viz, or None."""
+    """A file and what to write for it: its mask and its figure of --viz, or None.
+
+    pages: those of a stack or volume, which are predicted one by one; empty for one picture.
+    """
 
     source: Path
     target: Path | None
     figure: Path | None
+    pages: tuple[Page, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Source, ...]:
+        """What to predict: the file itself, or its pages."""
+        return self.pages or (self.source,)
 
 
 def plan_jobs(args: argparse.Namespace) -> list[Job]:
@@ -60,18 +72,15 @@ def plan_jobs(args: argparse.Namespace) -> list[Job]:
 
 
 def _plan(args: argparse.Namespace) -> list[Job]:
-    sources, ignored = find_images(args.input, sys.stdin, args.recursive, args.output)
-    suffix = ARRAY_SUFFIX if args.format == 'probabilities' else '.png'
-    targets = place_masks(sources, args.output, suffix)
+    found, ignored = find_images(args.input, sys.stdin, args.recursive, args.output)
+    sources = with_pages(found, args.model[0])
+    targets = place_masks(sources, args.output, args.format)
     written = [] if args.no_save or (args.rle and not args.output) else targets
-    if unknown := [path for path in written if path.suffix.lower() not in OUTPUT_SUFFIXES]:
-        raise UserError(
-            f'cannot write {first_few(unknown)}; expected a name that ends in '
-            f'{", ".join(OUTPUT_SUFFIXES)}'
-        )
+    if written:
+        check_suffixes(sources, written, args.format)
     inputs = [source.path for source in sources]
     shown = targets if args.viz and (not args.no_save or _can_show()) else []
-    figures = [path.with_name(f'{path.stem.removesuffix("_OUT")}_VIZ.png') for path in shown]
+    figures = place_figures(shown)
     saved = written + ([] if args.no_save else figures)
     check_output_names(inputs, saved + ([args.rle] if args.rle else []))
     names = Counter(path.name for path in inputs if args.rle)
@@ -82,7 +91,7 @@ def _plan(args: argparse.Namespace) -> list[Job]:
         )
     old = [] if args.overwrite else [target for target in written if target.exists()]
     # A folder may hold other masks than this program's. Files given by name are overwritten.
-    folders = any(s.from_folder for s in sources) or _is_folder(args.output, sources)
+    folders = any(s.from_folder for s in sources) or is_folder(args.output, sources)
     if old and folders and not args.skip_existing:
         raise UserError(
             f'{len(old)} of {len(targets)} masks exist already: {first_few(old)}. Use '
@@ -94,7 +103,8 @@ def _plan(args: argparse.Namespace) -> list[Job]:
     if kept:
         print(f'note: {len(kept)} masks exist already and are kept')
     none = [None] * len(inputs)
-    jobs = map(Job, inputs, written or none, figures or none)
+    pages = [source.pages for source in sources]
+    jobs = map(Job, inputs, written or none, figures or none, pages)
     return [job for job in jobs if job.target not in kept]
 
 
@@ -111,7 +121,7 @@ def _can_show() -> bool:
 
 def find_images(
     words: list[str], lines: Iterable[str], recursive: bool, outputs: list[str] | None
-) -> tuple[list[Source], list[str]]:
+) -> tuple[list[InputFile], list[str]]:
     """Return the images of files, folders, patterns and '-', and the names of ignored files.
 
     lines: what '-' stands for, one path per line. recursive: include subfolders. outputs: of -o; a
@@ -122,14 +132,14 @@ def find_images(
     listed = (line.rstrip('\r\n') for line in lines if line.strip())
     words = [w for word in words for w in (listed if word == '-' else [word])]
     own = Path(outputs[0]).resolve() if outputs and len(outputs) == 1 else None
-    named: list[Source] = []
-    found: dict[Path, Source] = {}
+    named: list[InputFile] = []
+    found: dict[Path, InputFile] = {}
     ignored: list[str] = []
     missing = []
     for word in words:
         path = Path(word)
         if path.is_file():
-            named.append(Source(path, Path(path.name), False))
+            named.append(InputFile(path, Path(path.name), False))
         elif path.is_dir():
             files = sorted(path.rglob('*') if recursive else path.iterdir())
             if recursive and own and path.resolve() in own.parents:
@@ -137,12 +147,12 @@ def find_images(
             images, others = _images(files, path)
             if not images:
                 raise UserError(f'no images in {path}{_what_else(files, others)}')
-            found |= {file: Source(file, file.relative_to(path), True) for file in images}
+            found |= {file: InputFile(file, file.relative_to(path), True) for file in images}
             ignored += others
         elif matches := sorted(map(Path, glob.glob(word, recursive=True))):  # noqa: PTH207
             base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
             images, others = _images(matches, base)
-            found |= {file: Source(file, file.relative_to(base), False) for file in images}
+            found |= {file: InputFile(file, file.relative_to(base), False) for file in images}
             ignored += others
         else:
             missing.append(word)
@@ -162,9 +172,9 @@ def _images(files: list[Path], base: Path) -> tuple[list[Path], list[str]]:
         for file in files
         if file.is_file() and not any(p.startswith('.') for p in file.relative_to(base).parts)
     ]
-    images = [file for file in seen if file.suffix.lower() in IMAGE_SUFFIXES]
-    stems = {str(file.with_suffix('')) for file in images}
-    wanted = [file for file in images if not is_own_output(str(file.with_suffix('')), stems)]
+    images = [file for file in seen if suffix_of(file) in IMAGE_SUFFIXES]
+    stems = {split_name(str(file))[0] for file in images}
+    wanted = [file for file in images if not is_own_output(split_name(str(file))[0], stems)]
     taken = set(wanted)
     return wanted, [file.name for file in seen if file not in taken]
 
@@ -176,82 +186,69 @@ def _what_else(files: list[Path], others: list[str]) -> str:
     return f'; other files: {first_few(others)}' if others else ''
 
 
-def place_masks(sources: list[Source], outputs: list[str] | None, suffix: str) -> list[Path]:
-    """Return the mask file of each image: as given by -o, else NAME_OUT beside the image.
+def with_pages(inputs: list[InputFile], model: str) -> list[InputFile]:
+    """Return the inputs with the pages of stacks and volumes.
 
-    outputs: one name per image, or one folder for all, in which masks keep their images' relative
-    paths. suffix: of names that -o does not give. Raises UserError if they do not fit.
+    A TIFF whose planes may be pages as well as the channels of one picture is one picture if the
+    network takes so many channels. A file that cannot be read is reported when it is decoded.
+    Raises UserError if the package for volumes is missing.
     """
-    if not outputs:
-        return [s.path.with_name(f'{s.path.stem}_OUT{suffix}') for s in sources]
-    if _is_folder(outputs, sources):
-        folder = Path(outputs[0])
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f'-o {folder} is a file; expected a folder for the masks')
-        return [folder / s.below.parent / f'{s.below.stem}{suffix}' for s in sources]
-    if len(outputs) != len(sources):
-        raise UserError(
-            f'-o has {len(outputs)} names for {len(sources)} inputs. Give one name per input, a '
-            'folder (-o NAME/), or leave -o out.'
-        )
-    targets = [Path(name) for name in outputs]
-    for target in targets:
-        check_output_file(target)
-    return targets
+    volume = next((one.path for one in inputs if is_volume(one.path)), None)
+    if volume:
+        check_package(volume)
+
+    @functools.cache
+    def channels() -> int:
+        """Return the channels of the network; few files ask for them."""
+        return load_checkpoint(model).model['n_channels']
+
+    def pages(one: InputFile) -> InputFile:
+        """Return an input with its pages."""
+        with suppress(UserError):
+            return one._replace(pages=pages_to_predict(one.path, channels))
+        return one
+
+    asked = [one for one in inputs if may_have_pages(one.path)]
+    with ThreadPoolExecutor(8) as pool:  # more than cores, because disks are slow to answer
+        known = dict(zip(asked, pool.map(pages, asked), strict=True))
+    return [known.get(one, one) for one in inputs]
 
 
-def _is_folder(outputs: list[str] | None, sources: list[Source]) -> bool:
-    """Whether -o is a folder: it exists as one, ends in /, or has no suffix and many inputs."""
-    if not outputs or len(outputs) > 1:
-        return False
-    name = outputs[0]
-    many = len(sources) > 1 or sources[0].from_folder
-    return name.endswith(('/', os.sep)) or (many and not Path(name).suffix) or Path(name).is_dir()
+def read_all_metadata(jobs: list[Job]) -> list[ImageMetadata | None]:
+    """Return the metadata in the headers of the jobs' files; None if a header cannot be read.
 
-
-def check_output_names(inputs: Iterable[Path], outputs: list[Path]) -> None:
-    """Raise UserError if two outputs are the same file, or one is an input or a folder."""
-    resolved = [path.resolve() for path in outputs]
-    count, protected = Counter(resolved), {path.resolve() for path in inputs}
-    for path, place in zip(outputs, resolved, strict=True):
-        if count[place] > 1:
-            raise UserError(f'two inputs would be written to {path}; give each its own -o name')
-        if place in protected:
-            raise UserError(f'the output {path} is an input and would be lost; choose another -o')
-        if place.is_dir():
-            raise UserError(f'the output {path} is a folder; choose another -o')
-
-
-def read_all_metadata(inputs: list[Path]) -> list[ImageMetadata | None]:
-    """Return the metadata in the headers of the inputs; None if a header cannot be read.
-
-    A single input is read completely, so that its UserError comes before the network is loaded; for
-    many that would cost as much as the prediction.
+    A single picture is read completely, so that its UserError comes before the network is loaded;
+    for many that would cost as much as the prediction. Pages of a file have one size and one type.
     """
-    if len(inputs) == 1:
-        return [read_metadata(inputs[0])]
+    firsts = [job.pictures[0] for job in jobs]
+    if len(firsts) == 1:
+        return [read_metadata(firsts[0])]
 
-    def header(path: Path) -> ImageMetadata | None:
+    def header(source: Source) -> ImageMetadata | None:
         """Return the metadata in a file's header, None if there is none."""
         with suppress(UserError):  # it is reported when the file is decoded
-            return read_header(path)
+            return read_header(source)
         return None
 
-    with ThreadPoolExecutor(8) as pool:  # more than cores, because disks are slow to answer
-        return gather_shards(list(pool.map(header, shard(inputs))))
+    with ThreadPoolExecutor(8) as pool:
+        return gather_shards(list(pool.map(header, shard(firsts))))
 
 
 def check_inputs(
     jobs: list[Job], metadata: list[ImageMetadata | None], predictor: Predictor
 ) -> int:
     """Return how many pixels the network will see; raise UserError for images it cannot take."""
-    known = [(job.source, found) for job, found in zip(jobs, metadata, strict=True) if found]
-    check_channels(known, predictor.model.n_channels, predictor.decode)
-    sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in known]
+    known = [(job, found) for job, found in zip(jobs, metadata, strict=True) if found]
+    inputs = [(job.source, found) for job, found in known]
+    check_channels(inputs, predictor.model.n_channels, predictor.decode)
+    sizes = [network_size(found.size, predictor.scale, str(path)) for path, found in inputs]
     width, height = max(sizes, key=math.prod, default=(1, 1))
     tiles = predictor.tiling_for((height, width))
     if tiles and not predictor.tiling:
         print(
             f'note: memory does not hold {width} x {height} pixels at once: predicting by {tiles}'
         )
-    return sum(map(math.prod, sizes)) * (1 + predictor.mirrored)
+    pixels = sum(
+        math.prod(size) * len(job.pictures) for size, (job, _) in zip(sizes, known, strict=True)
+    )
+    return pixels * (1 + predictor.mirrored)

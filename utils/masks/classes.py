@@ -3,13 +3,16 @@
 import argparse
 import json
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from utils.runtime.errors import UserError, first_few
 
-from .encoding import MAX_CLASSES, MaskEncoding
-from .values import MaskValue, format_values, value_from_json
+from .encoding import MaskEncoding
+from .tables.formats import Entry
+from .tables.lookup import OWN, ClassTable, find_tables, void_names
+from .values import MAX_CLASSES, MaskValue, format_values, value_from_json
 
 FORM = (
     'expected one object of names and values, in class order: {"background": 0, "body": 128}, or '
@@ -39,9 +42,34 @@ class MaskOptions:
             options['background'] = value_from_json(options['background'])
         return cls(**options)
 
+    def kept(self) -> list[MaskValue]:
+        """Return the values that are classes whatever a table calls them."""
+        return [] if self.background in (None, 'none') else [self.background]  # type: ignore[list-item]
 
-def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
-    """Return the encoding of options and classes.json; raise UserError where they contradict."""
+
+def class_tables(folders: Iterable[Path]) -> list[ClassTable]:
+    """Return the class tables in the folders, or in those above: classes.json, or else all others.
+
+    Raises UserError for a table with a mistake.
+    """
+    folders = list(dict.fromkeys(folders))
+    for folder in folders:
+        if found := read_class_names(folder):
+            path, table = found
+            entries = [Entry(name, value, k, 1) for k, (name, value) in enumerate(table.items())]
+            return [ClassTable(path, tuple(entries))]
+    above = [folder.resolve().parent for folder in folders]
+    near = [place for pair in zip(folders, above, strict=True) for place in pair]
+    # ADE20K's objectInfo150.txt is two folders above that of the masks.
+    return find_tables(near, [folder.parent for folder in above])
+
+
+def requested_encoding(options: MaskOptions, tables: Sequence[ClassTable] = ()) -> MaskEncoding:
+    """Return the encoding of options and classes.json; raise UserError where they contradict.
+
+    tables: of class_tables. Those of other programs are fitted to the masks later, by
+        class_values.choose_encoding, unless the masks are snapped to their values.
+    """
     values, names, source = list(options.mask_values), None, '--mask-values'
     ignore = list(options.ignore_value)
     if options.binarize is not None:
@@ -54,15 +82,16 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
         raise UserError(
             '--mask-divisor takes the class from each value; leave --binarize and --snap-masks out'
         )
-    found = read_class_names(mask_dir)
-    if found and options.binarize is None:
-        path, table = found
-        table = {name: value for name, value in table.items() if value not in ignore}
+    if tables and options.binarize is None:
         if values:
-            known = [name for v in values for name, value in table.items() if v == value]
-            names = known if len(known) == len(values) else None
-        else:
-            values, names, source = list(table.values()), list(table), str(path)
+            names = next(filter(None, (_names_of(values, table) for table in tables)), None)
+        elif tables[0].own or options.snap_masks:
+            entries = [entry for entry in tables[0].entries if entry.value not in ignore]
+            void = void_names(entries, options.kept())
+            ignore += [entry.value for entry in entries if entry.name in void]
+            entries = [entry for entry in entries if entry.name not in void]
+            values, names = [e.value for e in entries], [e.name for e in entries]
+            source = str(tables[0].path)
     _check_values(values, options, source)
     if values and options.binarize != 0:  # which takes colours too
         ignore = match_ignored(ignore, values)
@@ -73,6 +102,12 @@ def requested_encoding(options: MaskOptions, mask_dir: Path) -> MaskEncoding:
     return MaskEncoding(
         values, names, ignore=ignore, threshold=threshold, snap=snap, divisor=options.mask_divisor
     )
+
+
+def _names_of(values: list[MaskValue], table: ClassTable) -> list[str] | None:
+    """Return the names of the values in a table, None if it has not all."""
+    names = {value: name for name, value in table.values().items()}
+    return [names[value] for value in values] if names.keys() >= {*values} else None
 
 
 def match_ignored(ignore: list[MaskValue], values: list[MaskValue]) -> list[MaskValue]:
@@ -117,9 +152,9 @@ def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, MaskValue]] | None
 
     Returns None if there is no such file. Raises UserError for a file that cannot be used.
     """
-    path = mask_dir / 'classes.json'
+    path = mask_dir / OWN
     if not path.is_file():
-        path = mask_dir.resolve().parent / 'classes.json'
+        path = mask_dir.resolve().parent / OWN
     if not path.is_file():
         return None
     try:  # pairs, because a dict would lose all but the last of equal names

@@ -26,7 +26,6 @@ from .values import (
 
 IGNORE = 255  # class index of padding and unlabelled pixels; neither loss nor scores count them
 UNKNOWN = 254  # class index of values without a class, within this module
-MAX_CLASSES = 254  # class indices are uint8, without the two above
 LARGEST_NUMBER = 32  # values up to this one are taken for class numbers, written with a palette
 
 TAB10 = [  # of matplotlib
@@ -104,8 +103,14 @@ def load_mask(
     size: (width, height) of the result, if it is not the file's size times `scale`.
     """
     mask = open_mask(path, decode)
-    mask = resize_mask(mask, size or scaled_size(picture_size(mask), scale))
-    return torch.from_numpy(to_indices(mask_array(mask, path), masks, path))
+    return mask_indices(mask, masks, size or scaled_size(picture_size(mask), scale), path)
+
+
+def mask_indices(
+    mask: Picture, masks: MaskEncoding, size: tuple[int, int], path: MaskSource
+) -> Tensor:
+    """Return an opened mask as class indices uint8 (H, W) at (width, height) `size`."""
+    return torch.from_numpy(to_indices(mask_array(resize_mask(mask, size), path), masks, path))
 
 
 def resize_mask(mask: Picture, size: tuple[int, int]) -> Picture:

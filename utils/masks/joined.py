@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.images.decoding import DECODE_PATH, Picture, open_picture
+from utils.images.pages import Source, file_of
 from utils.runtime.errors import UserError
 
 from .values import mask_array
@@ -25,7 +26,7 @@ class JoinedMask:
         the number of its class. Other pixels are 0.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Source, ...]
     values: tuple[int, ...]
 
     @property
@@ -38,25 +39,30 @@ class JoinedMask:
 
     def open(self, decode: str = DECODE_PATH) -> np.ndarray:
         """Return the joined values (H, W) uint8; raise UserError if sizes differ."""
-        joined = _foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
+        joined = foreground(self.paths[0], decode).astype(np.uint8) * self.values[0]
         for path, value in zip(self.paths, self.values, strict=True):
-            foreground = _foreground(path, decode)
-            if joined.shape != foreground.shape:
+            inside = foreground(path, decode)
+            if joined.shape != inside.shape:
                 raise UserError(
-                    f'{path} has {foreground.shape[1]} x {foreground.shape[0]} pixels and '
+                    f'{path} has {inside.shape[1]} x {inside.shape[0]} pixels and '
                     f'{self.paths[0]}, of the same image, {joined.shape[1]} x {joined.shape[0]}; '
                     'expected one size. Correct or remove one.'
                 )
-            np.copyto(joined, value, where=foreground)
+            np.copyto(joined, value, where=inside)
         return joined
 
 
-MaskSource = Path | JoinedMask
+MaskSource = Source | JoinedMask
+
+
+def mask_sources(mask: MaskSource) -> tuple[Source, ...]:
+    """Return the pictures of a mask."""
+    return mask.paths if isinstance(mask, JoinedMask) else (mask,)
 
 
 def mask_files(mask: MaskSource) -> tuple[Path, ...]:
     """Return the files of a mask."""
-    return mask.paths if isinstance(mask, JoinedMask) else (mask,)
+    return tuple(map(file_of, mask_sources(mask)))
 
 
 def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
@@ -64,7 +70,7 @@ def open_mask(mask: MaskSource, decode: str = DECODE_PATH) -> Picture:
     return mask.open(decode) if isinstance(mask, JoinedMask) else open_picture(mask, decode)
 
 
-def _foreground(path: Path, decode: str) -> np.ndarray:
+def foreground(path: Source, decode: str = DECODE_PATH) -> np.ndarray:
     """Return (H, W) bool: over half of 255 where greys are smoothed or lossy, else not 0."""
     picture = open_picture(path, decode)
     values = mask_array(picture, path)

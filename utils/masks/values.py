@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from utils.images.decoding import Picture
 
 MaskValue = int | tuple[int, int, int]
+MAX_CLASSES = 254  # class indices are uint8, without the two of encoding.IGNORE and UNKNOWN
+
+ROUNDING = 1e-3  # of whole numbers that were stored scaled
 
 # Kinds of masks by the Pillow mode that stands for them, in words for messages.
 KINDS = {'RGB': 'in colour', 'L': 'grey', 'P': 'with a palette', '1': 'of one bit'}
@@ -54,10 +57,12 @@ def mask_array(mask: 'Picture', path: object) -> np.ndarray:
     elif mask.mode in ('1', 'L', 'P', 'I') or mask.mode.startswith('I;16'):
         values = np.asarray(mask)
     else:
-        raise UserError(
-            f'{path}: mask of mode {mask.mode}; expected grey, palette, RGB or one-bit. '
-            'Save it as a PNG in one of these.'
-        )
+        values = _whole_numbers(np.asarray(mask)) if mask.mode == 'F' else np.empty(0, float)
+        if values.dtype.kind == 'f':
+            raise UserError(
+                f'{path}: mask of mode {mask.mode}; expected grey, palette, RGB or one-bit, or '
+                'floats that are whole numbers. Save it as a PNG in one of these.'
+            )
     if values.ndim == 3:
         red, green, blue = np.moveaxis(values, 2, 0)
         return red if np.array_equal(red, green) and np.array_equal(green, blue) else values
@@ -69,6 +74,8 @@ def _label_array(array: np.ndarray, path: object) -> np.ndarray:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     colours = array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype in (np.uint8, np.uint16)
+    if array.dtype.kind == 'f' and array.ndim == 2:
+        array = _whole_numbers(array)
     if array.dtype.kind not in 'bui' or not (array.ndim == 2 or colours):
         raise UserError(
             f'{path}: mask array of shape {array.shape} and type {array.dtype}; expected (H, W) '
@@ -76,6 +83,15 @@ def _label_array(array: np.ndarray, path: object) -> np.ndarray:
             '(H, W, K) take argmax(axis=2) first.'
         )
     return _shallow_colours(array[..., :3], path) if colours else array
+
+
+def _whole_numbers(values: np.ndarray) -> np.ndarray:
+    """Return floats as integers if all are whole numbers, as volumes often store labels."""
+    whole = np.rint(values)
+    fits = np.isfinite(whole).all() and np.abs(whole).max() < 2**31
+    if not fits or np.abs(values - whole).max() > ROUNDING:
+        return values
+    return whole.astype(np.int32)
 
 
 def _shallow_colours(colours: np.ndarray, path: object) -> np.ndarray:

@@ -11,6 +11,14 @@ MEMBERSHIP = Path('/proc/self/cgroup')
 MOUNT = Path('/sys/fs/cgroup')
 
 
+GIB = 2**30
+MOST_TIMES = 100  # content over this many times the file is a bomb, if it is large, too
+
+
+class TooLargeError(ValueError):
+    """A file that would take far more memory than it has bytes."""
+
+
 def free_memory() -> int:
     """Return the free bytes of main memory, within the limits of containers; 0 if unknown."""
     try:
@@ -22,6 +30,23 @@ def free_memory() -> int:
         return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
     room = memory_room()
     return free if room is None else min(free, room)
+
+
+def check_size(declared: int, path: Path) -> None:
+    """Raise TooLargeError if content of so many bytes cannot honestly be in the file at `path`.
+
+    That is over 1 GiB, over half of the free memory, and over MOST_TIMES times what the file takes
+    on its disk.
+    """
+    limit = max(GIB, free_memory() // 2)
+    stat = path.stat()
+    # Files with holes take less than their size; some file systems do not tell.
+    taken = min(stat.st_size, getattr(stat, 'st_blocks', 0) * 512 or stat.st_size)
+    if declared > limit and declared > MOST_TIMES * taken:
+        raise TooLargeError(
+            f'its {taken:,} bytes stand for {declared:,} bytes in memory, over the limit of '
+            f'{limit:,}'
+        )
 
 
 def memory_room() -> int | None:

@@ -174,13 +174,16 @@ def channel_count(text: str) -> int | str:
 
 # fmt: off
 def add_data_options(group: argparse._ArgumentGroup) -> None:
-    """Add --images, --masks, --mask-suffix and --resize-masks."""
+    """Add --images, --masks, --list, --mask-suffix and --resize-masks."""
     add = group.add_argument
     add('--images', type=Path, default='data/imgs', metavar='DIR',
-        help="folder of the images, or a quoted pattern such as 'train/*/*_img.png': what the "
+        help="folder of the images, a stack, or a quoted pattern, 'train/*/*_img.png': what the "
         'stars match is the id of an image (default: %(default)s)')
     add('--masks', type=Path, default='data/masks', metavar='DIR',
         help="folder of their masks, or a pattern: 'train/*/*_mask.png' (default: %(default)s)")
+    add('--list', type=Path, metavar='FILE',
+        help='text or CSV file with the names of the images to use, or of images and masks, one a '
+        'line (default: all images)')
     add('--mask-suffix', metavar='S',
         help="suffix of a mask's name after that of its image, e.g. _mask for Carvana (default: "
         'found from the names)')

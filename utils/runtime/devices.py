@@ -4,8 +4,7 @@ import os
 
 import torch
 
-from .cgroups import available_cores
-from .distributed import local_rank, local_world_size, world_size
+from .distributed import local_rank, local_world_size, share_of_cores, world_size
 from .errors import UserError
 
 
@@ -52,5 +51,4 @@ def make_deterministic() -> None:
 
 def default_workers(device: torch.device) -> int:
     """Return the default of --workers: 0 on a CPU, which the network keeps busy, else up to 8."""
-    cores = available_cores() // local_world_size()
-    return 0 if device.type == 'cpu' else min(8, max(1, cores - 1))
+    return 0 if device.type == 'cpu' else min(8, max(1, share_of_cores() - 1))

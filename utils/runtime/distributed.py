@@ -64,12 +64,17 @@ def local_world_size() -> int:
     return int(os.environ.get('LOCAL_WORLD_SIZE', world_size())) if _started() else 1
 
 
+def share_of_cores() -> int:
+    """Return how many of its machine's cores this process may keep busy: at least one."""
+    return max(1, available_cores() // local_world_size())
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join torchrun's process group, if any. Rank 0 prints, and the first rank with an error."""
     launched = {'RANK', 'LOCAL_RANK', 'WORLD_SIZE'} <= os.environ.keys()
     if not launched or os.environ['WORLD_SIZE'] == '1' or _started():
-        _keep_to_cores()
+        _limit_threads()
         yield
         return
     store, number, count = next(dist.rendezvous('env://', timeout=TIMEOUT))
@@ -78,7 +83,7 @@ def process_group() -> Iterator[None]:
     dist.init_process_group(backend, timeout=TIMEOUT, store=store, rank=number, world_size=count)
     beats = _Heartbeat() if count > local_world_size() else None
     threading.Thread(target=_end_with_torchrun, args=(os.getppid(), beats), daemon=True).start()
-    _divide_cores()
+    _limit_threads()
     try:
         if is_main_process():
             yield
@@ -125,6 +130,12 @@ def all_reduce_sum(tensors: Sequence[Tensor]) -> None:
     sums = flat.split([tensor.numel() for tensor in tensors])
     shaped = [part.view(tensor.shape) for part, tensor in zip(sums, tensors, strict=True)]
     torch._foreach_copy_(list(tensors), shaped)
+
+
+def broadcast_tensor(tensor: Tensor, source: int) -> None:
+    """Overwrite the tensor, which must be contiguous, with the one of rank `source`."""
+    if world_size() > 1:
+        _communicate(dist.broadcast, tensor, src=source)
 
 
 def shard(items: list[Item]) -> list[Item]:
@@ -271,17 +282,13 @@ def _lost(reason: str) -> str:
     )
 
 
-def _keep_to_cores() -> None:
-    # In a container with two of 64 cores, torch starts 64 threads, which wait for each other.
-    cores = available_cores()
-    if 'OMP_NUM_THREADS' not in os.environ and torch.get_num_threads() > cores:
-        torch.set_num_threads(cores)
-
-
-def _divide_cores() -> None:
+def _limit_threads() -> None:
+    asked, cores = os.environ.get('OMP_NUM_THREADS'), share_of_cores()
     # torchrun sets it to 1 if it is unset, so any other number is the user's.
-    if os.environ.get('OMP_NUM_THREADS', '1') == '1':
-        torch.set_num_threads(max(1, available_cores() // local_world_size()))
+    if _started() and asked in (None, '1'):
+        torch.set_num_threads(cores)
+    elif asked is None:  # in a container with two of 64 cores, 64 threads wait for each other
+        torch.set_num_threads(min(cores, torch.get_num_threads()))
 
 
 def _reported_elsewhere(error: BaseException, store: 'dist.Store') -> bool:

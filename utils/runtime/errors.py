@@ -79,9 +79,14 @@ def data_error(problems: list[Problem], proposals: Sequence[str] = ()) -> UserEr
     return UserError('\n'.join([heading, *by_kind(problems), *proposed(proposals)]))
 
 
-def proposed(options: Sequence[str]) -> list[str]:
-    """Return the lines that propose options, none without."""
-    return ['These options pair the files:', *(f'  {text}' for text in options)] if options else []
+def proposed(ways: Sequence[str]) -> list[str]:
+    """Return the lines that propose options, or a command that makes masks; none without."""
+    commands = [way for way in ways if not way.startswith('--')]
+    options = [way for way in ways if way.startswith('--')]
+    lines = ['These options pair the files:', *(f'  {text}' for text in options)] if options else []
+    if commands:
+        lines += ['There are annotations that are no masks. This makes masks of them:']
+    return [*lines, *(f'  {text}' for text in commands)]
 
 
 class DivergedError(UserError):
@@ -135,10 +140,11 @@ def explain(error: BaseException) -> str | None:
 
 
 # Errors of torch that have no type of their own: main memory; CUDA's libraries, such as cuBLAS,
-# cuDNN and NCCL, which allocate memory of the GPU themselves.
+# cuDNN and NCCL, which allocate memory of the GPU themselves. That a library is not initialized is
+# what it says on a full card at its first call.
 MEMORY_FAILURES = re.compile(
-    r"out of memory|can't allocate memory|Unable to allocate|\bCU\w+_ALLOC\w*_FAILED"
-    '|Failed to CUDA (host )?(c|m)alloc'
+    r"out of memory|no main memory|(can't|Cannot|Unable to|Failed to) allocate"
+    r'|\bCU\w+_ALLOC\w*_FAILED|\bCU\w+_STATUS_NOT_INITIALIZED|Failed to CUDA (host )?(c|m)alloc'
 )
 
 

@@ -1,5 +1,6 @@
 """Files: atomic writes, checks of output paths, the user's cache folder, CSV."""
 
+import codecs
 import csv
 import os
 import re
@@ -22,9 +23,29 @@ PART = '.unet-{}.part{}'  # name of a temporary file: random digits, suffix of t
 # Such names, and those of earlier versions, which had the target's name and a process id.
 PARTS = re.compile(r'\.(unet-[0-9a-f]{8}|.+\.\d+)\.part(\.\w+)?')
 PART_AGE = 24 * 3600  # seconds; older temporary files were left by killed processes
+CONTAINER_MARKS = (Path('/.dockerenv'), Path('/run/.containerenv'))  # of Docker and of Podman
+ROOT = Path('/')  # in a container its own layer, which is removed with it
 SPECIAL = ('/dev', '/proc')  # what lies here is written to, never replaced, such as /dev/stdout
 
 _swept: set[Path] = set()  # folders in which this process has looked for old temporary files
+
+
+def read_text(path: Path, expected: str) -> str:
+    """Return the text of a file that people write: UTF-8, or UTF-16 with its mark, as of Windows.
+
+    Raises UserError for a file that is none; `expected` says what it should be.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error.strerror}; expected {expected}') from error
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode('utf-16' if wide else 'utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'{path} is no text in UTF-8 (byte {error.start}); expected {expected}'
+        ) from error
 
 
 @contextmanager
@@ -36,7 +57,7 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
     kept. private: only the user may read a new file.
     """
     if path.exists() and not _replaceable(path):
-        with _written_to(path) as temporary:
+        with _naming(path), _written_to(path) as temporary:
             yield temporary
         return
     target = path.resolve() if path.is_symlink() else path
@@ -53,8 +74,9 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
         lock_file(lock)
         if target.exists():
             temporary.chmod(mode)  # whatever the umask
-        yield temporary
-        os.fsync(lock)
+        with _naming(path):
+            yield temporary
+            os.fsync(lock)
         temporary.replace(target)
     except OSError as error:
         if error.filename == str(temporary):  # the user knows the name of the target only
@@ -64,6 +86,17 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
         if lock is not None:
             os.close(lock)
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name `path` in errors of the system without a file, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def remove_parts(folder: Path) -> None:
@@ -124,8 +157,21 @@ def check_output_folder(path: Path) -> None:
 
 def user_cache(name: str) -> Path:
     """Return this project's folder `name` in the user's cache folder. It may not exist yet."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'unet' / name
+    return _cache_base() / 'unet' / name
+
+
+def _cache_base() -> Path:
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+
+
+def container_note(path: Path) -> str:
+    """Return what becomes of a file when the container is removed, '' outside of containers."""
+    if not any(mark.exists() for mark in CONTAINER_MARKS):
+        return ''
+    existing = next(parent for parent in path.absolute().parents if parent.is_dir())
+    if existing.stat().st_dev != ROOT.stat().st_dev:
+        return ', on a volume that outlives the container'
+    return f', lost with the container: mount a volume at {_cache_base()} (docs/docker.md)'
 
 
 def private_folder(folder: Path) -> None:
@@ -143,7 +189,10 @@ def append_csv(path: Path, rows: list[dict]) -> None:
     if not rows:
         return
     # Names that are no text, in no encoding, keep their bytes.
-    with path.open('a+', newline='', encoding='utf-8', errors='surrogateescape') as file:
+    with (
+        _naming(path),
+        path.open('a+', newline='', encoding='utf-8', errors='surrogateescape') as file,
+    ):
         file.seek(0)
         header = next(csv.reader(file), None)
         names = header or list(rows[0])

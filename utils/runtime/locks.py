@@ -69,7 +69,7 @@ def _open(path: Path) -> int:
 
 def _in_use(folder: Path, path: Path) -> UserError:
     owner = ''
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, LookupError, RecursionError):
         found = json.loads(path.read_text(encoding='utf-8'))
         owner = f' (process {found["process"]} on {found["host"]}, since {found["since"]})'
     return UserError(

@@ -1,12 +1,15 @@
-"""How much memory is free, and how much of it this process may use."""
+"""How much memory is free, how much of it this process may use, and errors when it runs out."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from .cgroups import free_memory
 from .distributed import local_world_size
+from .errors import UserError, is_memory_failure
 
 SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
 
@@ -36,3 +39,20 @@ def available_prediction_memory(device: torch.device) -> int:
     # The driver counts torch's cache as used.
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + cached
+
+
+@contextmanager
+def one_out_of_memory_error() -> Iterator[None]:
+    """Raise every failure of memory in the block as torch.OutOfMemoryError.
+
+    torch raises it for the memory that it allocates on a device itself. Main memory, cuBLAS, cuDNN
+    and other backends have errors of their own, see errors.is_memory_failure.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, UserError):
+        raise
+    except Exception as error:
+        if not is_memory_failure(error):
+            raise
+        raise torch.OutOfMemoryError(str(error) or 'no main memory is left') from error

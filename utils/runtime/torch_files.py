@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .cgroups import free_memory
+from .cgroups import TooLargeError, check_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 LOADERS = r'torch\.(serialization|_weights_only_unpickler)'
 warnings.filterwarnings('ignore', category=UserWarning, module=LOADERS)
 
-GIB = 2**30
-MOST_TIMES = 100  # content over this many times the file is a bomb, if it is large, too
 CHUNK = 2**20  # bytes
 
 ZIP_START = b'PK\3\4'
@@ -31,10 +29,6 @@ ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, LookupError, ArithmeticError, OSError,
 )  # fmt: skip
-
-
-class TooLargeError(ValueError):
-    """A file that would take far more memory than it has bytes."""
 
 
 class DamagedError(ValueError):
@@ -66,28 +60,14 @@ def read_torch_file(path: Path) -> object:
     except Exception as error:
         if "can't allocate memory" in str(error):
             raise MemoryError(str(error).splitlines()[0]) from error
+        # Older versions of torch (2.6) refuse parts of a zip that Python's reader does not look at.
+        if found := re.search('failed reading zip archive: (.*)', str(error)):
+            raise DamagedError(f'it is damaged ({found[1]})') from error
         if found := re.search(r'GLOBAL ([\w.]+)', str(error)):
             raise CodeError(f'not a file of torch.save of tensors alone: {found[1]}') from error
         raise ValueError(f'not a file of torch.save: {type(error).__name__}') from error
     check_size(declared, path)  # tensors may repeat the same bytes any number of times
     return content
-
-
-def check_size(declared: int, path: Path) -> None:
-    """Raise TooLargeError if content of so many bytes cannot honestly be in the file at `path`.
-
-    That is over 1 GiB, over half of the free memory, and over MOST_TIMES times what the file takes
-    on its disk.
-    """
-    limit = max(GIB, free_memory() // 2)
-    stat = path.stat()
-    # Files with holes take less than their size; some file systems do not tell.
-    taken = min(stat.st_size, getattr(stat, 'st_blocks', 0) * 512 or stat.st_size)
-    if declared > limit and declared > MOST_TIMES * taken:
-        raise TooLargeError(
-            f'its {taken:,} bytes stand for {declared:,} bytes in memory, over the limit of '
-            f'{limit:,}'
-        )
 
 
 def _check_zip(path: Path) -> None:

@@ -23,7 +23,7 @@ from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.parallel import Replica
 from .optimization.recipes import RECIPES, Recipe
 from .recorder import Recorder
-from .resume import check_resumed, is_to_resume, read_last
+from .resume import check_resumed, is_to_resume, plan_steps, read_last
 from .run_folder import check_output, open_output
 from .state import TrainState
 from .step import StepRunner, TrainStep
@@ -60,12 +60,15 @@ class TrainingRun:
         if state.step:
             left = 'nothing left to do' if state.finished() else f'in epoch {state.epoch + 1}'
             lines.append(f'resuming after step {state.step}, {left}')
+        if state.step == state.schedule.plan.start > 0 and not state.finished():
+            change = state.schedule.describe_change(rate)
+            lines.append(f'note: the run now has {state.epochs} epochs: {change}')
         return '\n'.join(lines)
 
     def close(self) -> None:
         """End worker processes and the W&B run."""
         self.data.close()
-        self.recorder.tracker.close()
+        self.recorder.close()
 
 
 def note_of_classic_defaults(args: argparse.Namespace) -> list[str]:
@@ -117,7 +120,7 @@ def build_run(
     model = model or build_model(args, config, data, source)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
-    schedule = recipe.schedule(optimizer, args.epochs * len(data.sampler))
+    schedule = recipe.schedule(optimizer, plan_steps(args.epochs, len(data.sampler), saved))
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
@@ -128,17 +131,17 @@ def build_run(
     )  # fmt: skip
     if saved:  # which may be refused, before a file is written
         state.load_state_dict(saved)
-    tracker = open_output(args, saved, data.dataset.scan.left_out)
-    guard = StepGuard(model)
-    recorder = Recorder(args, state, data, tracker, guard)
-    on_cpu = None if weights is None else weights.cpu()
-    totals = partial(sum_totals, class_weights=on_cpu)
     # torch.compile takes DDP into account: it cuts the graph where a bucket is full.
     network: nn.Module = model if world_size() == 1 else Replica(model)
     if args.compile and not model.checkpointing:
         network = compiled(network, device)
         # A graph of its own: forward and backward pass then read the logits once each.
         criterion = torch.compile(criterion, dynamic=False)
+    tracker = open_output(args, saved, data.dataset.scan.left_out)
+    guard = StepGuard(model)
+    recorder = Recorder(args, state, data, tracker, guard)
+    on_cpu = None if weights is None else weights.cpu()
+    totals = partial(sum_totals, class_weights=on_cpu)
     step = TrainStep(
         network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
     )

@@ -86,7 +86,7 @@ class TrainingData:
                 resize_masks=args.resize_masks, skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
-                decode=decode_path(args, source),
+                lists=(args.list, args.val_list), decode=decode_path(args, source),
             )  # fmt: skip
         self.training, self.validation = split_pairs(self.dataset.pairs, args)
         if args.early_stop and not self.validation:
@@ -160,7 +160,7 @@ class TrainingData:
     def fingerprint(self) -> str:
         """Return a hash of the training ids, by which a resumed run recognises its data."""
         names = '\n'.join(self.dataset.ids[position] for position in self.training)
-        return hashlib.sha256(names.encode()).hexdigest()
+        return hashlib.sha256(names.encode(errors='surrogatepass')).hexdigest()
 
     def describe(self) -> str:
         """Return the data in a few lines for the terminal."""

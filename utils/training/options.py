@@ -28,13 +28,15 @@ def add_split_options(group: argparse._ArgumentGroup) -> None:
         help='put whole groups into validation, or single images (default: group)')
     add('--group-regex', type=regular_expression, metavar='REGEX',
         help="the part of an image's name that is its group (patient, video): the first (...) of "
-        'the expression, or else the whole match (default: Carvana cars)')
+        'the expression, or else the whole match (default: Carvana cars, pages of one file)')
     add('--fold', type=fold_of, metavar='K/N',
         help='validate on the K-th of N parts of the data, for cross-validation, instead of '
         '--validation')
     add('--val-images', type=Path, metavar='DIR',
         help='folder of images to validate on, instead of a part of --images')
     add('--val-masks', type=Path, metavar='DIR', help='folder of their masks')
+    add('--val-list', type=Path, metavar='FILE',
+        help='names of the images to validate on, as in --list, instead of --validation')
 
 def settle_split(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Stop at options of the split that exclude each other; set the default of --validation."""
@@ -45,13 +47,14 @@ def settle_split(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         '--group-regex': args.group_regex, '--split random': args.split == 'random',
     }
     clash = [option for option, given in fixed.items() if given]
-    if args.val_images and clash:
-        parser.error(f'--val-images is the whole validation set; leave {clash[0]} out')
+    fixed_by = '--val-images' if args.val_images else '--val-list' if args.val_list else ''
+    if fixed_by and clash:
+        parser.error(f'{fixed_by} is the whole validation set; leave {clash[0]} out')
     if args.fold and args.validation is not None:
         parser.error('--fold sets the size of the validation set; leave --validation out')
     if args.group_regex and args.split == 'random':
         parser.error('--split random ignores groups; leave it or --group-regex out')
-    if args.validation is None and not (args.fold or args.val_images):
+    if args.validation is None and not (args.fold or fixed_by):
         args.validation = 10.0
 
 def add_mask_options(group: argparse._ArgumentGroup) -> None:
@@ -61,7 +64,7 @@ def add_mask_options(group: argparse._ArgumentGroup) -> None:
         help='number of classes; 1 is binary (default: one for each value in the masks)')
     add('--mask-values', type=value_list, default=(), metavar='V,V',
         help='the value of each class, in class order; colours as R:G:B,R:G:B (default: '
-        'classes.json, or else all values in the masks)')
+        'a class table beside the masks, or else all values in the masks)')
     add('--snap-masks', action='store_true',
         help='replace any other value by the nearest of these, for JPEG and smoothed masks')
     add('--binarize', type=number_in(int, 0, 65534), metavar='T',

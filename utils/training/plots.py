@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +26,10 @@ PANELS = {
 
 
 def draw_curves(metrics: Path, picture: Path) -> None:
-    """Draw metrics.csv into a PNG file; empty cells, of nothing to score, are left out."""
+    """Draw metrics.csv into a PNG file, without cells that hold no number, as of nothing to score.
+
+    The table may have been changed by hand, or have the columns of an older version.
+    """
     from matplotlib.figure import Figure  # late: over a second to import
 
     with metrics.open(newline='', encoding='utf-8') as file:
@@ -34,17 +38,23 @@ def draw_curves(metrics: Path, picture: Path) -> None:
     axes = figure.subplots(len(PANELS), sharex=True)
     for axis, (title, lines) in zip(axes, PANELS.items(), strict=True):
         for label, (column, colour) in lines.items():
-            filled = [row for row in rows if row[column]]
-            steps = [int(row['step']) for row in filled]
-            values = [float(row[column]) for row in filled]
+            points = [(_number(row.get('step')), _number(row.get(column))) for row in rows]
+            known = np.array([point for point in points if None not in point], float).reshape(-1, 2)
             # Dots as well: a single validation makes no line.
-            axis.plot(steps, values, '.-', color=colour, label=label)
+            axis.plot(*known.T, '.-', color=colour, label=label)
         axis.set_title(title, loc='left', fontsize='medium')
         axis.grid(alpha=0.3)
     axes[1].legend(loc='lower right')
     axes[-1].set_xlabel('step')
     with whole_file(picture) as part:
         figure.savefig(part, format='png', dpi=100)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or '')
+    except ValueError:
+        return None
 
 
 def write_samples(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from utils.evaluation.metrics import RATIOS
 from utils.inference.checkpoint import Checkpoint, NotFiniteError, model_config, save_checkpoint
+from utils.runtime.console import ProgressLines, progress_bar
 from utils.runtime.distributed import is_main_process, world_size
 from utils.runtime.errors import DivergedError
 
@@ -43,6 +44,7 @@ class Recorder:
     scores: dict | None = None  # of the latest validation
     last_saved: Path | None = None  # the newest checkpoint
     saved_at: float = field(default_factory=time.monotonic)
+    bar: 'tqdm | ProgressLines' = field(default_factory=lambda: progress_bar('', None, hidden=True))
 
     def load_state_dict(self, state: dict, scores: dict | None) -> None:
         """Continue with the record of a resumed run, from its last.pth."""
@@ -55,8 +57,8 @@ class Recorder:
             self.meter = Meter()
         title = f'Epoch {self.state.epoch + 1}/{self.state.epochs}'
         total = len(self.data.training)
-        with tqdm(total=total, desc=title, unit='img', dynamic_ncols=True) as self.bar:
-            self.bar.update(self.meter.images)
+        self.bar = progress_bar(title, total, 'img', leave=True, initial=self.meter.images)
+        with self.bar:
             yield from self.meter.timed(steps)
 
     def count_step(self, loss: Tensor, images: int) -> None:
@@ -139,6 +141,11 @@ class Recorder:
         model = self.last_saved if best is None else self.args.output / 'best.pth'
         score = '' if best is None else f'Best validation Dice {best:.4f}.\n'
         return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
+
+    def close(self) -> None:
+        """End the progress display of an epoch that failed, and the W&B run."""
+        self.bar.close()
+        self.tracker.close()
 
     def diverged(self, what: str) -> DivergedError:
         """Return the error that ends a training in which `what` is not finite any more."""

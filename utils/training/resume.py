@@ -23,12 +23,15 @@ from utils.inference.checkpoint_format.schema import (
 from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError, first_few
 
+from .optimization.schedule import Plan, first_plan
+
 if TYPE_CHECKING:
     from .data import TrainingData
 
 # Options that may differ when a run is resumed; all others decide its course.
 FREE = (
-    'epochs early_stop keep save_minutes workers device wandb wandb_histograms images masks cache'
+    'epochs early_stop keep save_minutes workers device wandb wandb_histograms images masks list '
+    'cache'
 ).split()
 
 
@@ -50,9 +53,19 @@ TRAINING: dict[str, Rule] = {
     'meter': DICT,
 }
 TRAINING_OPTIONS: dict[str, Rule] = {
+    'plan': DICT,
     'processes': whole_from(1),
     'run': or_none(TEXT),
     'wandb': or_none(TEXT),
+}
+FACTOR: Rule = (lambda value: is_number(value) and 0 <= value <= 1, 'a number from 0 to 1')
+PLAN: dict[str, Rule] = {
+    'start': COUNT,
+    'steps': whole_from(1, LARGEST_INT),
+    'rise': COUNT,
+    'before': FACTOR,
+    'peak': FACTOR,
+    'fewest': whole_from(1, LARGEST_INT),
 }
 METER: dict[str, Rule] = {
     'loss': (is_number, 'a number'),
@@ -98,8 +111,13 @@ def read_last(
         )
     check_entries(path, source.training, TRAINING, TRAINING_OPTIONS, 'training.')
     check_entries(path, source.training['meter'], METER, {}, 'training.meter.')
+    if 'plan' in source.training:
+        check_entries(path, source.training['plan'], PLAN, {}, 'training.plan.')
     settings = source.training['args'] | {'output': str(path.parent)}
     args = parse(settings)
+    check_entries(
+        path, source.training['args'], {}, {'epochs': whole_from(1, LARGEST_INT)}, 'training.args.'
+    )
     changed = [
         f'--{name.replace("_", "-")} is {getattr(args, name)}, was '
         f'{"the default" if value is None else value}'
@@ -137,6 +155,18 @@ def check_resumed(saved: dict, data: 'TrainingData', images: Path) -> None:
             f'{len(data.training)} of them in {images}. Put those back, or start a new '
             'run from its weights with --load.'
         )
+
+
+def plan_steps(epochs: int, steps_per_epoch: int, saved: dict | None) -> Plan:
+    """Return the plan of a run's learning rate; saved: `training` of last.pth, if it is resumed."""
+    steps = epochs * steps_per_epoch
+    if saved is None:
+        return first_plan(steps)
+    if 'plan' in saved:
+        plan = Plan(**{name: saved['plan'][name] for name in PLAN})
+    else:  # of an earlier version, which had one plan for all its epochs
+        plan = first_plan(saved['args'].get('epochs', epochs) * steps_per_epoch)
+    return plan.changed(saved['step'], steps)
 
 
 def launcher(ranks: int) -> str:

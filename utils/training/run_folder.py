@@ -50,8 +50,9 @@ def check_output(output: Path, state: dict | None) -> None:
     check_unlocked(output)
     if state is None or 'run' not in state:  # runs of earlier versions had no id
         return
-    with suppress(OSError, ValueError):
-        found = json.loads((output / 'args.json').read_text(encoding='utf-8')).get('run')
+    with suppress(OSError, ValueError, RecursionError):
+        settings = json.loads((output / 'args.json').read_text(encoding='utf-8'))
+        found = settings.get('run') if isinstance(settings, dict) else None
         if found not in (None, state['run']):
             raise UserError(
                 f'{output / "last.pth"} is of another run than the other files in {output}, which '

@@ -1,6 +1,6 @@
 """What a training run saves and restores: model, optimizer, schedule, gradient scaler, position."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from unet import UNet
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
-from .optimization.recipes import Schedule
+from .optimization.schedule import Schedule
 
 # The position's fields and their keys in last.pth, the keys of its first version.
 POSITION = {
@@ -57,6 +57,7 @@ class TrainState:
         return {
             'optimizer': self.optimizer.state_dict(),
             'schedule': self.schedule.state_dict(),
+            'plan': asdict(self.schedule.plan),
             'scaler': self.precision.scaler.state_dict(),
             'precision': self.precision.name,
             'checkpointing': self.model.checkpointing,

@@ -21,6 +21,7 @@ from utils.masks.encoding import IGNORE
 from utils.masks.weight_map import from_bytes
 from utils.runtime.distributed import rank, world_size
 from utils.runtime.errors import UserError, first_few
+from utils.runtime.memory import one_out_of_memory_error
 from utils.runtime.precision import MixedPrecision
 
 from .optimization.guard import StepGuard
@@ -163,11 +164,12 @@ class StepRunner:
             rng = np.random.default_rng((self.seed, self.state.step, rank()))
             torch.manual_seed(int(rng.integers(2**63)))
         try:
-            masks = map(self.masks, micro_batches)
-            # Flags of the epoch before have been dealt with at its end.
-            flags = self._riding if position else [0] * len(self._riding)
-            totals = self.step.totals(len(micro_batches), masks, flags)
-            loss, _ = self.step(micro_batches, images, totals, self.on_device, filler)
+            with one_out_of_memory_error():
+                masks = map(self.masks, micro_batches)
+                # Flags of the epoch before have been dealt with at its end.
+                flags = self._riding if position else [0] * len(self._riding)
+                totals = self.step.totals(len(micro_batches), masks, flags)
+                loss, _ = self.step(micro_batches, images, totals, self.on_device, filler)
         except torch.OutOfMemoryError as error:
             failure = str(error).splitlines()[0]
         else:
@@ -201,7 +203,7 @@ class StepRunner:
         return halve_resolution(images, masks) if self._is_coarse() else (images, masks)
 
     def _is_coarse(self) -> bool:
-        return self.state.step < self.coarse * self.state.total_steps
+        return self.state.step < self.coarse * self.state.schedule.plan.fewest
 
     def masks(self, batch: MicroBatch) -> tuple[Tensor, ...]:
         """Return the masks of on_device, and border weights as bytes, where they were loaded."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from torch import nn
 
+from utils.runtime.errors import UserError
 from utils.runtime.files import append_csv, whole_file
 from utils.runtime.locks import FolderLock
 
@@ -236,12 +237,22 @@ def _ask_server(url: str, proxies: dict[str, str]) -> str | None:
 
 
 def _keep_rows_until(path: Path, step: int) -> None:
-    """Remove the rows after `step`: a resumed run will log them again."""
+    """Remove the rows after `step`: a resumed run will log them again.
+
+    Raises UserError for a file that is no table of metrics.
+    """
     if not path.exists():
         return
-    with path.open(newline='', encoding='utf-8') as file:
-        # A row that a kill has torn lacks its last cells.
-        rows = [row for row in csv.DictReader(file) if None not in row.values()]
+    try:
+        with path.open(newline='', encoding='utf-8') as file:
+            # A row that a kill has torn lacks its last cells.
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        kept = [row for row in rows if int(row['step']) <= step]
+    except (ValueError, LookupError, csv.Error) as error:
+        raise UserError(
+            f'{path} is not the table that train.py wrote: {type(error).__name__}: {error}. Move '
+            'it away; the resumed run begins a new one.'
+        ) from error
     with whole_file(path) as part:
         part.touch()
-        append_csv(part, [row for row in rows if int(row['step']) <= step])
+        append_csv(part, kept)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from running import rows, run_train
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -127,3 +128,14 @@ def test_accumulate_2_trains_with_the_loss_of_batch_size_2(folder, options, reci
     assert run_train(*usual.split(), '-b', '1', '--accumulate', '2', '--output', 'parts') == 0
     whole, parts = (float(rows(f'{name}/metrics.csv')[0]['loss']) for name in ('whole', 'parts'))
     assert parts == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize('class_weights', [None, WEIGHTS.float()])
+def test_totals_of_masks_in_main_memory_serve_a_loss_on_a_card(class_weights):
+    totals = losses.sum_totals([(batch()[1],)], class_weights)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        logits = torch.randn(2, 3, 32, 48, device='cuda')
+        masks = torch.zeros(2, 32, 48, dtype=torch.uint8, device='cuda')
+        weights = None if class_weights is None else torch.ones(3, device='cuda')
+        loss = segmentation_loss(logits, masks, class_weights=weights, totals=totals)
+    assert (loss.device.type, loss.dtype) == ('cuda', torch.float32)

@@ -14,15 +14,17 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.images.decoding import PILLOW_DECODE
-from utils.masks.joined import mask_files
+from utils.images.pages import Page, file_of, is_compressed
+from utils.masks.joined import mask_files, mask_sources
 from utils.runtime.errors import UserError
-from utils.runtime.files import user_cache
+from utils.runtime.files import container_note, user_cache
 from utils.runtime.memory import available_device_memory, available_memory
 
 from .stores import DeviceItems, FileStore, MemoryStore, StoredItems, record_ends
 
 if TYPE_CHECKING:
     from utils.data.dataset import SegmentationDataset
+    from utils.data.pairing.matching import Pair
 
 CACHE_VERSION = 2  # increase it when the same files and settings give other items
 
@@ -45,8 +47,10 @@ def cached(
         'device': lambda: available_device_memory(device),
     }
     asked, reason, in_words = kind != 'auto', 'as asked', _in_words(size)
+    in_order = any(map(_is_compressed_page, dataset.pairs))
     if not asked:
-        kind, reason = choose_kind(size, path, epochs, available)
+        # Compressed volumes are decompressed once for a cache, and else for nearly each slice.
+        kind, reason = choose_kind(size, path, 2 if in_order else epochs, available)
     elif kind in available and size > (limit := available[kind]()):
         raise UserError(
             f'--cache {kind}: the decoded images take {in_words}, but half of the free space is '
@@ -56,13 +60,14 @@ def cached(
         return DeviceItems(dataset, device), f'images: decoded once, {in_words} on the {device}'
     if kind == 'ram':
         store = MemoryStore(size, shared=workers > 0)
-        return StoredItems(dataset, store), f'images: decoded once, {in_words} in memory'
+        stored = StoredItems(dataset, store, in_order)
+        return stored, f'images: decoded once, {in_words} in memory'
     if kind == 'disk':
         found = 'read from' if path.is_file() else 'decoded once, kept in'
         try:
             evict(path, size)
-            items = StoredItems(dataset, FileStore(path, size))
-            return items, f'images: {found} {path}, {in_words}'
+            items = StoredItems(dataset, FileStore(path, size), in_order)
+            return items, f'images: {found} {path}, {in_words}{container_note(path)}'
         except OSError as error:
             reason = f'{path} cannot be written: {error.strerror}'
             if asked:
@@ -70,6 +75,12 @@ def cached(
                     f'--cache disk: {reason}. Set XDG_CACHE_HOME to a writable folder.'
                 ) from error
     return dataset, f'images: decoded in each epoch ({reason})'
+
+
+def _is_compressed_page(pair: 'Pair') -> bool:
+    """Return whether a picture of the pair is one of several in a compressed file."""
+    sources = pair.image, *mask_sources(pair.mask)
+    return any(isinstance(one, Page) and is_compressed(one.path) for one in sources)
 
 
 def choose_kind(
@@ -102,8 +113,8 @@ def cache_path(dataset: 'SegmentationDataset', folder: Path) -> Path:
     settings += [repr(dataset.masks)] + ['border'] * dataset.weight_map
     settings += [dataset.image_range] if dataset.image_range else []
     versions = [CACHE_VERSION, dataset.decode, PIL.__version__, torch.__version__]
-    paths = (path for pair in dataset.pairs for path in (pair.image, *mask_files(pair.mask)))
-    files = [(path.name, stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]
+    sources = (one for pair in dataset.pairs for one in (pair.image, *mask_sources(pair.mask)))
+    files = [(one.name, s.st_size, s.st_mtime_ns) for one in sources if (s := file_of(one).stat())]
     kind = folders + settings[:2] + [PILLOW_DECODE] * (dataset.decode == PILLOW_DECODE)
     return folder / f'{_hash(kind)}-{_hash([settings, versions, files])}.items'
 

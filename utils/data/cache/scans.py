@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.images.decoding import PILLOW_DECODE
-from utils.masks.joined import JoinedMask, mask_files
+from utils.images.pages import Source, file_of, resolved
+from utils.masks.joined import JoinedMask, mask_files, mask_sources
 from utils.runtime.files import private_folder, user_cache, whole_file
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
     from ..pairing.matching import Pair
 
-CACHE_VERSION = 5  # raise it when the same file would give other metadata
+CACHE_VERSION = 6  # raise it when the same file would give other metadata
 
 
-def _files_and_folders(pair: 'Pair', folders: tuple[Path, Path]) -> list[tuple[Path, Path]]:
-    """Return the pair's files, each with the folder in which it is expected."""
-    return [(pair.image, folders[0]), *((path, folders[1]) for path in mask_files(pair.mask))]
+def _sources_and_folders(pair: 'Pair', folders: tuple[Path, Path]) -> list[tuple[Source, Path]]:
+    """Return the pair's pictures, each with the folder in which it is expected."""
+    return [(pair.image, folders[0]), *((one, folders[1]) for one in mask_sources(pair.mask))]
 
 
 def _digest(text: str) -> str:
@@ -40,7 +41,7 @@ class ScanCache:
         rule = repr(masks) if masks.snap or masks.merges_objects else ''  # of counting
         rule += decode if decode == PILLOW_DECODE else ''  # sizes are of pictures as stored
         places = f'{self.folders[0].resolve()}|{self.folders[1].resolve()}|{rule}|{scale}'
-        name = hashlib.sha256(places.encode()).hexdigest()[:16]
+        name = hashlib.sha256(places.encode(errors='surrogatepass')).hexdigest()[:16]
         self.path = user_cache('scans') / f'{name}.scan'
         self.seen: dict[str, list] = {}  # what write() keeps: without entries of removed files
         self.entries: dict[str, list] = {}
@@ -52,9 +53,9 @@ class ScanCache:
     def _key(self, pair: 'Pair') -> str:
         stats = [
             # Files of other folders, such as a validation set's, may have the same names.
-            (p.name if p.parent == folder else str(p.resolve()), s.st_size, s.st_mtime_ns)
-            for p, folder in _files_and_folders(pair, self.folders)
-            if (s := p.stat())
+            (p.name if p.parent == folder else resolved(p), s.st_size, s.st_mtime_ns)
+            for p, folder in _sources_and_folders(pair, self.folders)
+            if (s := file_of(p).stat())
         ]
         values = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
         return json.dumps([*stats, *values])

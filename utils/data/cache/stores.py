@@ -7,6 +7,7 @@ tells whether a record is complete, so that no lock or index is needed.
 
 import functools
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import accumulate
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from utils.runtime.cgroups import available_cores
+from utils.runtime.console import progress
+from utils.runtime.distributed import broadcast_tensor, rank, shard, share_of_cores, world_size
 from utils.runtime.files import private_folder, whole_file
 
 if TYPE_CHECKING:
@@ -82,11 +83,19 @@ class StoredItems(Dataset):
     """A view of a dataset that decodes each item once and then reads it from a store.
 
     Its tensors are views of the store: do not write to them. Channels are last in memory.
+
+    at_once: decode all items now, in their order: slices of a compressed volume, asked for in any
+        order, would each decompress it again.
     """
 
-    def __init__(self, dataset: 'SegmentationDataset', store: MemoryStore | FileStore):
+    def __init__(
+        self, dataset: 'SegmentationDataset', store: MemoryStore | FileStore, at_once: bool = False
+    ):
         self.dataset, self.store = dataset, store
         self.ends = record_ends(dataset)
+        if at_once:
+            for _ in in_order(self):
+                pass
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -96,43 +105,74 @@ class StoredItems(Dataset):
         record = self.store.read(start, self.ends[position])
         if not torch.equal(*_checksums(record)):
             item = self.dataset[position]
-            record = torch.zeros_like(record)
-            views = self._views(record, position)
-            if item['image'].shape != views['image'].shape:  # the file has changed
-                return item
-            for name, view in views.items():
-                view.copy_(item[name])
+            record = _filled(torch.zeros_like(record), self.dataset, position, item)
             record.view(torch.int64)[0] = _checksums(record)[1]
             self.store.write(start, record)
-        return self._views(record, position)
-
-    def _views(self, record: Tensor, position: int) -> dict[str, Tensor]:
-        """Return the item of a record, as views of it."""
-        width, height = self.dataset.sizes[position]
-        image_bytes, planes = _bytes_per_pixel(self.dataset)
-        middle = WORD + width * height * image_bytes
-        dtype = torch.float32 if self.dataset.float_images else torch.uint8
-        image = record[WORD:middle].view(dtype).view(height, width, -1).permute(2, 0, 1)
-        others = record[middle : middle + width * height * planes].view(planes, height, width)
-        return {'image': image} | dict(zip(('mask', 'border'), others, strict=False))
+        return _views(record, self.dataset, position)
 
 
 class DeviceItems(Dataset):
-    """All items of a dataset on a device, decoded at once by one thread per core."""
+    """All items of a dataset on a device, decoded at once.
+
+    Each rank decodes its `shard`, with its share of the cores, and sends it to the others: the
+    order of an epoch gives any item to any rank.
+    """
 
     def __init__(self, dataset: 'SegmentationDataset', device: torch.device):
-        with ThreadPoolExecutor(available_cores()) as threads:
-            decoded = threads.map(dataset.__getitem__, range(len(dataset)))
-            self.items = [
-                {name: tensor.to(device) for name, tensor in item.items()}
-                for item in tqdm(decoded, 'Decoding', len(dataset), leave=False, delay=2)
-            ]
+        self.items: list[dict[str, Tensor]] = []
+        starts = [0, *record_ends(dataset)]
+        own = shard(list(range(len(dataset))))
+
+        def decode(position: int) -> Tensor:
+            """Return the item's record (bytes,) uint8, without a checksum."""
+            record = torch.zeros(starts[position + 1] - starts[position], dtype=torch.uint8)
+            return _filled(record, dataset, position, dataset[position])
+
+        with ThreadPoolExecutor(share_of_cores()) as threads:
+            decoded = threads.map(decode, own)
+            for position in progress(range(len(dataset)), 'Decoding', len(dataset), delay=2):
+                source = position % world_size()
+                if source == rank():
+                    record = next(decoded).to(device)
+                else:
+                    length = starts[position + 1] - starts[position]
+                    record = torch.empty(length, dtype=torch.uint8, device=device)
+                broadcast_tensor(record, source)
+                self.items.append(_views(record, dataset, position))
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         return self.items[position]
+
+
+def in_order(dataset: Dataset) -> Iterator[dict[str, Tensor]]:
+    """Yield all items of a dataset, decoded by one thread per core."""
+    count = len(dataset)  # type: ignore[arg-type]  # all of ours have a length
+    with ThreadPoolExecutor(share_of_cores()) as threads:
+        decoded = threads.map(dataset.__getitem__, range(count))
+        yield from progress(decoded, 'Decoding', count, delay=2)
+
+
+def _filled(
+    record: Tensor, dataset: 'SegmentationDataset', position: int, item: dict[str, Tensor]
+) -> Tensor:
+    """Return the record of zeros with the item at `position` in it."""
+    for name, view in _views(record, dataset, position).items():
+        view.copy_(item[name])
+    return record
+
+
+def _views(record: Tensor, dataset: 'SegmentationDataset', position: int) -> dict[str, Tensor]:
+    """Return the item of a record, as views of it."""
+    width, height = dataset.sizes[position]
+    image_bytes, planes = _bytes_per_pixel(dataset)
+    middle = WORD + width * height * image_bytes
+    dtype = torch.float32 if dataset.float_images else torch.uint8
+    image = record[WORD:middle].view(dtype).view(height, width, -1).permute(2, 0, 1)
+    others = record[middle : middle + width * height * planes].view(planes, height, width)
+    return {'image': image} | dict(zip(('mask', 'border'), others, strict=False))
 
 
 def record_ends(dataset: 'SegmentationDataset') -> list[int]:

@@ -1,10 +1,11 @@
 """Pairs of images and masks, matched by file name. Each folder is listed once."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from utils.images.pages import Source
 from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
@@ -12,6 +13,7 @@ from .endings import find_suffix, images_of_mixed
 from .patterns import Listing, NamedFile, is_pattern, list_pictures
 
 WITHOUT_MASK = 'without a mask'  # kind of problem
+Choice = Callable[[list[NamedFile]], list[NamedFile]]  # which images of all are matched
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Pair:
     """An image and its mask."""
 
     id: str  # what names its image; 'validation/' comes first if `validation` is set
-    image: Path
+    image: Source
     mask: MaskSource
     validation: bool = False  # of a fixed validation set (--val-images)
 
@@ -29,7 +31,8 @@ class Matching:
     """The pairs of two folders or patterns, sorted by id, and the problems of other files.
 
     rule: how names were paired. notes: lines about files that are left out. class_names: of
-    {class}, in the order of their values 1, 2, …; empty without it.
+    {class}, in the order of their values 1, 2, …; empty without it. unlisted, missing: images that
+    a list leaves out, and how many it names that are not there.
     """
 
     pairs: list[Pair]
@@ -39,17 +42,23 @@ class Matching:
     notes: list[str] = field(default_factory=list)
     class_names: list[str] = field(default_factory=list)
     proposals: list[str] = field(default_factory=list)  # options by which more files would pair
+    unlisted: list[Path] = field(default_factory=list)
+    missing: int = 0
+    hints: list[str] = field(default_factory=list)  # notes that propose options of train.py
 
     def lines(self) -> list[str]:
         """Return the rule and the notes for the user."""
         return [f'pairs: {self.rule}', *self.notes]
 
 
-def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Matching:
-    """Match the pictures of two folders, or of two patterns (see pairing.patterns).
+def match_files(
+    images: Path, masks: Path, mask_suffix: str | None = None, choose: Choice | None = None
+) -> Matching:
+    """Match the pictures of two folders, of two patterns (see pairing.patterns), or two files.
 
     mask_suffix: of a mask's stem after that of its image, '_mask' for Carvana. None finds it: the
         ending that gives every image a mask.
+    choose: which images to match, as a list names them; None matches all.
 
     Raises UserError for a folder that is missing or empty, and where several endings fit.
     """
@@ -58,20 +67,32 @@ def match_files(images: Path, masks: Path, mask_suffix: str | None = None) -> Ma
         'with --images and --masks, or make a demo set: python scripts/make_demo_data.py'
     )
     listings = list_pictures(images, remedy), list_pictures(masks, remedy)
+    if images.is_file() and masks.is_file():
+        return _match_two(*listings)
+    if images.is_file():  # among its masks, it is none of them
+        others = [file for file in listings[1].files if not _one_file(listings[0].files[0], file)]
+        listings[1].files = others or listings[1].files
     if is_pattern(images) or is_pattern(masks):
         if mask_suffix:
             raise UserError(
                 f'--mask-suffix {mask_suffix} is for folders; write it into the pattern: '
                 f"--masks '{masks.parent}/*{mask_suffix}.*' or so"
             )
-        return _match_ids(*listings)
+        return _match_ids(*listings, choose)
     for listing, other in (listings, listings[::-1]):
         if listing.nested and not other.nested:
             raise EmptyFolderError(
                 f'{listing.source} holds no pictures; there are {first_few(listing.others)}, and '
                 f'pictures in these, but none in folders of {other.source}. {remedy}'
             )
-    return _match_suffix(*listings, mask_suffix)
+    return _match_suffix(*listings, mask_suffix, choose)
+
+
+def _match_two(images: Listing, masks: Listing) -> Matching:
+    """Match two files, whatever their names."""
+    pairs = [Pair(images.files[0].id, images.files[0].path, masks.files[0].path)]
+    pairs, problems = _without_links(pairs, [*images.files, *masks.files])
+    return Matching(pairs, problems, f'{images.source} with {masks.source}', 1)
 
 
 def is_own_output(stem: str, stems: Container[str]) -> bool:
@@ -79,14 +100,18 @@ def is_own_output(stem: str, stems: Container[str]) -> bool:
     return stem.endswith(('_OUT', '_VIZ')) and stem[:-4] in stems
 
 
-def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matching:
+def _match_suffix(
+    images: Listing, masks: Listing, suffix: str | None, choose: Choice | None
+) -> Matching:
     """Match each image with the mask whose id is the image's and a suffix."""
     named, partners = images.by_id(), masks.by_id()
     one_folder = images.source.resolve() == masks.source.resolve()
     if one_folder:
         named, suffix = images_of_mixed(images.source, named, suffix)
-    elif suffix is None:
-        suffix = find_suffix(named, partners)
+    if choose:
+        named = _chosen(named, images.files, choose)
+    if suffix is None:
+        suffix = find_suffix(named, partners) if named else ''
     there = first_few(path.name for paths in partners.values() for path in paths)
     found = [partners.get(name + suffix, []) for name in named]
     pairs, problems = [], []
@@ -99,7 +124,7 @@ def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matchi
     problems += _repeated([*named.values(), *found])
     pairs, linked = _without_links(pairs, [*images.files, *masks.files])
     used = {path for paths in [*named.values(), *found] for path in paths}
-    unused = [file.path for file in masks.files if file.path not in used]
+    unused = [] if choose else [file.path for file in masks.files if file.path not in used]
     rule = f'{_anything(images)} with {_anything(masks)}{suffix}'
     problems += linked
     matching = Matching(pairs, problems, rule, len(named), _notes(images, masks, unused))
@@ -111,7 +136,17 @@ def _match_suffix(images: Listing, masks: Listing, suffix: str | None) -> Matchi
     return matching
 
 
-def _match_ids(images: Listing, masks: Listing) -> Matching:
+def _chosen(
+    named: dict[str, list[Path]], files: list[NamedFile], choose: Choice
+) -> dict[str, list[Path]]:
+    """Return the images, by id, that are chosen of those in `named`."""
+    there = {path for paths in named.values() for path in paths}
+    kept = {file.path for file in choose([file for file in files if file.path in there])}
+    chosen = {name: [path for path in paths if path in kept] for name, paths in named.items()}
+    return {name: paths for name, paths in chosen.items() if paths}
+
+
+def _match_ids(images: Listing, masks: Listing, choose: Choice | None) -> Matching:
     """Match each image with the masks whose ids begin with the image's id."""
     own = {file.path for file in masks.files}
     pictures = [file for file in images.files if file.path not in own]
@@ -120,6 +155,7 @@ def _match_ids(images: Listing, masks: Listing) -> Matching:
             f'{images.source} and {masks.source} match the same files; expected a pattern of the '
             'images and one of their masks'
         )
+    pictures = choose(pictures) if choose else pictures
     by_parts = defaultdict(list)
     for file in pictures:
         by_parts[file.parts].append(file.path)
@@ -128,10 +164,10 @@ def _match_ids(images: Listing, masks: Listing) -> Matching:
     for mask in masks.files:
         lengths = range(len(mask.parts), 0, -1)
         key = next((mask.parts[:n] for n in lengths if mask.parts[:n] in by_parts), None)
-        if key is None:
-            unused.append(mask.path)
-        else:
+        if key is not None:
             found[key].append(mask)
+        elif not choose:
+            unused.append(mask.path)
     classes = sorted({mask.class_name for mask in masks.files if mask.class_name is not None})
     classes = [name for name in classes if name != 'background']
     joined = classes or any(len(m.parts) > len(key) for key, group in found.items() for m in group)
@@ -194,7 +230,8 @@ def _without_links(pairs: list[Pair], files: list[NamedFile]) -> tuple[list[Pair
     known = {file.path: file for file in files}
     good, problems = [], []
     for pair in pairs:
-        if isinstance(pair.mask, Path) and _one_file(known[pair.image], known[pair.mask]):
+        files = [known[file] for file in (pair.image, pair.mask) if isinstance(file, Path)]
+        if len(files) == 2 and _one_file(*files):
             text = f'{pair.image} and {pair.mask} are one file; expected an image and its mask'
             problems.append(Problem('image and mask are one file', text, (pair.id,)))
         else:
@@ -211,6 +248,8 @@ def _one_file(image: NamedFile, mask: NamedFile) -> bool:
 
 
 def _anything(listing: Listing) -> str:
+    if listing.source.is_file():
+        return str(listing.source)
     return f'{listing.source}/**/*' if listing.nested else f'{listing.source}/*'
 
 

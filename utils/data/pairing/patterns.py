@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from utils.images.decoding import IMAGE_SUFFIXES
+from utils.images.pages import split_name
 from utils.runtime.errors import EmptyFolderError, MissingFolderError, UserError, first_few
 
 CLASS = '{class}'
@@ -79,25 +80,32 @@ def composed(name: str) -> str:
     return unicodedata.normalize('NFC', name)
 
 
+def looks_like_picture(name: str) -> bool:
+    """Return whether a name has the extension of a picture."""
+    return split_name(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def is_pattern(path: Path) -> bool:
     """Return whether the path has stars or {class}, and no file or folder of that name exists."""
     return ('*' in str(path) or CLASS in str(path)) and not path.exists()
 
 
 def literal_folder(source: Path) -> Path:
-    """Return a folder, or the folder at the beginning of a pattern."""
+    """Return a folder, that of a file, or the folder at the beginning of a pattern."""
     if not is_pattern(source):
-        return source
+        return source.parent if source.is_file() else source
     return Path(*takewhile(lambda part: '*' not in part and CLASS not in part, source.parts[:-1]))
 
 
 def list_pictures(source: Path, remedy: str) -> Listing:
-    """List a folder, or the folders in it if it holds no picture itself, or a pattern.
+    """List a folder, or the folders in it if it holds no picture itself, a pattern, or one file.
 
     Raises UserError, ending with `remedy`, if there is no picture.
     """
     if is_pattern(source):
         return _list_pattern(source, remedy)
+    if source.is_file():
+        return _list_file(source)
     if not source.is_dir():
         what = 'is not a folder' if source.exists() else 'does not exist'
         raise MissingFolderError(f'{source} {what}. {remedy}')
@@ -115,11 +123,22 @@ def list_pictures(source: Path, remedy: str) -> Listing:
     return listing
 
 
+def _list_file(path: Path) -> Listing:
+    stem, suffix = split_name(path.name)
+    if suffix.lower() not in IMAGE_SUFFIXES:
+        raise UserError(
+            f'{path} is no picture by its name; expected a folder, a pattern, or a file such as a '
+            'stack (.tif) or a volume (.nii.gz)'
+        )
+    inode, linked = path.stat().st_ino, path.is_symlink()
+    return Listing(path, [NamedFile(path, (composed(stem),), None, inode, linked)])
+
+
 def _add_folder(listing: Listing, folder: Path, above: tuple[str, ...]) -> list[str]:
     """Add a folder's pictures; return the names of its folders."""
     folders = []
     for entry in _entries(folder):
-        stem, suffix = _split(entry.name)
+        stem, suffix = split_name(entry.name)
         if _is_folder(entry):
             folders.append(entry.name)
             if not above:
@@ -151,11 +170,6 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Return a name without its extension, and the extension."""
-    return os.path.splitext(name)  # noqa: PTH122  # 20 times as fast as a Path's
-
-
 def _list_pattern(pattern: Path, remedy: str) -> Listing:
     if str(pattern).count(CLASS) > 1:
         raise UserError(f'{pattern}: expected {CLASS} once')
@@ -171,7 +185,7 @@ def _list_pattern(pattern: Path, remedy: str) -> Listing:
     match = re.compile(_expression(rest)).fullmatch
     found = []
     for entry, relative in _walk(root, rest):
-        stem, suffix = _split(relative)
+        stem, suffix = split_name(relative)
         stars = match(stem if by_stem else relative) if suffix.lower() in IMAGE_SUFFIXES else None
         if stars:
             found.append((entry, stars.groupdict()))

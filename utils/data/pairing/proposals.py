@@ -9,12 +9,17 @@ import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from itertools import product
+from contextlib import suppress
+from itertools import product, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from utils.images.decoding import IMAGE_SUFFIXES
+from utils.images.metadata import pages_of
+from utils.images.pages import Source, may_have_pages, split_name
+from utils.images.volumes import check_package, is_volume
 from utils.masks.likeness import label_likeness
+from utils.runtime.errors import UserError
 
 from .patterns import CLASS, literal_folder
 
@@ -22,6 +27,7 @@ MOST_PROPOSED = 3
 FILES_PER_FOLDER, FOLDERS_PER_FOLDER = 300, 100  # that are looked at
 MOST_SETS = 12  # literal values of folders that are tried one by one
 MOST_CLASSES = 32
+MOST_STACKS = 30  # files of several pages that are opened
 MOST_AFFIXES = 6  # beginnings, and endings, of the names in a set
 SAMPLED = 100  # images whose masks are searched
 
@@ -74,6 +80,7 @@ class File(NamedTuple):
 
     folders: tuple[str, ...]
     stem: str
+    extension: str
     path: Path
 
 
@@ -81,11 +88,15 @@ def propose(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """Return pairs of patterns (images, masks) by which most files pair, the best first.
 
     images, masks: what the user named, folders or patterns. Pictures are never proposed as masks.
+    Raises UserError where volumes need a package.
     """
     roots = literal_folder(images), literal_folder(masks)
     if not all(root.is_dir() for root in roots):
         return []
     image_files, mask_files = map(_look, roots)
+    volume = next((f.path for f in (*image_files, *mask_files) if is_volume(f.path)), None)
+    if volume:  # of which nothing could be told otherwise
+        check_package(volume)
     by_key: dict[Key, list[tuple[Template, Path]]] = defaultdict(list)
     for template, files in _templates(roots[1], mask_files, masks=True):
         for file in files:
@@ -104,7 +115,7 @@ def propose(images: Path, masks: Path) -> list[tuple[Path, Path]]:
                 examples[template, other].append(
                     (file.path, next(path for found, path in matches if found == other))
                 )
-    return _best(scores, examples)
+    return _best(scores, examples) or _stacks(image_files, mask_files)
 
 
 def describe(images: Path, masks: Path, options: tuple[str, str]) -> str:
@@ -133,8 +144,8 @@ def _best(
         if alike in seen:
             continue
         seen.add(alike)
-        likeness = min(label_likeness(mask) for _, mask in samples[:3])
-        photographs = min(label_likeness(image) for image, _ in samples[:3]) < 0.5
+        likeness = min(_likeness(mask) for _, mask in samples[:3])
+        photographs = min(_likeness(image) for image, _ in samples[:3]) < 0.5
         if likeness and photographs:
             first = first or scores[pair]
             chosen.append((likeness, (pair[0].pattern(), pair[1].pattern())))
@@ -142,12 +153,52 @@ def _best(
     return [patterns for _, patterns in chosen[:MOST_PROPOSED]]
 
 
+def _stacks(image_files: list[File], mask_files: list[File]) -> list[tuple[Path, Path]]:
+    """Return files of several pages that seem a stack of images and one of their masks.
+
+    Often there is only one of each, whose names do not tell: train-volume.tif, train-labels.tif.
+    They have as many pages, and of several images the one whose name begins like the mask's.
+    """
+    stacks: list[dict[Path, tuple[Source, ...]]] = [{}, {}]
+    for files, found in zip((image_files, mask_files), stacks, strict=True):
+        for path in [file.path for file in files if may_have_pages(file.path)][:MOST_STACKS]:
+            with suppress(UserError):
+                if len(pages := pages_of(path)) > 1:
+                    found[path] = pages
+    likeness = {path: _likeness(path) for path in dict.fromkeys([*stacks[0], *stacks[1]])}
+    pairs = []
+    for mask, pages in stacks[1].items():
+        partners = [
+            path for path, others in stacks[0].items()
+            if path != mask and len(others) == len(pages) and likeness[path] < 0.5
+        ]  # fmt: skip
+        if likeness[mask] and partners:
+            shared = {path: _shared(path.name, mask.name) for path in partners}
+            best = max(partners, key=lambda path: shared[path])
+            pairs.append((-shared[best], (best, mask)))
+    return [pair for _, pair in sorted(pairs)] if len(pairs) <= MOST_PROPOSED else []
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two names begin with in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _likeness(path: Path) -> float:
+    """Return label_likeness, of the middle page of several; 0 for a file that cannot be read."""
+    with suppress(UserError):
+        pages = pages_of(path)
+        return label_likeness(pages[len(pages) // 2])
+    return 0.0
+
+
 def _look(root: Path, folders: tuple[str, ...] = ()) -> list[File]:
     """Return pictures below a root, a bounded number of each folder."""
     entries = sorted(p for p in Path(root, *folders).iterdir() if not p.name.startswith('.'))
-    files = [p for p in entries if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()]
-    below = [p for p in entries if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_dir()]
-    found = [File(folders, path.stem, path) for path in files[:FILES_PER_FOLDER]]
+    kinds = {path: split_name(path.name)[1].lower() for path in entries}
+    files = [p for p in entries if kinds[p] in IMAGE_SUFFIXES and not p.is_dir()]
+    below = [p for p in entries if kinds[p] not in IMAGE_SUFFIXES and p.is_dir()]
+    found = [File(folders, *split_name(p.name), p) for p in files[:FILES_PER_FOLDER]]
     for path in below[:FOLDERS_PER_FOLDER] if len(folders) < 6 else []:
         found += _look(root, (*folders, path.name))
     return found
@@ -161,7 +212,10 @@ def _templates(root: Path, files: list[File], masks: bool) -> Iterator[tuple[Tem
             template = Template(root, folders, prefix, suffix, extension)
             yield template, members
             for level in _class_levels(folders, members) if masks else []:
-                yield template._replace(class_level=level), members
+                by_class = template._replace(class_level=level)
+                fitting = [f for f in members if by_class.key(f.folders, f.stem)]
+                if len({file.folders[level] for file in fitting}) < len(fitting):
+                    yield by_class, members  # a folder of a single mask is one of an image
         if None in folders:  # the id may be in the folders alone
             by_folder = Template(root, folders, '', '', extension, keyed=False)
             for name in _common_names(members):
@@ -174,7 +228,7 @@ def _sets(files: list[File]) -> Iterator[tuple[tuple[str | None, ...], str, list
     """Yield folders, where None is a star, and an extension, and the files of both."""
     alike = defaultdict(list)
     for file in files:
-        alike[len(file.folders), file.path.suffix].append(file)
+        alike[len(file.folders), file.extension].append(file)
     for (depth, extension), group in alike.items():
         for starred in product((False, True), repeat=depth):
             sets = defaultdict(list)
@@ -221,6 +275,9 @@ def _beginnings(stem: str) -> list[str]:
 
 
 def _endings(stem: str) -> list[str]:
-    """Return what may come after the id: from a separator on, or letters after a digit."""
+    """Return what may come after the id: from a separator on, or letters after a digit.
+
+    Digits do not, but for nnU-Net's number of a channel, _0000.
+    """
     starts = [match.start() for match in re.finditer(r'[_\-. ]+|(?<=\d)(?=[A-Za-z])', stem)]
-    return [stem[at:] for at in starts if at > 0 and re.search('[A-Za-z]', stem[at:])]
+    return [stem[at:] for at in starts if at > 0 and re.search('[A-Za-z]|^_000[0-9]$', stem[at:])]

@@ -1,55 +1,49 @@
-"""train.py --check: the contents and problems of a data set, before any training."""
+"""The contents and problems of a data set, before any training, as --check reports them."""
 
 import argparse
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
 
 from utils.images.arrays import ImageRange
-from utils.images.decoding import DECODE_PATH, PILLOW_DECODE, scaled_size
+from utils.images.decoding import PILLOW_DECODE, scaled_size
+from utils.images.pages import file_of, page_of
 from utils.images.pixel_range import check_range_option, range_of_data
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions, requested_encoding
 from utils.masks.encoding import MaskEncoding
-from utils.masks.joined import JoinedMask, mask_files
+from utils.masks.joined import JoinedMask, mask_sources
+from utils.masks.tables.lookup import ClassTable
 from utils.masks.values import KINDS, value_to_json
 from utils.runtime.errors import Problem, UserError, by_kind, data_error, first_few, proposed
-from utils.runtime.files import check_output_file, whole_file
 
-from ..class_values import choose_encoding, describe_foreground, named_by_files
+from ..class_values import choose_encoding, describe_foreground, named_by_files, tables_of
 from ..consistency import describe_duplicates
 from ..network_limits import channels_of, check_sizes
-from ..pairing.patterns import literal_folder
+from ..pairing.matching import Matching, Pair
 from ..pairing.sets import match_sets
 from ..scan import DatasetScan, attempt, read_scan
 from ..splits import describe_groups, describe_percent, split_pairs
 from ..suggestions import check_classes_at_scale, suggest
 
 
-def check_data(args: argparse.Namespace, decode: str = DECODE_PATH) -> int:
-    """Print the report on the data that train.py's options name; return 2 for problems, else 0.
+@dataclass(frozen=True)
+class Contents:
+    """What a page shows beside the report: the pairs, and how they are read.
 
-    decode: of the recipe.
+    pairs: unreadable ones too. masks: None if the values of the masks are in no order. training,
+    validation: positions in the scan.
     """
-    if args.json:
-        check_output_file(args.json)
-    report = data_report(args, decode)
-    print(format_report(report))
-    if args.json:
-        texts = [*report.get('notes', []), *(problem['text'] for problem in report['problems'])]
-        report['proposals'] += options_in(texts)
-        with whole_file(args.json) as part:
-            part.write_text(json.dumps(report, indent=1) + '\n', encoding='utf-8')
-    return 2 if report['problems'] else 0
 
-
-def options_in(texts: Iterable[str]) -> list[str]:
-    """Return the options that notes and problems propose: those that end a line after a colon."""
-    found = [re.search(r': (--\S.*)$', line) for text in texts for line in text.splitlines()]
-    return list(dict.fromkeys(match[1] for match in found if match))
+    pairs: Sequence[Pair]
+    scan: DatasetScan
+    masks: MaskEncoding | None = None
+    channels: int | None = None
+    image_range: ImageRange | None = None
+    training: Sequence[int] = ()
+    validation: Sequence[int] = ()
 
 
 def add_data_problems(error: UserError, args: argparse.Namespace, decode: str) -> UserError:
@@ -72,13 +66,23 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
 
     With --skip-bad, `left_out` has the problems of the pairs that training leaves out.
     """
+    return survey(args, decode)[0]
+
+
+def survey(args: argparse.Namespace, decode: str) -> tuple[dict, Contents]:
+    """Return data_report's report, and what a page shows beside it."""
     check_range_option(args.image_range, decode)
-    requested = requested_encoding(MaskOptions.from_args(args), literal_folder(args.masks))
     validation = (args.val_images, args.val_masks) if args.val_images else None
-    matching = match_sets((args.images, args.masks), args.mask_suffix, validation)
+    lists = args.list, args.val_list
+    matching = match_sets((args.images, args.masks), args.mask_suffix, validation, lists)
+    tables = tables_of(matching, args.masks)
+    requested = requested_encoding(MaskOptions.from_args(args), tables)
     requested = named_by_files(requested, matching.class_names)
     problems, left_out = matching.problems, []
     report = {'images': str(args.images), 'masks': str(args.masks), 'pairs': len(matching.pairs)}
+    report |= {name: str(path) if path else None
+               for name, path in zip(('list', 'val_list'), lists, strict=True)}  # fmt: skip
+    contents = Contents(matching.pairs, DatasetScan([], decode=decode))
     if matching.pairs:
         scan, problems = read_scan(
             matching, requested, args.resize_masks, args.skip_bad, decode, args.scale
@@ -87,20 +91,21 @@ def data_report(args: argparse.Namespace, decode: str) -> dict:
         if args.skip_bad:
             report['pairs'] = len(scan.pairs)
         if scan.pairs:
-            report |= _contents(scan, requested, args, problems, matching.class_names)
+            found, contents = _contents(scan, requested, args, problems, matching, tables)
+            report |= found
     report['rule'], report['proposals'] = matching.rule, matching.proposals
     report['left_out'] = [problem._asdict() for problem in sorted(left_out)]
     report['problems'] = [problem._asdict() for problem in sorted(problems)]
-    return report
+    return report, contents
 
 
 def _contents(
     scan: DatasetScan, requested: MaskEncoding, args: argparse.Namespace, problems: list[Problem],
-    class_names: list[str],
-) -> dict:  # fmt: skip
+    matching: Matching, tables: Sequence[ClassTable],
+) -> tuple[dict, Contents]:  # fmt: skip
     """Return the contents of the readable pairs; add the problems of all together to `problems`."""
     options = MaskOptions.from_args(args)
-    encoding = partial(choose_encoding, scan, requested, options)
+    encoding = partial(choose_encoding, scan, requested, options, tables)
     chosen = attempt(encoding, problems, kind='mask values')
     masks = chosen or MaskEncoding(scan.values(), background=None)
     asked = None if args.channels == 'auto' else args.channels
@@ -118,11 +123,13 @@ def _contents(
         notes += [f'note: {text}' for text in suggest(scan, masks, options)]
         at_scale = partial(check_classes_at_scale, scan, masks, args.scale, training)
         notes += attempt(at_scale, problems, kind='classes that vanish') or []
+    notes += scan.hints
     notes += describe_groups(scan.pairs, training, args) if training else []
     notes += describe_percent(args, len(validation), len(scan.pairs)) if training else []
     notes += describe_foreground(scan, masks, training, validation) if chosen else []
     files = ([scan.pairs[k].image for k in positions] for positions in (training, validation))
     notes += describe_duplicates(*files)
+    shown = Contents(matching.pairs, scan, chosen, channels, image_range, training, validation)
     return {
         'training': len(training),
         'validation': len(validation),
@@ -136,8 +143,8 @@ def _contents(
         'mask_divisor': masks.divisor,
         'background': masks.background,
         'notes': notes,
-        'items': _items(scan, set(training), class_names) if split else [],
-    }
+        'items': _items(scan, set(training), matching.class_names) if split else [],
+    }, shown
 
 
 def _range(
@@ -165,24 +172,25 @@ def _classes(scan: DatasetScan, masks: MaskEncoding) -> list[dict]:
 
 
 def _items(scan: DatasetScan, training: set[int], class_names: list[str]) -> list[dict]:
-    """Return the files of each item, and its part of the split; pages are of multi-page files."""
+    """Return the files of each item, and its part of the split; pages count from 0."""
     items = []
     for k, pair in enumerate(scan.pairs):
         joined = pair.mask.values if isinstance(pair.mask, JoinedMask) else ()
         names = [class_names[value - 1] for value in joined] if class_names else []
         masks = [
-            {'path': str(path), 'page': None, 'class': name}
-            for path, name in zip_longest(mask_files(pair.mask), names)
+            {'path': str(file_of(source)), 'page': page_of(source), 'class': name}
+            for source, name in zip_longest(mask_sources(pair.mask), names)
         ]
         split = 'training' if k in training else 'validation'
-        items.append({'id': pair.id, 'image': str(pair.image), 'page': None, 'masks': masks,
-                      'split': split})  # fmt: skip
+        items.append({'id': pair.id, 'image': str(file_of(pair.image)),
+                      'page': page_of(pair.image), 'masks': masks, 'split': split})  # fmt: skip
     return items
 
 
 def format_report(report: dict) -> str:
     """Return the report as text: contents, notes, then the problems by kind."""
-    lines = [f'{report["images"]} and {report["masks"]}: {report["pairs"]} pairs']
+    source = report['list'] or f'{report["images"]} and {report["masks"]}'
+    lines = [f'{source}: {report["pairs"]} pairs']
     if 'classes' in report:
         lines[0] += f', {report["training"]} to train on, {report["validation"]} to validate on'
         for title in ('modes', 'sizes', 'mask_kinds'):

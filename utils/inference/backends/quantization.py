@@ -16,10 +16,11 @@ from pathlib import Path
 import openvino
 
 from utils.data.dataset import SegmentationDataset
+from utils.images.pages import file_of, resolved
 from utils.images.resizing import to_unit_range
 from utils.inference.logits import LogitsFunction
 from utils.inference.predictor import Predictor
-from utils.masks.joined import mask_files
+from utils.masks.joined import mask_sources
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache, whole_file
 
@@ -76,9 +77,9 @@ def _cache_path(predictor: Predictor, dataset: SegmentationDataset, chosen: list
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy())
     for k in chosen:
-        for path in (dataset.pairs[k].image, *mask_files(dataset.pairs[k].mask)):
-            stat = path.stat()
-            digest.update(str((path.resolve(), stat.st_size, stat.st_mtime_ns)).encode())
+        for source in (dataset.pairs[k].image, *mask_sources(dataset.pairs[k].mask)):
+            stat = file_of(source).stat()
+            digest.update(str((resolved(source), stat.st_size, stat.st_mtime_ns)).encode())
     return user_cache('int8') / f'{digest.hexdigest()[:16]}.xml'
 
 

@@ -65,8 +65,11 @@ def missing_packages(backend: str) -> list[str]:
 def build_network(
     model: UNet, backend: str, precision: MixedPrecision
 ) -> Callable[[Tensor], Tensor]:
-    """Return a LogitsFunction: the network, BatchNorm folded, on a backend other than 'auto'."""
-    network = fold_batchnorm(model)
+    """Return a LogitsFunction: a copy of the network on a backend other than 'auto'.
+
+    BatchNorm is folded, except by 'unfolded': torch, with the model's own logits to the last bit.
+    """
+    network = copy.deepcopy(model).eval() if backend == 'unfolded' else fold_batchnorm(model)
     if backend == 'openvino':  # imported here, because these backends need their own packages
         from .openvino import OpenVinoNetwork, convert
 
@@ -75,7 +78,8 @@ def build_network(
         from .onnx import OnnxNetwork
 
         return OnnxNetwork(network)
-    network = network.to(precision.device).to(memory_format=torch.channels_last)
+    network = cast_convolutions(network.to(precision.device), precision)
+    network = network.to(memory_format=torch.channels_last)
     if backend == 'compile':
         return compiled(network, precision.device, '--backend compile')
     return network
@@ -98,6 +102,18 @@ def compiled(model: nn.Module, device: torch.device, option: str = '--compile') 
     # Kernels for each size of images: for any size, which torch chooses at the second one, they
     # were a third slower than these on an H100, and slower than no compiler (dev/GPU.md).
     return torch.compile(model, dynamic=False)  # type: ignore[return-value]  # gives a Module
+
+
+def cast_convolutions(network: UNet, precision: MixedPrecision) -> UNet:
+    """Return the network, its convolutions' weights and biases cast to the precision.
+
+    Autocast would cast them for each batch; its logits are equal to the last bit. Other layers stay
+    in float32, because autocast does not cast them.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(precision.dtype)
+    return network
 
 
 def fold_batchnorm(model: UNet) -> UNet:

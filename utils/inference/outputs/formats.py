@@ -5,26 +5,37 @@ masks.encoding.to_image. JPEG has neither palettes nor one bit, GIF not one bit:
 grey in JPEG, and 0 and 1 become grey 0 and 255 in both. Axis letters: H and W pixels, K classes.
 """
 
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from utils.masks.encoding import MaskEncoding, indexed_image, palette_colours, to_image
 from utils.masks.visualize import colour_mask, overlay
 from utils.runtime.errors import UserError, first_few
 from utils.runtime.files import whole_file
 
-ARRAY_SUFFIX = '.npy'
-OUTPUT_SUFFIXES = ('.png', '.jpg', '.jpeg', '.gif', '.tif', '.tiff', '.bmp', ARRAY_SUFFIX)
+from .names import ARRAY_SUFFIX, VOLUME_SUFFIXES, suffix_of
+
+NO_PICTURES = (ARRAY_SUFFIX, *VOLUME_SUFFIXES)  # what holds arrays
 JPEG_SUFFIXES = ('.jpg', '.jpeg')
+# Masks are long runs of few values. To look for nothing else is as fast as zlib's level 1, and the
+# files are as small as with Pillow's default, level 6 (dev/LOG.md, 2026-11-26).
+PNG_OPTIONS: dict[str, Any] = {'compress_level': 1, 'compress_type': zlib.Z_RLE}
 DEEP_SUFFIXES = ('.png', '.tif', '.tiff', ARRAY_SUFFIX)  # formats that hold 16 bits
 
 
 def check_output_format(output_format: str, outputs: list[Path], masks: MaskEncoding) -> None:
     """Raise UserError, naming files, if outputs cannot hold the format for such masks."""
-    images = [path for path in outputs if path.suffix.lower() != ARRAY_SUFFIX]
+    images = [path for path in outputs if suffix_of(path) not in NO_PICTURES]
+    volumes = [path for path in outputs if suffix_of(path) in VOLUME_SUFFIXES]
+    if volumes and output_format == 'values' and masks.in_colour:
+        raise UserError(
+            f'{first_few(volumes)}: a volume cannot hold the colours of the training masks; '
+            'expected --format index or probabilities, or names that end in .tif (-o NAME.tif)'
+        )
     if images and output_format == 'probabilities' and len(masks.values) > 2:
         raise UserError(
             f'{first_few(images)}: an image cannot hold probabilities of {len(masks.values)} '
@@ -47,12 +58,12 @@ def check_output_format(output_format: str, outputs: list[Path], masks: MaskEnco
         )
 
 
-def format_probabilities(probabilities: Tensor, as_array: bool) -> Image.Image | np.ndarray:
+def format_probabilities(probabilities: np.ndarray, as_array: bool) -> Image.Image | np.ndarray:
     """Return probabilities (K, H, W) float32 in [0, 1] as 16-bit image or as array.
 
     The array is (H, W) float32 for K = 1 and (H, W, K) otherwise. An image needs K = 1.
     """
-    last = probabilities.cpu().numpy().transpose(1, 2, 0)
+    last = probabilities.transpose(1, 2, 0)
     last = last[..., 0] if last.shape[2] == 1 else last
     return last if as_array else Image.fromarray((last * 65535).round().astype(np.uint16))
 
@@ -76,11 +87,19 @@ def format_mask(
         result = overlay(image, indices, masks.background)
     elif as_array:
         values = np.array(masks.values)
-        smallest = np.result_type(*map(np.min_scalar_type, (values.min(), values.max())))
-        return values.astype(smallest)[indices]
+        return values.astype(_smallest_type(values))[indices]
     else:
         return to_image(indices, masks)
     return np.asarray(result) if as_array else result
+
+
+def _smallest_type(values: np.ndarray) -> np.dtype:
+    """Return the smallest integer type that holds all values."""
+    lowest, highest = int(values.min()), int(values.max())
+    fits = (f'{"int" if lowest < 0 else "uint"}{bits}' for bits in (8, 16, 32, 64))
+    return next(
+        np.dtype(t) for t in fits if np.iinfo(t).min <= lowest and highest <= np.iinfo(t).max
+    )
 
 
 def class_colours(masks: MaskEncoding) -> np.ndarray:
@@ -102,4 +121,5 @@ def save_result(result: Image.Image | np.ndarray, path: Path) -> None:
         if result.mode == 'P' and path.suffix.lower() in JPEG_SUFFIXES:
             result = Image.fromarray(np.asarray(result))
         # By default Pillow renumbers a GIF's palette, and the indices are classes.
-        result.save(part, optimize=False)
+        options = PNG_OPTIONS if path.suffix.lower() == '.png' else {}
+        result.save(part, optimize=False, **options)

@@ -1,0 +1,1 @@
+"""Annotations of labelling tools (COCO, LabelMe, YOLO, CVAT, Label Studio), drawn as masks."""

@@ -1,0 +1,1 @@
+"""Output files of predict.py: their names, formats and writers."""

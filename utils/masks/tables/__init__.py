@@ -1,0 +1,1 @@
+"""Tables of class names and mask values that lie beside the masks."""
