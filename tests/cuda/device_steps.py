@@ -81,7 +81,8 @@ class Trainer:
         )
         self.train_step = TrainStep(
             compiled(self.model) if compiled else self.model,
-            self.optimizer, self.precision, self.guard, self.criterion,
+            self.optimizer, self.precision, self.guard,
+            torch.compile(self.criterion, dynamic=False) if compiled else self.criterion,
         )  # fmt: skip
 
     def step(self, *parts):

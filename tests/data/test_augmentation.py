@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from drawing import data_set
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from utils.data.augmentation import (
     Augmented,
@@ -209,3 +210,29 @@ def test_elastic_displacements_are_of_ten_pixels_at_a_grid_of_three_by_three():
         shifts.append(deformed[0, 50, 100].item() - 100)
         assert shifts[-1] == pytest.approx(drawn, abs=1e-2)
     assert np.std(shifts) == pytest.approx(10, rel=0.15)
+
+
+class Uploads(TorchDispatchMode):
+    """Records of each copy to another device whether it waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocking = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = kwargs or {}
+        if function is torch.ops.aten._to_copy.default and given.get('device', args[0].device) != (
+            args[0].device
+        ):
+            self.blocking.append(not given.get('non_blocking', False))
+        return function(*args, **given)
+
+
+@pytest.mark.parametrize('kind', ['full', 'elastic'])
+def test_augmentation_on_a_device_does_not_wait_for_it(kind):
+    item = {name: tensor.to('meta') for name, tensor in Squares()[0].items()}
+    with Uploads() as uploads:
+        moved = Augmented([item], 1, kind)[0, 0]
+    assert moved['image'].device.type == 'meta'
+    assert uploads.blocking
+    assert not any(uploads.blocking)

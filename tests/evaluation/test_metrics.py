@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from utils.evaluation import metrics
 from utils.evaluation.dice import dice_coeff, dice_reference, multiclass_dice_coeff
-from utils.evaluation.metrics import count_pixels, summarize
+from utils.evaluation.metrics import count_pixels, count_thresholds, histogram, summarize
 from utils.evaluation.scoring import Counts
 from utils.evaluation.summary import csv_rows, format_table
 from utils.masks.encoding import IGNORE
@@ -18,6 +19,31 @@ def test_counts_by_hand():
     counts = count_pixels(PREDICTED, TRUTH, 2)
     assert counts.tolist() == [[[1, 0, 1], [2, 1, 0]], [[3, 1, 0], [0, 0, 1]]]
     assert counts.dtype == torch.int64
+
+
+@pytest.mark.parametrize('k', [2, 16, 100])
+def test_counts_in_copies_as_on_a_gpu_equal_those_in_one(k, monkeypatch):
+    torch.manual_seed(0)
+    predicted, truth = torch.randint(0, k, (2, 3, 20, 30))
+    truth[:, :2] = IGNORE
+    probability = torch.rand(20, 30)
+    plain = count_pixels(predicted, truth, k), count_thresholds(probability, truth[0].clamp(max=1))
+    monkeypatch.setattr(metrics, 'copies_for', lambda device: 64)
+    assert torch.equal(count_pixels(predicted, truth, k), plain[0])
+    assert torch.equal(count_thresholds(probability, truth[0].clamp(max=1)), plain[1])
+
+
+def test_neighbours_of_a_warp_count_in_copies_of_their_own(monkeypatch):
+    seen = []
+    add = torch.Tensor.scatter_add_
+
+    def watched(counts, axis, values, ones):
+        seen.append(values)
+        return add(counts, axis, values, ones)
+
+    monkeypatch.setattr(torch.Tensor, 'scatter_add_', watched)
+    assert histogram(torch.zeros(1, 320, dtype=torch.int64), 6, 64).tolist() == [[320] + 5 * [0]]
+    assert all(len(of.unique()) == 32 for of in seen[0].view(-1, 32))
 
 
 def test_scores_by_hand():

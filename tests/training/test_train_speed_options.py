@@ -76,11 +76,29 @@ def test_compile_trains_a_compiled_network_and_keeps_the_names_of_weights(folder
 
     monkeypatch.setattr(torch, 'compile', eagerly)
     assert run_train('-e', '1', '-b', '3', '--output', 'compiled', '--compile') == 0
-    assert type(compiled[-1]).__name__ == 'UNet'
+    assert [type(of).__name__ for of in compiled[-2:]] == ['UNet', 'partial']  # and its loss
     plain, new = weights('plain/last.pth'), weights('compiled/last.pth')
     assert list(plain) == list(new)
     for name, tensor in plain.items():
         torch.testing.assert_close(tensor, new[name])
+
+
+@pytest.mark.slow
+def test_network_and_loss_have_one_graph_for_whole_and_one_for_halved_images(folder, monkeypatch):
+    data_set(folder, 8, size=(96, 64))
+    real, graphs = torch.compile, []
+
+    def counting(graph, inputs):
+        assert all(torch.is_tensor(of) for of in inputs), 'a size is an input'
+        graphs.append(any('batch_norm' in str(node.target) for node in graph.graph.nodes))
+        return graph.forward
+
+    monkeypatch.setattr(torch, 'compile', lambda of, **given: real(of, backend=counting, **given))
+    options = ['-e', '4', '-b', '2', '-v', '0', '-s', '1', '--base-channels', '2', '--compile']
+    assert run_train(*options, '--accumulate', '2', '--augment', 'none') == 0
+    assert load_checkpoint('checkpoints/last.pth').training['step'] == 8  # the first one is halved
+    assert graphs[1:] == [True, False, True, False]  # after the one that looks for a compiler
+    assert not torch._dynamo.utils.counters['graph_break']
 
 
 def test_compile_without_a_compiler_is_one_message_before_anything_is_written(
@@ -104,6 +122,7 @@ def settings_restored(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, 'benchmark', True)
     yield
     torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 @pytest.mark.usefixtures('settings_restored')
@@ -114,6 +133,7 @@ def test_deterministic_trains_with_deterministic_algorithms_only(folder, monkeyp
     assert torch.are_deterministic_algorithms_enabled() == on_card
     assert run_train('-e', '1', '--output', 'b', '--deterministic', '--bilinear') == 0
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory
     assert os.environ['CUBLAS_WORKSPACE_CONFIG'] == ':4096:8'
     assert not torch.backends.cudnn.benchmark
 

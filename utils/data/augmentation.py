@@ -63,8 +63,16 @@ def random_affine(item: Item, rng: np.random.Generator) -> Item:
     # The coordinates of affine_grid go from -1 to 1 on both axes, whatever the aspect ratio.
     matrix[0, 1] *= height / width
     matrix[1, 0] *= width / height
-    theta = torch.from_numpy(np.column_stack([matrix, shift])).float()[None].to(item['mask'].device)
+    theta = _uploaded(torch.from_numpy(np.column_stack([matrix, shift])).float()[None], item)
     return _resample(item, F.affine_grid(theta, [1, 1, height, width], align_corners=False))
+
+
+def _uploaded(numbers: Tensor, item: Item) -> Tensor:
+    """Return a few numbers on the item's device (--cache device).
+
+    A copy that blocks would wait until the GPU has finished the whole step before.
+    """
+    return numbers.to(item['mask'].device, non_blocking=True)
 
 
 def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
@@ -75,11 +83,11 @@ def elastic_deformation(item: Item, rng: np.random.Generator) -> Item:
     """
     height, width = item['mask'].shape
     coarse = torch.from_numpy(rng.normal(0, ELASTIC_SIGMA, (1, 2, 3, 3))).float()
-    shift = F.interpolate(
-        coarse.to(item['mask'].device), (height, width), mode='bicubic', align_corners=True
-    )
+    coarse = _uploaded(coarse, item)
+    shift = F.interpolate(coarse, (height, width), mode='bicubic', align_corners=True)
     # From pixels to the coordinates of affine_grid, -1 to 1.
-    shift = shift.permute(0, 2, 3, 1) * 2 / shift.new_tensor([width, height])
+    sides = _uploaded(torch.tensor([width, height]).float(), item)
+    shift = shift.permute(0, 2, 3, 1) * 2 / sides
     identity = torch.eye(2, 3, device=shift.device)[None]
     grid = F.affine_grid(identity, [1, 1, height, width], align_corners=False)
     return _resample(item, grid + shift)

@@ -46,6 +46,8 @@ def make_deterministic() -> None:
     os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS reads it when it starts
     torch.backends.cudnn.benchmark = False
     torch.use_deterministic_algorithms(True)
+    # Else it fills each new tensor with NaN, in case that one is read before it is written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def share_of_cores() -> int:

@@ -135,6 +135,8 @@ def build_run(
     network: nn.Module = model if world_size() == 1 else Replica(model)
     if args.compile and not model.checkpointing:
         network = compiled(network, device)
+        # A graph of its own: forward and backward pass then read the logits once each.
+        criterion = torch.compile(criterion, dynamic=False)
     tracker = open_output(args, saved, data.dataset.scan.left_out)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from utils.masks.encoding import IGNORE
 from utils.runtime.errors import UserError
-from utils.training.optimization.loss import loss_weights, per_class_dice_loss, segmentation_loss
+from utils.training.optimization.loss import loss_weights, segmentation_loss
 
 # Three pixels of class 0 and one of class 1; the logits are 0, so that every probability is 1/2.
 MASKS = torch.tensor([[[0, 0], [0, 1]]])
@@ -41,11 +41,9 @@ def test_per_class_dice_by_hand(k):
 
 
 def test_a_class_that_the_batch_does_not_hold_is_left_out_of_the_dice_loss():
-    onehot = F.one_hot(MASKS, 3).permute(0, 3, 1, 2).float()  # nothing of class 2
-    probabilities = torch.full((1, 3, 2, 2), 1 / 3)
     # Class 0: 2 * 1 / (4/3 + 3) = 6/13; class 1: 2 * 1/3 / (4/3 + 1) = 2/7.
-    loss = per_class_dice_loss(probabilities, onehot)
-    assert loss.item() == pytest.approx(1 - (6 / 13 + 2 / 7) / 2, abs=1e-6)
+    loss = segmentation_loss(torch.zeros(1, 3, 2, 2), MASKS, per_class=True)  # nothing of class 2
+    assert loss.item() == pytest.approx(math.log(3) + 1 - (6 / 13 + 2 / 7) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize('k', [1, 3])

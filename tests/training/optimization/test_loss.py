@@ -1,13 +1,14 @@
-"""The training loss equals hand values in both modes and ignores padding."""
+"""The training loss equals hand values and a plain reference, and ignores padding."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from utils.masks.encoding import IGNORE
-from utils.training.optimization.loss import segmentation_loss
+from utils.training.optimization.loss import Totals, segmentation_loss
 
 
 def test_binary_loss_by_hand():
@@ -59,3 +60,67 @@ def test_loss_is_computed_in_float32_or_wider(k):
     ]:
         with torch.autocast('cpu', dtype=torch.bfloat16):
             assert segmentation_loss(torch.randn(1, k, 8, 8, dtype=given), masks).dtype == computed
+
+
+def plain_loss(logits, masks, border, class_weights, per_class, dice, totals):
+    """Return segmentation_loss as it is defined, over maps of each class and pixel."""
+    counts = (masks != IGNORE).to(logits.dtype)
+    classes = torch.arange(max(2, logits.shape[1])).view(-1, 1, 1)
+    truth = (masks.unsqueeze(1) == classes).to(logits.dtype)  # (B, K, H, W)
+    if logits.shape[1] == 1:
+        logs = torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=1)
+    else:
+        logs = logits.log_softmax(dim=1)
+    probabilities = logs.exp() * counts.unsqueeze(1)
+    weights = counts
+    if class_weights is not None:
+        weights = (truth * class_weights.view(-1, 1, 1)).sum(dim=1)
+    whole = weights.sum() if border is None else counts.sum()
+    if border is not None:
+        weights = weights + border * counts
+    entropy = -(logs * truth).sum(dim=1)
+    loss = (entropy * weights).sum() / (totals.weight if totals else whole)
+    if not dice:
+        return loss
+    if logits.shape[1] == 1 and not per_class:
+        probabilities, truth = probabilities[:, 1:], truth[:, 1:]
+    axes = (0, 2, 3) if per_class else (0, 1, 2, 3)
+    both = (probabilities * truth).sum(dim=axes)
+    sizes = (probabilities + truth).sum(dim=axes)
+    if per_class:
+        term = 1 - (2 * both / sizes)[truth.sum(dim=axes) > 0].mean()
+    else:
+        term = 1 - (2 * both + 1e-6) / (sizes + 1e-6)
+    return loss + (term * counts.sum() / totals.pixels if totals else term)
+
+
+@pytest.mark.parametrize('per_class', [False, True])
+@pytest.mark.parametrize('k', [1, 2, 12])
+def test_loss_and_gradient_equal_those_of_the_plain_formulas(k, per_class):
+    torch.manual_seed(0)
+    for ignored, with_border, weighted, dice, part in product(
+        (0, 3), (False, True), (False, True), (True, False), (False, True)
+    ):
+        logits = 3 * torch.randn(2, k, 10, 12).to(memory_format=torch.channels_last)
+        masks = torch.randint(0, max(k, 2), (2, 10, 12), dtype=torch.uint8)
+        masks[:, :ignored] = IGNORE
+        border = torch.rand(2, 10, 12) if with_border else None
+        class_weights = torch.rand(max(k, 2)) if weighted else None
+        totals = Totals(torch.tensor(300.0), torch.tensor(400)) if part else None
+        others = (border, class_weights, per_class, dice, totals)
+        value, gradient = with_gradient(plain_loss, logits.double(), masks, *others)
+        for dtype, error in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
+            found = with_gradient(segmentation_loss, logits.to(dtype), masks, *others)
+            assert abs(found[0] - value) < error * value
+            assert (found[1] - gradient).abs().max() < error * gradient.abs().max()
+
+
+def with_gradient(loss, logits, masks, border, class_weights, per_class, dice, totals):
+    """Return a loss and its gradient, all that is float in the logits' type."""
+    leaf = logits.clone().requires_grad_()
+    border, class_weights = (
+        None if of is None else of.to(logits.dtype) for of in (border, class_weights)
+    )
+    value = loss(leaf, masks, border, class_weights, per_class, dice, totals)
+    value.backward()
+    return value.detach(), leaf.grad

@@ -18,6 +18,7 @@ from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.loss import segmentation_loss, sum_totals
 from utils.training.optimization.parallel import Replica
 from utils.training.optimization.recipes import RECIPES
+from utils.training.resume import plan_steps
 from utils.training.state import TrainState
 from utils.training.step import StepRunner, TrainStep
 
@@ -71,7 +72,7 @@ def run_of(case, world_size=1):
     sampler = ShuffledBatchSampler(
         list(range(count)), batch_size, 1, accumulate, distributed.rank(), together
     )
-    schedule = recipe.schedule(optimizer, 2 * len(sampler))
+    schedule = recipe.schedule(optimizer, plan_steps(2, len(sampler), None))
     state = TrainState(model, optimizer, schedule, step.precision, 2, len(sampler))
     return StepRunner(state, step, sampler, 0, 1.0, recipe.coarse), list(
         items(count, recipe.weight_map, 20 if valid else 64)
