@@ -32,10 +32,12 @@ def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -
     torch. Raises UserError for missing packages, and a device or network without support.
     """
     if asked == 'auto':
+        can = device.type == 'cpu' and model.padding == 'same'
+        if not can or missing_packages('openvino'):
+            return 'torch'
         usual = model.multiply_adds((16, 16), default_widths(WIDTH, model.bilinear))
         enough = pixels * model.multiply_adds((16, 16)) >= WORTH_PIXELS * usual
-        can = device.type == 'cpu' and model.padding == 'same'
-        return 'openvino' if enough and can and not missing_packages('openvino') else 'torch'
+        return 'openvino' if enough else 'torch'
     option = '--quantize int8' if asked == 'int8' else f'--backend {asked}'
     if asked in PACKAGES:
         check_padded(model, option)
