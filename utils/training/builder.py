@@ -134,9 +134,7 @@ def build_run(
     # torch.compile takes DDP into account: it cuts the graph where a bucket is full.
     network: nn.Module = model if world_size() == 1 else Replica(model)
     if args.compile and not model.checkpointing:
-        network = compiled(network, device)
-        # A graph of its own: forward and backward pass then read the logits once each.
-        criterion = torch.compile(criterion, dynamic=False)
+        network, criterion = compiled(network, device), torch.compile(criterion, dynamic=False)
     tracker = open_output(args, saved, data.dataset.scan.left_out)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)

@@ -12,6 +12,7 @@ from utils.runtime.precision import MixedPrecision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.loss import segmentation_loss
 from utils.training.optimization.recipes import RECIPES
+from utils.training.resume import plan_steps
 from utils.training.step import TrainStep
 
 CPU = torch.device('cpu')
@@ -59,7 +60,10 @@ def test_a_first_step_that_the_scaler_skips_raises_no_warning_about_the_schedule
     recipe = RECIPES['fast']
     model = UNet(1, 2, base_channels=2).train()
     optimizer = recipe.optimizer(model, 1e-3)
-    schedule, precision = recipe.schedule(optimizer, 9), MixedPrecision(CPU, True, 'fp16')
+    schedule, precision = (
+        recipe.schedule(optimizer, plan_steps(1, 9, None)),
+        MixedPrecision(CPU, True, 'fp16'),
+    )
     step = TrainStep(model, optimizer, precision, StepGuard(model))
     before = [parameter.clone() for parameter in model.parameters()]
     batch = torch.full((1, 1, 32, 32), float('inf')), torch.zeros(1, 32, 32, dtype=torch.uint8)

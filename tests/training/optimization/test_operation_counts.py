@@ -61,7 +61,10 @@ def as_on_a_gpu(monkeypatch):
 
 @pytest.mark.parametrize('recipe', ['fast', 'classic'])
 def test_a_step_dispatches_under_400_operations(recipe, as_on_a_gpu):
-    """357 and 306 are, 358 and 326 with one-hot maps; 1,145 and 552 were, filter by filter and with a guard of torch.where."""
+    """357 and 306 are, 358 and 326 with one-hot maps.
+
+    1,145 and 552 were, filter by filter and with a guard of torch.where.
+    """
     torch.manual_seed(0)
     chosen = RECIPES[recipe]
     model = UNet(3, 2, base_channels=4).to(memory_format=torch.channels_last).train()
