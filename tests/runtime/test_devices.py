@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from utils.runtime import distributed, precision
+from utils.runtime import devices, precision
 from utils.runtime.devices import choose_device, default_workers
 from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision, amp_precision
@@ -101,8 +101,8 @@ def test_the_speedup_of_bfloat16_is_measured(monkeypatch, slow):
 
 
 def test_only_gpus_get_workers_by_default(monkeypatch):
-    monkeypatch.setattr(distributed, 'available_cores', lambda: 6)
+    monkeypatch.setattr(devices, 'available_cores', lambda: 6)
     assert default_workers(CPU) == 0
     assert default_workers(CUDA) == 5
-    monkeypatch.setattr(distributed, 'available_cores', lambda: 64)
+    monkeypatch.setattr(devices, 'available_cores', lambda: 64)
     assert default_workers(CUDA) == 8

@@ -193,11 +193,10 @@ def test_requirements_name_every_package_that_the_programs_import():
         for module in third_party(path.read_text(encoding='utf-8'), own):
             name = canonicalize_name(INSTALLED_AS.get(module, module))
             allowed = declared | extras if path.stem in optional else declared
-            allowed = allowed | readers if path.stem == 'volumes' else allowed
-            # An extra of its own, named by the message that asks for it.
-            allowed = (
-                allowed | {'safetensors'} if path.parent.name == 'checkpoint_format' else allowed
-            )
+            allowed = allowed | readers if path.stem in ('volumes', 'several') else allowed
+            # Extras of their own, named by the message that asks for them.
+            for place, extra in (('checkpoint_format', 'safetensors'), ('annotations', 'yaml')):
+                allowed = allowed | {extra} if path.parent.name == place else allowed
             assert name in allowed, f'{path.relative_to(ROOT)} imports {module}'
     assert {name for names in PACKAGES.values() for name in names} == extras
 

@@ -29,8 +29,9 @@ def test_a_last_file_that_cannot_be_written_leaves_the_one_before(folder, capsys
     assert error.startswith('error: checkpoints/last.pth: File too large')
     assert LAST.read_bytes() == before
     assert not list(Path('checkpoints').glob('.unet-*'))
-    assert run_train('-e', '2', '--output', 'whole') == 0
     assert run_train('--resume', '-e', '2') == 0
+    assert run_train('-e', '1', '--output', 'whole') == 0
+    assert run_train('--resume', 'whole/last.pth', '-e', '2') == 0
     assert same_weights('whole/last.pth', LAST)
 
 

@@ -10,7 +10,7 @@ from utils.inference.checkpoint import load_checkpoint
 from utils.training.optimization.schedule import SECOND_PEAK, first_plan
 from utils.training.recorder import Recorder
 from utils.training.state import TrainState
-from utils.training.step import TrainStep
+from utils.training.step import StepRunner
 
 
 @pytest.fixture
@@ -147,14 +147,14 @@ def test_a_last_file_of_an_earlier_version_has_the_plan_of_its_epochs(folder, ra
 
 def test_more_epochs_bring_no_further_steps_at_half_size(folder, monkeypatch):
     data_set(folder, 9, size=(70, 64))  # 8 to train on: 4 steps an epoch, 16 in all
-    shapes, step = [], TrainStep.__call__
+    shapes, on_device = [], StepRunner.on_device
 
-    def noting(network, batches, *rest):
-        batches = list(batches)
-        shapes.extend(tuple(images.shape[2:]) for images, _ in batches)
-        return step(network, batches, *rest)
+    def noting(runner, batch):
+        images, masks = on_device(runner, batch)
+        shapes.append(tuple(images.shape[2:]))
+        return images, masks
 
-    monkeypatch.setattr(TrainStep, '__call__', noting)
+    monkeypatch.setattr(StepRunner, 'on_device', noting)
     with monkeypatch.context() as patch:
         interrupt(patch, epoch=0, step=1)
         assert run_train('-e', '4') == 130

@@ -14,7 +14,7 @@ from mutating import mutated_file
 
 from utils.data.cache.stores import FileStore, StoredItems, record_ends
 from utils.data.dataset import SegmentationDataset
-from utils.masks.classes import MaskOptions, requested_encoding
+from utils.masks.classes import MaskOptions, class_tables, requested_encoding
 from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
 from utils.runtime.locks import _in_use
@@ -33,7 +33,7 @@ OWNER = [b'{"process": 77, "host": "a", "since": "2026-11-26 10:00"}']
 
 
 def read_classes(path):
-    requested_encoding(MaskOptions(), path.parent)
+    requested_encoding(MaskOptions(), class_tables([path.parent]))
 
 
 def resume_metrics(path):
