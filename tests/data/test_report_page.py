@@ -16,7 +16,7 @@ from running import run_train
 from utils.data.report.figures import ALL_BYTES, Figures
 from utils.data.report.outlines import fit, gradient, outline
 from utils.data.report.page import embedded
-from utils.data.report.suspicions import flat_images, inverted, twins, wrong_pairs
+from utils.data.report.suspicions import LOW, flat_images, inverted, twins, wrong_pairs
 from utils.data.report.thumbnails import Measures
 
 SIZE = (96, 64)
@@ -54,6 +54,7 @@ def test_swapped_masks_an_inverted_mask_and_an_empty_class_are_named_first(folde
         assert f'the mask of {"disc11" if text.startswith("disc03") else "disc03"} fits' in text
         assert pictures == 2
     assert ids(found[f'Suspicion: {INVERTED}']) == ['disc07']
+    assert {'disc03', 'disc11'} < {*ids(found['Outlines that fit the image least'])}
     headings = [*found]
     assert headings.index('Classes, with their share of the pixels') == 0
     assert headings[1:3] == [f'Suspicion: {INVERTED}', f'Suspicion: {WRONG}']
@@ -290,6 +291,23 @@ def test_a_mask_of_an_unknown_image_is_found_alone():
     (suspicion,) = wrong_pairs(found, [f'disc{k}' for k in range(16)], edges_of)
     assert [*suspicion.remarks] == [6]
     assert 'the mask of' not in suspicion.remarks[6]
+
+
+def test_exchanged_masks_of_faint_images_are_found():
+    order = [*range(16)]
+    order[4], order[9] = 9, 4
+    found, edges_of = measures(order)
+    edges = [edges_of(k) for k in range(16)]
+    for k in (4, 9):
+        image, _ = disc(k, SIZE)
+        faint = 90 + 0.16 * image + np.random.default_rng(k).normal(0, 12, image.shape)
+        edges[k] = gradient(Image.fromarray(faint.clip(0, 255).astype(np.uint8)))
+        found[k] = found[k]._replace(fit=fit(edges[k], found[k].outline))
+    (suspicion,) = wrong_pairs(found, [f'disc{k}' for k in range(16)], lambda k: edges[k])
+    assert [*suspicion.remarks] == [4, 9] or [*suspicion.remarks] == [9, 4]
+    assert 'the mask of disc9 fits better' in suspicion.remarks[4]
+    usual = [fit(edges[k], found[k].outline) for k in range(16) if k not in (4, 9)]
+    assert fit(edges[4], found[9].outline) < 1 + LOW * (np.median(usual) - 1)  # as a faint image's
 
 
 def test_inverted_masks_are_told_by_share_and_border():

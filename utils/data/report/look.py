@@ -9,7 +9,7 @@ import numpy as np
 from utils.runtime.errors import first_few, shown
 
 from .figures import Figures
-from .oddities import class_shares, foreground_shares, odd_pairs, random_pairs
+from .oddities import class_shares, foreground_shares, least_fitting, odd_pairs, random_pairs
 from .outlines import gradient
 from .suspicions import Suspicion, flat_images, inverted, twins, wrong_pairs
 from .thumbnails import MEASURED_SIDE, Measures, Reader, any_encoding, in_threads, measure
@@ -41,6 +41,7 @@ class Look:
         self.figures = Figures(self.reader, self.shares, contents.training)
         self.ids = [shown(pair.id) for pair in self.scan.pairs]
         measures = self._measure()
+        self.fits = np.array([found.fit if found else np.nan for found in measures])
         self.measured = sum(found is not None for found in measures)
         self.suspicions = self._absent_classes()
         if contents.masks and self.masks.background is not None:
@@ -110,7 +111,11 @@ class Look:
         """Return the figures of odd pairs, and of random ones that are not shown elsewhere."""
         seen = {k for found in self.suspicions for k in list(found.remarks)[:MOST_SHOWN]}
         sections = []
-        for group in odd_pairs(self.scan, self.masks, self.shares, self.report.get('notes', [])):
+        notes = self.report.get('notes', [])
+        groups = odd_pairs(self.scan, self.masks, self.shares, notes)
+        for group in (least_fitting(self.fits), *groups):
+            if not group.remarks:
+                continue
             sections.append(Section(group.title, '', self._pairs(group.remarks.items(), 'plain')))
             seen |= group.remarks.keys()
         chosen = random_pairs(len(self.ids), sorted(seen))

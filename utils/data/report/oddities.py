@@ -79,6 +79,18 @@ def odd_pairs(
     return groups
 
 
+def least_fitting(fits: np.ndarray) -> Group:
+    """Return the masks whose outlines lie least on edges of their images, suspected or not.
+
+    fits: of outlines.fit, (N,); NaN where there is none.
+    """
+    known = np.flatnonzero(np.isfinite(fits))
+    chosen = known[np.argsort(fits[known], kind='stable')][: EACH if len(known) > EACH else 0]
+    usual = f'median {np.median(fits[known]):.2f}' if len(known) else ''
+    remarks = {int(k): f'fit {fits[k]:.2f}, {usual}' for k in chosen}
+    return Group('Outlines that fit the image least', remarks)
+
+
 def percent(share: float) -> str:
     """Return a share as '12.3 %'."""
     return f'{100 * share:.3g} %'

@@ -21,6 +21,7 @@ FEWEST = 8  # pairs; of less, nothing is usual
 # LEAST_LIFT, outlines say nothing about the set.
 LOW, MIDDLE, VERY_LOW, LEAST_LIFT = 0.6, 0.45, 0.3, 0.15
 BETTER = 1.25  # times as good: the fit of another mask
+MUCH_BETTER = 1.5  # both of an exchanged pair, as of a white car on a white wall, of low fits
 MOST_LOW = 64  # pairs of low fit that are compared with each other
 RARE = 0.1  # of the pairs: more than these are no exceptions
 BLOCK = 32  # pairs in the order of names, to find a set in which all are wrong
@@ -119,14 +120,24 @@ def _better(
 
     Both are wrong then: a mask that is right for its own image is not counted as another's.
     """
-    found: dict[int, tuple[int, float]] = {}
-    for k in low:
+    best: dict[int, tuple[int, float]] = {}
+    for k in map(int, low):
         others = [j for j in low if j != k]
         cross = _cross_fits(edges_of(k), measures, k, others)
-        best = max(cross, key=lambda item: item[1], default=(k, 0.0))
-        if best[1] > max(limit, BETTER * fits[k]):
-            found[k] = best
-    return {k: best for k, best in found.items() if best[0] in found}
+        best[k] = max(cross, key=lambda item: item[1], default=(k, 0.0))
+    exchanged = {
+        k
+        for k, (j, value) in best.items()
+        if best[j][0] == k != j
+        and value > MUCH_BETTER * fits[k]
+        and best[j][1] > MUCH_BETTER * fits[j]
+    }
+    found = {
+        k: (j, value)
+        for k, (j, value) in best.items()
+        if k in exchanged or value > max(limit, BETTER * fits[k])
+    }
+    return {k: found[k] for k in found if found[k][0] in found}
 
 
 def _cross_fits(
