@@ -157,6 +157,7 @@ def one_rank(monkeypatch):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow  # 10 s, most of them the import of torch._dynamo by DistributedDataParallel
 def test_a_group_of_one_rank_computes_what_a_process_alone_does(request):
     alone = Trainer('fast', 'fp32', channels=4)
     expected = alone.step(*batch(2, 64, 64))

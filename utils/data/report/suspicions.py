@@ -104,7 +104,8 @@ def wrong_pairs(
     remarks |= {int(k): f'fit {fits[k]:.2g}, {others}' for k in alone}
     text = (
         'The outline of the mask does not lie on edges of the image, as it does in other pairs. '
-        'Fit: contrast along the outline, relative to that beside it. Compare the names.'
+        'Fit: contrast along the outline, relative to that beside it; higher is better. Compare '
+        'the names; where two are named for each other, exchange their masks.'
     )
     return [Suspicion('mask of another image?', text, remarks)] if remarks else []
 
