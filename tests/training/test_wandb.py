@@ -1,5 +1,6 @@
 """The real wandb: what `--wandb auto` finds, and a start that no server or network can delay."""
 
+import importlib
 import json
 import os
 import shutil
@@ -12,8 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT
+from torch.utils.data import Dataset
 
+from utils.data.dataloader import make_dataloader, shut_down_workers
 from utils.training import tracking
 from utils.training.tracking import Tracker, wandb_mode, why_no_answer
 
@@ -252,3 +256,27 @@ def test_old_and_new_wandb_log_online_after_their_own_login(version, server, tmp
     assert 'could be started' not in logged
     assert list((tmp_path / 'out/wandb').glob('run-*'))
     shutil.rmtree(packages)  # 120 MB
+
+
+class Importing(Dataset):
+    """An item that imports a package of which W&B keeps count, and that is not installed here."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        importlib.import_module('catboost')
+        pixels = torch.zeros(1, 16, 16, dtype=torch.uint8)
+        return {'image': pixels, 'mask': pixels[0]}
+
+
+def test_a_worker_may_be_the_first_to_import_a_package_that_wandb_counts(tmp_path, monkeypatch):
+    (tmp_path / 'catboost.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    with wandb.init(mode='offline', dir=str(tmp_path)):
+        loader = make_dataloader(Importing(), [[0, 1]], 1, torch.device('cpu'))
+        try:
+            assert len(next(iter(loader))['image']) == 2
+        finally:
+            shut_down_workers(loader)
+    assert 'catboost' not in sys.modules  # it was imported in the worker

@@ -4,6 +4,7 @@ import multiprocessing
 import multiprocessing.queues
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -82,6 +83,11 @@ def prepare_worker(worker: int) -> None:
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # W&B reports which packages are imported, and raises an error for one that a forked process
+    # imports first (0.31.0: torchvision, in the first image whose colours change).
+    hooks = sys.modules.get('wandb.sdk.lib.import_hooks')
+    if hooks is not None:
+        hooks.unregister_all_post_import_hooks()
     # A batch that finds no shared memory (Docker's 64 MB) is lost in the thread that sends it, and
     # the parent would wait for it for ever. It is told of a worker that ends.
     queue: Any = multiprocessing.queues.Queue
