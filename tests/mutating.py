@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+import os
 import random
 import re
 import struct
@@ -148,6 +149,9 @@ def _chunks(content, at, length):
         cuts.append(at)
         at += length(at)
     return cuts
+
+
+FUZZED = int(os.environ.get('FUZZED', '300'))  # files of a kind in a slow test; dev/LOG.md: 5000
 
 
 def mutated_file(content, form, seed, others=()):

@@ -16,7 +16,7 @@ from unet import UNet
 from utils.data.augmentation import Augmented
 from utils.evaluation import metrics
 from utils.images.decoding import PILLOW_DECODE
-from utils.inference import predictor as predictor_module
+from utils.inference import tiling
 from utils.inference.predictor import Predictor
 from utils.inference.tiling import Tiling, tiled_bands
 from utils.masks.weight_map import from_bytes
@@ -145,13 +145,13 @@ def test_a_tensor_on_the_cpu_and_a_wait_are_found(fake, monkeypatch, plant, erro
 @pytest.mark.parametrize('classes', [1, 2, 5])
 def test_a_prediction_stays_on_the_card(fake, monkeypatch, classes, decode):
     monkeypatch.setattr(UNet, 'to', lambda model, *_, **__: model)
-    monkeypatch.setattr(predictor_module, 'available_prediction_memory', lambda device: 2**33)
+    monkeypatch.setattr(tiling, 'available_prediction_memory', lambda device: 2**33)
     precision = MixedPrecision(CARD, True, 'bf16')
     predictor = Predictor(network(classes), 0.5, list(range(max(2, classes))), precision, decode)
     predictor.mirrored = True
     image = torch.zeros(3, 100, 150, dtype=torch.uint8)  # from a file, so on the CPU
     found = [strip for strips in predictor.strips([(image, (301, 203))] * 2) for strip in strips]
-    found += predictor._strips_by(None, image, (301, 203))
+    found += predictor._strips_by(image, (301, 203), None)
     found += tiled_bands(lambda tile: predictor._foreground(tile[None])[0], image, Tiling(64, 32))
     for outputs in found:
         assert outputs.device.type == predictor.class_indices(outputs[None]).device.type == 'cuda'

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from drawing import data_set, pair_files, scan_all
-from mutating import mutated_file
+from mutating import FUZZED, mutated_file
 
 from utils.data.cache.stores import FileStore, StoredItems, record_ends
 from utils.data.dataset import SegmentationDataset
@@ -80,8 +80,8 @@ def test_changed_tables_are_read_or_refused_with_one_message(folder, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', TABLES)
-def test_five_thousand_changed_tables_of_each_kind(folder, name):
-    assert try_tables(name, range(5000)) > 500 or name == 'args.json'
+def test_many_changed_tables_of_each_kind(folder, name):
+    assert try_tables(name, range(FUZZED)) > FUZZED // 10 or name == 'args.json'
 
 
 def try_scans(folder, seeds):
@@ -117,5 +117,5 @@ def test_changed_caches_change_nothing(folder, work):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('work', [try_scans, try_items])
-def test_five_thousand_changed_caches_change_nothing(folder, work):
-    work(folder, range(5000))
+def test_many_changed_caches_change_nothing(folder, work):
+    work(folder, range(FUZZED))
