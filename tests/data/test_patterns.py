@@ -149,3 +149,16 @@ def test_two_masks_of_an_image_without_a_star_to_tell_them_apart_are_a_problem(f
     draw(folder / 'm/a.gif')
     (problem,) = match_files(folder / 'i/*', folder / 'm/*').problems
     assert 'a.gif and' in problem.text and 'expected one' in problem.text
+
+
+def test_links_back_to_a_folder_above_are_not_followed(folder):
+    for n in (1, 2):
+        draw(folder / f'set/a/imgs/{n}.png')
+        draw(folder / f'set/b/masks/{n}.png')
+    (folder / 'set/a/back').symlink_to(folder / 'set')
+    (folder / 'set/a/other').symlink_to(folder / 'set/b')
+    (folder / 'set/b/other').symlink_to(folder / 'set/a')
+    pairs = match_files(folder / 'set/**/a/imgs/*.png', folder / 'set/**/b/masks/*.png').pairs
+    assert sorted(pair.image.relative_to(folder).as_posix() for pair in pairs) == [
+        'set/a/imgs/1.png', 'set/a/imgs/2.png'
+    ]  # fmt: skip

@@ -165,8 +165,11 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
+        if entry.is_symlink():  # to a folder above it, it would never end
+            target = Path(entry.path).resolve()
+            return entry.is_dir() and target not in map(Path.resolve, Path(entry.path).parents)
         return entry.is_dir()
-    except OSError:  # a link to itself, which is reported where it is read
+    except (OSError, RuntimeError):  # a link to itself, which is reported where it is read
         return False
 
 
