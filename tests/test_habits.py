@@ -54,17 +54,17 @@ def test_shellcheck_finds_nothing(script):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-PACKAGES = (
-    'runtime images masks annotations data data/cache data/report inference inference/backends '
-    'evaluation training training/optimization pruning'
-).split()
+PACKAGES = sorted(
+    path.parent.relative_to(ROOT / 'utils').as_posix()
+    for path in (ROOT / 'utils').glob('*/**/__init__.py')
+)
 
 
 @pytest.fixture
 def tree(tmp_path):
     """A small project with the packages that the contracts of pyproject.toml name."""
     for package in ['', *PACKAGES]:
-        (tmp_path / 'utils' / package).mkdir(parents=True)
+        (tmp_path / 'utils' / package).mkdir(parents=True, exist_ok=True)
         (tmp_path / 'utils' / package / '__init__.py').touch()
     for facade in ('data_loading', 'dice_score', 'checkpoint', 'export'):
         (tmp_path / f'utils/{facade}.py').write_text('import utils.training.run\n')
@@ -74,6 +74,13 @@ def tree(tmp_path):
     (tmp_path / 'unet/__init__.py').write_text('import torch\n')
     shutil.copy(ROOT / 'pyproject.toml', tmp_path)
     return tmp_path
+
+
+def test_the_contract_about_torch_names_every_package():
+    text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
+    contract = text[text.index('No __init__.py of utils imports torch') :]
+    named = re.findall(r'^    "utils\.([\w.]+)",$', contract.partition(']')[0], re.MULTILINE)
+    assert sorted(name.replace('.', '/') for name in named) == PACKAGES
 
 
 def lint_imports(folder):
