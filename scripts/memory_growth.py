@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 MIB = 1 << 20
-INTERVAL = 0.25  # seconds between two samples; one takes 5 to 10 ms of a core
 TOLERANCE = 20 * MIB, 0.02  # growth that is within either is noise
 
 
@@ -52,13 +51,13 @@ def memory_of(process: int, proc: Path = Path('/proc')) -> int:
     return sum(int(kilobytes) << 10 for _, kilobytes, *_ in fields)
 
 
-def watch(command: list[str]) -> tuple[list[int], int]:
+def watch(command: list[str], interval: float = 0.25) -> tuple[list[int], int]:
     """Run a command; return the bytes of its process tree over time, and its exit code."""
     sizes = []
     with subprocess.Popen(command) as process:
         while process.poll() is None:
             sizes.append(sum(map(memory_of, process_tree(process.pid))))
-            time.sleep(INTERVAL)
+            time.sleep(interval)
     return sizes, process.returncode
 
 
@@ -80,6 +79,8 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Say whether the memory of a command grows')
     parser.add_argument('--warm-up', type=float, default=0.2, metavar='PART',
         help='part of the time to leave out at the start (default: %(default)s)')  # fmt: skip
+    parser.add_argument('--interval', type=float, default=0.25, metavar='SECONDS',
+        help='time between samples, which take 5 to 10 ms (default: %(default)s)')  # fmt: skip
     parser.add_argument('command', nargs=argparse.REMAINDER, help='the command and its options')
     args = parser.parse_args(argv)
     if not args.command:
@@ -92,7 +93,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the program; return its exit code."""
     args = get_args(argv)
-    sizes, code = watch(args.command)
+    sizes, code = watch(args.command, args.interval)
     if len(sizes) * (1 - args.warm_up) < 30:
         print(f'error: too short, {len(sizes)} samples in all: give it more to do', file=sys.stderr)
         return code or 2
