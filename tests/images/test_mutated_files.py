@@ -75,6 +75,8 @@ TIFF = [('L', {}), ('RGB', {'compression': 'tiff_lzw'}), ('P', {'compression': '
         ('CMYK', {})]  # fmt: skip
 
 # By suffix and kind: the form of the file, see mutating.pieces_of, and sound files.
+# By hand: Pillow 10.1 does not write them.
+DEEP_PGM = b'P5 20 15 65535\n' + (200 * np.arange(300, dtype='>u2')).tobytes()
 READERS = {
     'png': ('png', [pillow('PNG', mode) for mode in ('L', 'RGB', 'P', '1', 'LA', 'RGBA')]
             + [pillow('PNG', exif=turned())]),
@@ -89,7 +91,7 @@ READERS = {
     'webp': ('webp', [pillow('WEBP'), pillow('WEBP', lossless=True), pillow('WEBP', 'RGBA'),
                       pillow('WEBP', exif=turned())]),
     'ppm': ('words', [pillow('PPM'), b'P3 2 2 255\n' + b'7 ' * 12, b'P6 3 2 999 ' + bytes(36)]),
-    'pgm': ('words', [pillow('PPM', 'L'), pillow('PPM', 'I;16'), pillow('PPM', '1')]),
+    'pgm': ('words', [pillow('PPM', 'L'), DEEP_PGM, pillow('PPM', '1')]),
     'npy': ('text', arrays(np.save, *ARRAYS)),
     'pt': ('zip', arrays(lambda file, array: torch.save(torch.from_numpy(array), file), *ARRAYS)),
     'pth': ('words', arrays(

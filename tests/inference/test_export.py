@@ -35,6 +35,8 @@ def test_an_exported_network_computes_what_torch_does_and_knows_its_masks(folder
 
 
 def test_export_refuses_what_it_cannot_write(folder, monkeypatch, capsys):
+    for package in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(package)
     save('m.pth', trained_like(), mask_values=[0, 255])
     save('valid.pth', UNet(3, 2, base_channels=2, padding='valid'), mask_values=[0, 255])
     wrong = {

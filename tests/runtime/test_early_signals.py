@@ -18,6 +18,7 @@ TRAIN = '--images imgs --masks masks -s 1 --base-channels 2 --device cpu --wandb
 # An import of compiled code that swallows KeyboardInterrupt, as some do, while Ctrl-C comes.
 SWALLOWS = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == 'utils.training.builder':
