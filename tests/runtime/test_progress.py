@@ -7,6 +7,7 @@ import struct
 import threading
 
 import pytest
+from conftest import ROOT
 from devices import on_device
 from drawing import data_set
 from networks import brightness_network, save
@@ -127,3 +128,11 @@ def test_a_terminal_gets_a_bar_that_fits(folder):
     assert any(state.startswith('Epoch 1/1: 100%|') and '| 5/5 [' in state for state in states)
     assert any(state.startswith('Epoch 100/200:  12%|') for state in states)
     assert 70 < max(map(len, states)) <= 80
+
+
+def test_every_progress_display_is_of_the_console_module():
+    sources = [*ROOT.glob('*.py'), *ROOT.glob('scripts/*.py'), *ROOT.glob('utils/**/*.py')]
+    bars = [
+        path.name for path in sources if re.search(r'\b(tqdm|trange)\(', path.read_text('utf-8'))
+    ]
+    assert bars == ['console.py']

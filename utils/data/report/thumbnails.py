@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from utils.images.arrays import ImageRange
 from utils.images.resizing import load_image
@@ -18,6 +17,7 @@ from utils.masks.encoding import MaskEncoding, load_mask
 from utils.masks.values import MAX_CLASSES
 from utils.masks.visualize import displayable
 from utils.runtime.cgroups import available_cores
+from utils.runtime.console import progress
 from utils.runtime.errors import UserError
 
 from .outlines import fit, gradient, outline
@@ -101,4 +101,4 @@ def in_threads(work: Callable[['PairMetadata'], T], entries: Iterable['PairMetad
 
     listed = list(entries)
     with ThreadPoolExecutor(min(8, available_cores())) as threads:
-        return list(tqdm(threads.map(attempt, listed), title, len(listed), leave=False, delay=2))
+        return list(progress(threads.map(attempt, listed), title, len(listed), delay=2))
