@@ -9,6 +9,8 @@ from utils.data.scan import scan_pairs
 from utils.masks.encoding import MaskEncoding
 from utils.runtime.errors import data_error
 
+NAMES = ['a', 'b c', 'v1.2', 'größe', '07', 'unlisted']  # of pictures in lists
+
 
 def disc(index, size=(48, 32), values=(0, 255), colours=3):
     """Return an image and its mask as arrays of `size` (width, height). Each class is a ring."""

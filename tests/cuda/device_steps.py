@@ -11,6 +11,7 @@ import pytest
 import torch
 from devices import DEVICE, TINY
 from PIL import Image, ImageDraw
+from torch.nn import functional as F
 
 from unet import UNet
 from utils.runtime.precision import MixedPrecision
@@ -140,3 +141,43 @@ def carvana_like(folder, count, size=FULL, kinds=8):
         picture.save(image_file, quality=90)
         mask.convert('1', dither=Image.Dither.NONE).save(mask_file)
     return ['--images', str(folder / 'imgs'), '--masks', str(folder / 'masks')]
+
+
+def pinned(*tensors):
+    return [tensor.pin_memory() if ON_CARD else tensor for tensor in tensors]
+
+
+def original_step(count):
+    """Return a step of milesial/Pytorch-UNet's training in our words.
+
+    float16 with a scaler, RMSprop, loss by one_hot and all classes' joint Dice, read three times.
+    """
+    model = UNet(3, 2, base_channels=CHANNELS)
+    model.to(HERE, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.RMSprop(
+        model.parameters(), lr=1e-5, weight_decay=1e-8, momentum=0.999, foreach=True
+    )
+    scaler = torch.amp.GradScaler(HERE.type, enabled=ON_CARD)
+    dtype = torch.float16 if ON_CARD else torch.bfloat16
+    images, masks = batch(count, device=CPU)
+    images, masks = pinned(images.contiguous(), masks.clamp(max=1).long())
+
+    def step():
+        x = images.to(HERE, dtype=torch.float32, memory_format=torch.channels_last)
+        y = masks.to(HERE, dtype=torch.long)
+        with torch.autocast(HERE.type, dtype=dtype):
+            logits = model(x)
+            loss = F.cross_entropy(logits, y)
+            found = F.softmax(logits, dim=1).float().flatten(0, 1)
+            truth = F.one_hot(y, 2).permute(0, 3, 1, 2).float().flatten(0, 1)
+            sizes = found.sum() + truth.sum()
+            loss = loss + 1 - (2 * (found * truth).sum() + 1e-6) / (sizes + 1e-6)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        return loss.item() + loss.item() + loss.item()
+
+    return step

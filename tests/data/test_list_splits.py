@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from drawing import data_set
+from drawing import NAMES, data_set
 from running import run_train
 
 import train
@@ -11,15 +11,12 @@ from utils.data.dataset import SegmentationDataset
 from utils.data.pairing.sets import match_sets
 from utils.runtime.errors import UserError
 
-NAMES = ['a', 'b c', 'v1.2', 'größe', '07', 'unlisted']
-
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """imgs/NAME.jpg, masks/NAME.png."""
-    data_set(tmp_path, len(NAMES), names=NAMES, image_suffix='.jpg')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(folder):
+    """Return a folder with imgs/NAME.jpg and masks/NAME.png."""
+    data_set(folder, len(NAMES), names=NAMES, image_suffix='.jpg')
+    return folder
 
 
 IMAGES = ('--images', 'imgs', '--masks', 'masks')

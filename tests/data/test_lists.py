@@ -4,21 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from drawing import data_set
+from drawing import NAMES, data_set
 from PIL import Image
 
 from utils.data.pairing.lists import match_listed
 from utils.runtime.errors import UserError
 
-NAMES = ['a', 'b c', 'v1.2', 'größe', '07', 'unlisted']
-
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """imgs/NAME.jpg, masks/NAME.png."""
-    data_set(tmp_path, len(NAMES), names=NAMES, image_suffix='.jpg')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(folder):
+    """Return a folder with imgs/NAME.jpg and masks/NAME.png."""
+    data_set(folder, len(NAMES), names=NAMES, image_suffix='.jpg')
+    return folder
 
 
 def save(path, *, mode='L', size=(4, 4)):

@@ -18,12 +18,6 @@ LABELMAP = '# label:color_rgb:parts:actions\nsky:0,0,0::\nroad:128,64,128::\nmy 
 CLASS_DICT = 'name,r,g,b\nsky,0,0,0\nroad,128,64,128\nmy car,64,0,128\n'
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def write(folder, values=(0, 1, 2), colours=None, count=3):
     """Masks of discs: class numbers, or the colours of COLOURS (or others)."""
     _, masks = data_set(folder, count, values=values)

@@ -64,6 +64,7 @@ class ListRows:
 
 def _by(separator: str) -> Split:
     def split(line: str) -> list[str]:
+        """Return the cells of a line."""
         try:
             cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
         except csv.Error:  # a cell of over 131,072 characters
@@ -173,6 +174,7 @@ def _choose_split(lines: list[str], images: Find, masks: Find) -> Split:
     """Return the split by which most cells name files; of equal ones the first."""
 
     def score(split: Split) -> tuple[int, int]:
+        """Return how many cells name files, then how many look like pictures or numbers."""
         rows = [split(line) for line in lines]
         found = [
             _known(cells[0], images) + sum(_known(c, images) or _known(c, masks) for c in cells[1:]

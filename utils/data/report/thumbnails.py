@@ -94,6 +94,7 @@ def in_threads(work: Callable[['PairMetadata'], T], entries: Iterable['PairMetad
     """Return the results of `work` on entries, None for those whose files cannot be read now."""
 
     def attempt(entry: 'PairMetadata') -> T | None:
+        """Return the result, None for files that cannot be read."""
         try:
             return work(entry)
         except (UserError, OSError):  # changed since the scan, which has read it
