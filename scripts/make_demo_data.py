@@ -85,8 +85,8 @@ def car_id(seed: int, car: int) -> str:
 
 def write_pair(args: argparse.Namespace, index: int) -> int:
     """Render and write image number `index` and its mask; return how many of them existed."""
-    from demo_cells import render_cells
-    from demo_studio import VIEWS, photograph
+    from demo.cells import render_cells
+    from demo.studio import VIEWS, photograph
 
     car, view = divmod(index, VIEWS)
     if args.kind == 'cells':
@@ -120,7 +120,7 @@ def open_folder(folder: Path, option: str) -> None:
 
 def render(args: argparse.Namespace) -> None:
     """Write all images and masks and print a summary."""
-    from demo_studio import VIEWS
+    from demo.studio import VIEWS
 
     start = time.perf_counter()
     open_folder(args.images, '--images')

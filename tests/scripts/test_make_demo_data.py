@@ -19,10 +19,10 @@ from utils.masks.components import label_components
 SCRIPTS = Path(__file__).resolve().parents[2] / 'scripts'
 sys.path.insert(0, str(SCRIPTS))
 
-import demo_car  # noqa: E402
-import demo_cells  # noqa: E402
-import demo_studio  # noqa: E402
-import make_demo_data as demo  # noqa: E402
+import make_demo_data  # noqa: E402
+from demo import car as demo_car  # noqa: E402
+from demo import cells as demo_cells  # noqa: E402
+from demo import studio as demo_studio  # noqa: E402
 
 WIDTH, HEIGHT = 96, 64
 NAME = re.compile(r'[0-9a-f]{12}_(0[1-9]|1[0-6])')
@@ -34,7 +34,7 @@ def options(folder):
 
 def write(folder, count=1, more='', size=f'{WIDTH}x{HEIGHT}'):
     command = f'--count {count} --size {size} --workers 1 {more}'.split()
-    demo.render(demo.get_args([*command, *options(folder)]))
+    make_demo_data.render(make_demo_data.get_args([*command, *options(folder)]))
     return sorted((folder / 'imgs').iterdir()), sorted((folder / 'masks').iterdir())
 
 
@@ -252,7 +252,7 @@ def test_existing_files_are_kept_and_counted(tmp_path, capsys):
 )
 def test_a_wrong_argument_ends_in_one_line_and_code_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as caught:
-        demo.get_args(arguments.split())
+        make_demo_data.get_args(arguments.split())
     assert caught.value.code == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f'error: {message}')

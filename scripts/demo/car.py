@@ -1,4 +1,4 @@
-"""3D model of a car, painted by demo_studio.py.
+"""3D model of a car, painted by studio.py.
 
     surfaces = list(wheel(make_car(seed=0, index=3), 0, 1))    # the left front wheel
 

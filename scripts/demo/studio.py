@@ -2,14 +2,15 @@
 
     image, mask = photograph(seed=0, index=0, view=5, size=(480, 320))
 
-Lengths are in metres, angles in radians; the axes are those of demo_car.py.
+Lengths are in metres, angles in radians; the axes are those of car.py.
 """
 
 from collections.abc import Iterable
 
-import demo_car as model
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
+from demo import car as model
 
 Array = np.ndarray
 SOLID = [0] + [255] * 255  # for Image.point: any part becomes 255
