@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,23 @@ import utils.training.recorder  # noqa: E402
 FOREIGN = re.compile(
     r'WANDB_.*|RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_.*|TORCHELASTIC_.*|OMP_NUM_THREADS'
 )
+
+
+FOLDERS = count()
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory, request):
+    """Return an empty folder of the test's own.
+
+    pytest's fixture links NAMEcurrent to it and removes the link of the test before. The link is
+    over 60 bytes long, which costs ext4 3 ms to remove and 30 ms while other programs write: of
+    3,447 tests 10 to 100 s.
+    """
+    name = re.sub(r'\W', '_', request.node.name)[:30]
+    folder = tmp_path_factory.getbasetemp() / f'{name}-{next(FOLDERS)}'
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(autouse=True)
