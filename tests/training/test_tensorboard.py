@@ -45,8 +45,10 @@ def test_the_event_file_has_the_figures_of_metrics_csv_and_the_sample_sheets(fol
     tags = {tag.partition('/')[2]: tag for tag in events.Tags()['scalars']}
     assert set(tags) == {*names, 'skipped_steps'}
     for name in names:
-        written = [(int(row['step']), float(row[name])) for row in table if row[name] != '']
-        assert written == curve(events, tags[name]), name
+        written = {int(row['step']): float(row[name]) for row in table if row[name] != ''}
+        # On a slow machine, figures of training have steps between.
+        found = {step: value for step, value in curve(events, tags[name]) if step in written}
+        assert found == written, name
     assert tags['loss'] == 'training/loss'
     assert tags['dice_dataset'] == 'validation/dice_dataset'
     assert {'learning_rate', 'images_per_second', 'peak_memory_mib'} <= names
@@ -64,8 +66,8 @@ def test_figures_of_steps_lie_between_those_of_validations_and_a_step_has_one_va
     log.log_step(3, {'loss': 0.6})
     log.close()
     events = loaded(log.csv_path.parent / 'tensorboard')
-    assert [(1, 0.9), (2, 0.7), (3, 0.6)] == curve(events, 'training/loss')
-    assert [(1, 0), (2, 1)] == curve(events, 'training/skipped_steps')
+    assert curve(events, 'training/loss') == [(1, 0.9), (2, 0.7), (3, 0.6)]
+    assert curve(events, 'training/skipped_steps') == [(1, 0), (2, 1)]
     assert 'validation/dice_dataset' not in events.Tags()['scalars']
 
 
@@ -77,7 +79,7 @@ def test_a_killed_run_is_readable_and_its_resumption_replaces_the_steps_that_it_
     for step in (1, 2, 3):
         killed.log_validation({'step': step, 'loss': step / 10}, SHEET)
     folder = killed.csv_path.parent / 'tensorboard'
-    assert [(1, 0.1), (2, 0.2), (3, 0.3)] == curve(loaded(folder), 'training/loss')
+    assert curve(loaded(folder), 'training/loss') == [(1, 0.1), (2, 0.2), (3, 0.3)]
     (file,) = folder.iterdir()
     content = file.read_bytes()
     file.write_bytes(content[: len(content) - torn])
@@ -85,7 +87,7 @@ def test_a_killed_run_is_readable_and_its_resumption_replaces_the_steps_that_it_
     for step in (3, 4):
         resumed.log_validation({'step': step, 'loss': step}, SHEET)
     events = loaded(folder)
-    assert [(1, 0.1), (2, 0.2), (3, 3.0), (4, 4.0)] == curve(events, 'training/loss')
+    assert curve(events, 'training/loss') == [(1, 0.1), (2, 0.2), (3, 3.0), (4, 4.0)]
     assert [sheet.step for sheet in events.Images('samples')] == [1, 2, 3, 4]
 
 
@@ -95,7 +97,7 @@ def test_a_resumed_run_goes_on_in_the_same_folder_and_a_new_one_begins_anew(fold
     assert run_train('--resume', '-e', '3') == 0
     steps = [event.step for event in loaded().Scalars('training/loss')]
     assert steps == sorted(set(steps))
-    assert [int(row['step']) for row in rows()] == steps
+    assert {int(row['step']) for row in rows()} <= set(steps)
     assert len(list(Path('checkpoints/tensorboard').iterdir())) == 2
     assert run_train('--resume', '-e', '4', '--no-tensorboard') == 0
     assert len(list(Path('checkpoints/tensorboard').iterdir())) == 2
