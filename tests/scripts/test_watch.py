@@ -89,6 +89,10 @@ def test_a_run_that_has_ended_says_so(tmp_path):
     text = HEADER + row(5) + row(3) + row(2)
     early = write_run(tmp_path / 'early', 0, text=text, early_stop=2)
     assert drawn(early)[2] == 'stopped early: Dice has not risen in 2 validations'
+    unscored = write_run(
+        tmp_path / 'unscored', 0, text=HEADER + '1,10,1,1,1,,\r\n' * 3, early_stop=1
+    )
+    assert 'stopped' not in drawn(unscored)[2]
     patient = write_run(tmp_path / 'patient', 0, text=text, early_stop=3)
     assert 'stopped' not in drawn(patient)[2]
 

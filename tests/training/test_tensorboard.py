@@ -9,6 +9,7 @@ from drawing import data_set
 from PIL import Image
 from running import rows, run_train
 
+from utils.evaluation.metrics import RATIOS
 from utils.training.tracking.tracker import Tracker
 
 pytest.importorskip('tensorboard')
@@ -49,8 +50,9 @@ def test_the_event_file_has_the_figures_of_metrics_csv_and_the_sample_sheets(fol
         # On a slow machine, figures of training have steps between.
         found = {step: value for step, value in curve(events, tags[name]) if step in written}
         assert found == written, name
-    assert tags['loss'] == 'training/loss'
-    assert tags['dice_dataset'] == 'validation/dice_dataset'
+    scores = {name for name in names if name.startswith(RATIOS)}
+    assert {tags[name].partition('/')[0] for name in scores} == {'validation'}
+    assert {tags[name].partition('/')[0] for name in names - scores} == {'training'}
     assert {'learning_rate', 'images_per_second', 'peak_memory_mib'} <= names
     sheets = events.Images('samples')
     assert [sheet.step for sheet in sheets] == [int(row['step']) for row in table]

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 from torch import nn
 
-from utils.evaluation.metrics import RATIOS
-
 FLUSH_SECONDS = 10  # between writes of the figures of steps; a killed run loses so many at most
+# TensorBoard draws a group for each word before a slash. Scores begin so; others are of training.
+SCORES = ('dice', 'iou', 'precision', 'recall')
 
 
 class TensorBoardLogger:
@@ -55,7 +55,6 @@ class TensorBoardLogger:
         step, figures = self.waiting
         for name, value in figures.items():
             if value is not None:
-                # TensorBoard draws a group for each word before a slash.
-                group = 'validation' if name.startswith(RATIOS) else 'training'
+                group = 'validation' if name.startswith(SCORES) else 'training'
                 self.writer.add_scalar(f'{group}/{name}', value, step)
         self.waiting = step, {}
