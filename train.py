@@ -11,6 +11,7 @@ samples.png.
 """
 
 import argparse
+import importlib.util
 import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -68,6 +69,8 @@ def make_parser() -> cli.ProgramParser:
     add('--wandb', choices=['auto', 'online', 'offline', 'disabled'], default='auto',
         help='log to Weights & Biases (default: auto, online where you are logged in)')
     add('--wandb-histograms', action='store_true', help='log weights and gradients there too')
+    add('--tensorboard', action=argparse.BooleanOptionalAction,
+        help="write TensorBoard's event files into the folder tensorboard of --output")
     cli.add_debug_option(parser)
     return parser
 # fmt: on
@@ -82,6 +85,11 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
     for option, given in (('--json', args.json), ('--report', args.report)):
         if given and not args.check:
             parser.error(f'{option} writes the report of --check; add that, or leave {option} out')
+    if args.tensorboard and importlib.util.find_spec('tensorboard') is None:
+        parser.error(
+            '--tensorboard needs the package tensorboard: pip install tensorboard. A resumed run '
+            'goes on without it by --no-tensorboard.'
+        )
     if defaults is None:  # a resumed run's settings have been through this
         options.settle_split(parser, args)
     return args

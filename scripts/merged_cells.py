@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = ('--no-weight-map', '--weight-map')  # options of train.py
 sys.path.insert(0, str(ROOT))
 
 
@@ -32,10 +33,12 @@ def get_args(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[st
     return parser.parse_known_args(argv)
 
 
-def call(program: str, *options: object, log: TextIO | None = None) -> None:
-    """Run a program of this checkout, its output into `log` where given."""
+def call(
+    program: str, *options: object, log: TextIO | None = None, folder: Path | None = None
+) -> None:
+    """Run a program of this checkout in a folder, its output into `log` where given."""
     command = [sys.executable, str(ROOT / program), *map(str, options)]
-    subprocess.run(command, check=True, stdout=log, stderr=log)
+    subprocess.run(command, check=True, stdout=log, stderr=log, cwd=folder)
 
 
 def count(model: Path, folder: Path) -> tuple[int, ...]:
@@ -53,21 +56,32 @@ def count(model: Path, folder: Path) -> tuple[int, ...]:
     return tuple(map(sum, zip(*counts, strict=True)))
 
 
-def main() -> None:
-    """Render, train, count, and print a line for each run."""
-    args, train_options = get_args()
+def render(args: argparse.Namespace) -> None:
+    """Render the cells to train on and to count in."""
     for seed, (part, images) in enumerate([('train', args.train), ('test', args.test)]):
         folders = ['--images', args.folder / part / 'imgs', '--masks', args.folder / part / 'masks']
         sizes = ['--count', images, '--size', args.size, '--seed', seed]
         call('scripts/make_demo_data.py', '--kind', 'cells', *sizes, *folders)
+
+
+def train(args: argparse.Namespace, seed: int, kind: str, train_options: list[str]) -> Path:
+    """Train a network, `kind` being one of KINDS, and return its file."""
     data = ['--images', args.folder / 'train/imgs', '--masks', args.folder / 'train/masks']
-    for seed, kind in product(range(args.seeds), ('--no-weight-map', '--weight-map')):
-        output = args.folder / f'{kind.strip("-")}-{seed}'
-        options = ['--recipe', 'paper', '-s', 1, '-v', 0, kind, *data, '-e', args.epochs]
-        options += ['--seed', seed, '--output', output, '--wandb', 'disabled', *train_options]
-        with output.with_suffix('.log').open('w') as log:
-            call('train.py', *options, log=log)
-        found, merged, cells = count(output / 'last.pth', args.folder / 'test')
+    output = args.folder / f'{kind.strip("-")}-{seed}'
+    options = ['--recipe', 'paper', '-s', 1, '-v', 0, kind, *data, '-e', args.epochs]
+    options += ['--seed', seed, '--output', output, '--wandb', 'disabled', *train_options]
+    with output.with_suffix('.log').open('w') as log:
+        call('train.py', *options, log=log)
+    return output / 'last.pth'
+
+
+def main() -> None:
+    """Render, train, count, and print a line for each run."""
+    args, train_options = get_args()
+    render(args)
+    for seed, kind in product(range(args.seeds), KINDS):
+        model = train(args, seed, kind, train_options)
+        found, merged, cells = count(model, args.folder / 'test')
         print(f'seed {seed} {kind}: {merged} of {cells} cells merged, {found} found', flush=True)
 
 

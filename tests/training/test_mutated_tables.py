@@ -19,7 +19,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.files import user_cache
 from utils.runtime.locks import _in_use
 from utils.training.run_folder import check_output
-from utils.training.tracking import _keep_rows_until
+from utils.training.tracking.table import keep_rows_until
 
 CLASSES = [b'{"background": 0, "body": 128}', b'{\n  "a": [0, 0, 0],\n  "b": [0, 0, 255]\n}\n']
 METRICS = [
@@ -38,7 +38,7 @@ def read_classes(path):
 
 def resume_metrics(path):
     shutil.copy(path, 'kept.csv')
-    _keep_rows_until(Path('kept.csv'), 2)
+    keep_rows_until(Path('kept.csv'), 2)
 
 
 def read_settings(path):

@@ -59,12 +59,14 @@ def in_step(count, action):
 @pytest.mark.slow
 def test_a_run_of_two_processes_writes_one_set_of_files_that_one_process_reproduces(folder):
     data_set(folder, 10)  # 7 to train on: the last step has one image for process 0 alone
-    options = ['-e', '2', '-v', '30', '-b', '1', '--keep', '1']
+    options = ['-e', '2', '-v', '30', '-b', '1', '--keep', '1', '--tensorboard']
     assert together(folder, *options) == [0, 0]
     names = {path.name for path in (folder / 'checkpoints').iterdir()}
     assert names == {
-        'checkpoint_epoch2.pth', 'best.pth', 'last.pth', 'metrics.csv', 'args.json', 'samples.png'
+        'checkpoint_epoch2.pth', 'best.pth', 'last.pth', 'metrics.csv', 'args.json', 'samples.png',
+        'tensorboard',
     }  # fmt: skip
+    assert len(list(Path('checkpoints/tensorboard').iterdir())) == 1
     assert [row['step'] for row in rows()] == ['4', '8']
     out = (folder / 'out0').read_text()
     assert 'batch size 1 x 2 processes' in out

@@ -18,8 +18,9 @@ from conftest import ROOT
 from torch.utils.data import Dataset
 
 from utils.data.dataloader import make_dataloader, shut_down_workers
-from utils.training import tracking
-from utils.training.tracking import Tracker, wandb_mode, why_no_answer
+from utils.training.tracking import weights_and_biases
+from utils.training.tracking.tracker import Tracker
+from utils.training.tracking.weights_and_biases import wandb_mode, why_no_answer
 
 wandb = pytest.importorskip('wandb')
 KEY = 'k' * 40
@@ -148,7 +149,7 @@ def test_a_mode_that_is_asked_for_is_taken_without_a_word(mode, capsys, monkeypa
     ('status', 'reason'), [(200, None), (401, None), (404, None), (503, 'HTTP 503'), (0, 'no ans')]
 )
 def test_a_server_answers_or_the_reason_is_known_soon(server, monkeypatch, status, reason):
-    monkeypatch.setattr(tracking, 'PROBE_SECONDS', 0.3 if status == 0 else 10)
+    monkeypatch.setattr(weights_and_biases, 'PROBE_SECONDS', 0.3 if status == 0 else 10)
     found = why_no_answer(settings(server(status)))
     assert found == reason or found.startswith(reason)
 
@@ -164,7 +165,7 @@ def test_a_closed_port_is_no_server_and_a_proxy_of_wandbs_settings_is_used(serve
 
 
 def test_a_look_up_of_a_name_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(tracking, 'PROBE_SECONDS', 0.2)
+    monkeypatch.setattr(weights_and_biases, 'PROBE_SECONDS', 0.2)
 
     def hang(*_, **__):
         time.sleep(2)
@@ -222,7 +223,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import wandb
-from utils.training.tracking import Tracker, wandb_mode
+from utils.training.tracking.tracker import Tracker
+from utils.training.tracking.weights_and_biases import wandb_mode
 print(wandb.__version__, wandb_mode('auto'))
 if sys.argv[1:] == ['mode']:
     sys.exit()

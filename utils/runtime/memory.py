@@ -1,6 +1,7 @@
-"""How much memory is free, how much of it this process may use, and errors when it runs out."""
+"""How much memory is free, may be used and was used, and errors when it runs out."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,11 @@ import torch
 from .cgroups import free_memory
 from .distributed import local_world_size
 from .errors import UserError, is_memory_failure
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 SHARED_MEMORY = Path('/dev/shm')  # limits shared memory on Linux; other systems have no such limit
 
@@ -39,6 +45,19 @@ def available_prediction_memory(device: torch.device) -> int:
     # The driver counts torch's cache as used.
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + cached
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most MiB that this process has held so far: of a card, else of main memory.
+
+    None where the system does not say, as Windows.
+    """
+    if device.type == 'cuda':
+        return torch.cuda.max_memory_reserved(device) >> 20  # torch's own, without CUDA's context
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == 'darwin' else 10)  # bytes on macOS, else KiB
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class TrainingRun:
         return '\n'.join(lines)
 
     def close(self) -> None:
-        """End worker processes and the W&B run."""
+        """End worker processes and loggers."""
         self.data.close()
         self.recorder.close()
 
@@ -135,7 +135,7 @@ def build_run(
     network: nn.Module = model if world_size() == 1 else Replica(model)
     if args.compile and not model.checkpointing:
         network, criterion = compiled(network, device), torch.compile(criterion, dynamic=False)
-    tracker = open_output(args, saved, data.dataset.scan.left_out)
+    tracker = open_output(args, saved, data.dataset.scan.left_out, state.total_steps)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
     on_cpu = None if weights is None else weights.cpu()

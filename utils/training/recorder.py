@@ -1,4 +1,4 @@
-"""Everything that a run writes: checkpoints, metrics.csv, curves, sample sheet, W&B."""
+"""Everything that a run writes: checkpoints, metrics.csv, curves, sample sheet, loggers."""
 
 import argparse
 import time
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.evaluation.metrics import RATIOS
+from utils.evaluation.metrics import SCORES
 from utils.inference.checkpoint import Checkpoint, NotFiniteError, model_config, save_checkpoint
 from utils.runtime.console import ProgressLines, progress_bar
 from utils.runtime.distributed import is_main_process, world_size
 from utils.runtime.errors import DivergedError
+from utils.runtime.memory import peak_memory
 
 from .optimization.guard import MOST_IN_A_ROW, StepGuard
 from .plots import draw_curves, write_samples
@@ -22,7 +23,7 @@ from .progress import Meter
 from .resume import launcher
 from .run_folder import keep_newest
 from .state import TrainState
-from .tracking import Tracker
+from .tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from .data import TrainingData
@@ -77,8 +78,9 @@ class Recorder:
         skipped, in_a_row = self.guard.bad_steps()
         if in_a_row >= min(MOST_IN_A_ROW, self.state.total_steps - self.state.first_step):
             raise self.diverged(f'loss or gradient was not finite in {in_a_row} steps in a row')
-        # The names of metrics.csv, under which W&B gets the same figures with each validation.
+        # The names of metrics.csv, under which loggers get the same figures with each validation.
         figures |= {'skipped_steps': skipped, 'learning_rate': self.state.learning_rate}
+        figures['peak_memory_mib'] = peak_memory(self.state.precision.device)
         self.tracker.log_step(self.state.step, figures | {'epoch': self.state.epoch + 1})
 
     def log_validation(self, training: dict, scores: dict | None) -> None:
@@ -87,11 +89,11 @@ class Recorder:
         training: the meter's figures. scores: see metrics.summarize, None without a validation set.
         """
         self.scores = scores
-        names = [f'{ratio}_{of}' for of in ('dataset', 'per_image') for ratio in RATIOS]
         state = self.state
         row: dict = {'epoch': state.epoch + 1, 'step': state.step}
         row |= {'learning_rate': state.learning_rate} | training
-        row |= {name: scores and scores[name] for name in [*names, 'dice_reference']}
+        row['peak_memory_mib'] = peak_memory(state.precision.device)
+        row |= {name: scores and scores[name] for name in [*SCORES, 'dice_reference']}
         for name in ('dice', 'iou'):  # the latter is the mIoU of the literature
             row[f'{name}_all_classes'] = scores and scores['all_classes'][f'{name}_dataset']
         sheet = None
@@ -143,7 +145,7 @@ class Recorder:
         return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
 
     def close(self) -> None:
-        """End the progress display of an epoch that failed, and the W&B run."""
+        """End the progress display of an epoch that failed, and the loggers."""
         self.bar.close()
         self.tracker.close()
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # Options that may differ when a run is resumed; all others decide its course.
 FREE = (
-    'epochs early_stop keep save_minutes workers device wandb wandb_histograms images masks list '
-    'cache'
+    'epochs early_stop keep save_minutes workers device wandb wandb_histograms tensorboard images '
+    'masks list cache'
 ).split()
 
 

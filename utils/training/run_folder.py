@@ -16,11 +16,16 @@ from utils.runtime.errors import Problem, UserError
 from utils.runtime.files import whole_file
 from utils.runtime.locks import FolderLock, check_unlocked
 
-from .tracking import SilentTracker, Tracker
+from .tracking.tracker import SilentTracker, Tracker
 
 
-def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Problem]) -> Tracker:
-    """Open the run's folder; set an earlier run aside unless resumed; return the tracker."""
+def open_output(
+    args: argparse.Namespace, state: dict | None, left_out: list[Problem], total_steps: int
+) -> Tracker:
+    """Open the run's folder; set an earlier run aside unless resumed; return the tracker.
+
+    state: of the run to resume, None for a new run. total_steps: of the run, for scripts/watch.py.
+    """
     if not is_main_process():
         return SilentTracker()
     if args.output.exists() and not args.output.is_dir():
@@ -37,7 +42,9 @@ def open_output(args: argparse.Namespace, state: dict | None, left_out: list[Pro
     run = (state or {}).get('run') or secrets.token_hex(8)
     settings = vars(args) | {'command': sys.argv, 'torch': torch.__version__, 'commit': _commit()}
     step, run_id = (state['step'], state['wandb']) if state else (0, None)
-    tracker = Tracker(args.output, settings | {'run': run}, args.wandb, step, run_id)
+    settings |= {'run': run, 'total_steps': total_steps, 'first_step': step}
+    settings['started'] = datetime.now().astimezone().isoformat(timespec='seconds')
+    tracker = Tracker(args.output, settings, args.wandb, step, run_id, bool(args.tensorboard))
     tracker.uid, tracker.lock = run, lock
     return tracker
 
@@ -73,8 +80,8 @@ def _commit() -> str | None:
 
 def set_aside_earlier_run(output: Path) -> Path | None:
     """Move an earlier run's files from `output` to output/earlier-DATE; return that, if any."""
-    names = 'best.pth last.pth args.json metrics.csv curves.png samples.png wandb left_out.txt'
-    files = [output / name for name in names.split() if (output / name).exists()]
+    names = 'best.pth last.pth args.json metrics.csv curves.png samples.png left_out.txt'.split()
+    files = [output / name for name in [*names, 'wandb', 'tensorboard'] if (output / name).exists()]
     files += sorted(output.glob('checkpoint_epoch*.pth'))
     if not files:
         return None

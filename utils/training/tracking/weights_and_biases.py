@@ -1,10 +1,5 @@
-"""Logging of a run: metrics.csv and args.json always, Weights & Biases if the user is logged in.
+"""Weights & Biases: whether to log there, and a start that no server or network can delay."""
 
-A failing logger never stops a training.
-"""
-
-import contextlib
-import csv
 import http.client
 import json
 import os
@@ -13,17 +8,12 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 from torch import nn
-
-from utils.runtime.errors import UserError
-from utils.runtime.files import append_csv, whole_file
-from utils.runtime.locks import FolderLock
 
 if TYPE_CHECKING:
     import wandb
@@ -33,88 +23,39 @@ PROBE_SECONDS = 4.0  # for the server's first answer
 INIT_SECONDS = 6.0  # for wandb.init after that; WANDB_INIT_TIMEOUT overrides it
 
 
-class Tracker:
-    """Writes a run's figures to metrics.csv and W&B, and its settings to args.json.
+class WandbLogger:
+    """Logs figures, sample sheets and histograms to a W&B run.
 
-    output: the run's folder. mode: --wandb. step: the step from which to continue metrics.csv.
+    mode: 'online' or 'offline'. output: the folder of its files. config: the settings of the run.
     run_id: of the W&B run to continue.
     """
 
-    run: 'wandb.Run | None' = None
-    uid: str | None = None  # of the training run, in args.json and last.pth
-    lock: FolderLock | None = None  # on `output`
+    name = 'W&B'
 
-    def __init__(
-        self, output: Path, args: dict, mode: str = 'auto', step: int = 0, run_id: str | None = None
-    ) -> None:
-        self.csv_path = output / 'metrics.csv'
-        _keep_rows_until(self.csv_path, step)
-        with whole_file(output / 'args.json') as part:
-            part.write_text(json.dumps(args, indent=1, default=str) + '\n', encoding='utf-8')
-        mode = wandb_mode(mode)
-        if mode == 'disabled':
-            return
-        with self._guarded():
-            self.run = _start_run(mode, output, args, run_id)
-
-    @property
-    def run_id(self) -> str | None:
-        """The id by which a resumed run continues the same W&B run."""
-        return self.run.id if self.run else None
+    def __init__(self, mode: str, output: Path, config: dict, run_id: str | None) -> None:
+        self.run = _start_run(mode, output, config, run_id)
 
     def log_step(self, step: int, figures: dict) -> None:
-        """Log the figures of one training step, to W&B only."""
-        with self._guarded():
-            if self.run:
-                self.run.log(figures, step=step)
+        """Log the figures of one training step."""
+        self.run.log(figures, step=step)
 
-    def log_validation(
-        self, row: dict, sheet: Image.Image | None = None, model: nn.Module | None = None
-    ) -> None:
-        """Append a row to metrics.csv; log it to W&B, with the sheet and a model's histograms."""
-        append_csv(self.csv_path, [row])
-        if not self.run:
-            return
-        with self._guarded():
-            import wandb
+    def log_validation(self, row: dict, sheet: Image.Image | None, model: nn.Module | None) -> None:
+        """Log a row of metrics.csv, the sample sheet, and the histograms of a model."""
+        import wandb
 
-            figures = {key: value for key, value in row.items() if value is not None}
-            if sheet:
-                figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
-            for name, parameter in model.named_parameters() if model else ():
-                for kind, tensor in (('weights', parameter), ('gradients', parameter.grad)):
-                    if tensor is not None:
-                        values = tensor.detach().float().cpu()
-                        figures[f'{kind}/{name}'] = wandb.Histogram(values)  # type: ignore[arg-type]
-            self.run.log(figures, step=row['step'])
+        figures = {key: value for key, value in row.items() if value is not None}
+        if sheet:
+            figures['samples'] = wandb.Image(sheet, caption='image, truth, prediction')
+        for name, parameter in model.named_parameters() if model else ():
+            for kind, tensor in (('weights', parameter), ('gradients', parameter.grad)):
+                if tensor is not None:
+                    values = tensor.detach().float().cpu()
+                    figures[f'{kind}/{name}'] = wandb.Histogram(values)  # type: ignore[arg-type]
+        self.run.log(figures, step=row['step'])
 
     def close(self) -> None:
-        """End the W&B run, and let others use the folder."""
-        with self._guarded():
-            if self.run:
-                self.run.finish()
-        if self.lock:
-            self.lock.release()
-
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Turn W&B off, with a warning, at the first error of a call."""
-        try:
-            yield
-        # A logger, a network or a full disk may raise anything; none of it is worth a run.
-        except Exception as error:  # noqa: BLE001
-            self.run = None
-            print(f'warning: W&B failed and is off from here ({type(error).__name__}: {error})')
-
-
-class SilentTracker(Tracker):
-    """Writes nothing: for all ranks but the first."""
-
-    def __init__(self) -> None:
-        pass
-
-    def log_validation(self, *_: object) -> None:
-        """Log nothing."""
+        """End the W&B run."""
+        self.run.finish()
 
 
 def wandb_mode(mode: str) -> str:
@@ -234,25 +175,3 @@ def _ask_server(url: str, proxies: dict[str, str]) -> str | None:
         # The server is there; wandb may know its certificate.
         return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
     return None
-
-
-def _keep_rows_until(path: Path, step: int) -> None:
-    """Remove the rows after `step`: a resumed run will log them again.
-
-    Raises UserError for a file that is no table of metrics.
-    """
-    if not path.exists():
-        return
-    try:
-        with path.open(newline='', encoding='utf-8') as file:
-            # A row that a kill has torn lacks its last cells.
-            rows = [row for row in csv.DictReader(file) if None not in row.values()]
-        kept = [row for row in rows if int(row['step']) <= step]
-    except (ValueError, LookupError, csv.Error) as error:
-        raise UserError(
-            f'{path} is not the table that train.py wrote: {type(error).__name__}: {error}. Move '
-            'it away; the resumed run begins a new one.'
-        ) from error
-    with whole_file(path) as part:
-        part.touch()
-        append_csv(part, kept)
