@@ -56,7 +56,7 @@ class TrainingRun:
             f'{self.data.sampler.describe()}, learning rate {rate:g}',
         ]
         lines += note_of_classic_defaults(args)
-        if args.epochs != 'auto' and not (args.load or args.resume is not None):
+        if args.epochs != 'auto' and not (args.load or state.step):
             lines += note_of_few_steps(args.recipe, args.epochs, per_epoch)
         if args.amp and state.precision.name == 'fp32':
             lines.append('note: this device is no faster in half precision: --amp changes nothing')

@@ -188,7 +188,9 @@ def plan_steps(
     last.pth, if it is resumed.
     """
     if saved is None:
-        return open_plan(enough) if epochs == 'auto' else first_plan(epochs * steps_per_epoch)
+        if isinstance(epochs, int):
+            return first_plan(epochs * steps_per_epoch)
+        return open_plan(enough)
     before = saved['args'].get('epochs', epochs)
     if 'plan' in saved:
         entries = {
@@ -197,7 +199,7 @@ def plan_steps(
         plan = Plan(**{'falls': entries['start'] + entries['rise']} | entries)
     else:  # of an earlier version, which had one plan for all its epochs
         plan = first_plan(before * steps_per_epoch)
-    if epochs != 'auto':
+    if isinstance(epochs, int):
         return plan.changed(saved['step'], epochs * steps_per_epoch)
     return plan if before == 'auto' else plan.reopened(saved['step'], enough)
 

@@ -91,7 +91,8 @@ def train_steps(
     The clock is the moment and the time spent waiting for data, in seconds. It has waited for the
     device where a figure begins or ends.
     """
-    state, losses, marks = run.state, [], {}
+    state, marks = run.state, {}
+    losses: list[torch.Tensor] = []
     coarse = run.step_runner.coarse
     # Of a long run's warm-up, 20 steps would tell nothing.
     state.schedule.plan = replace(first_plan(STEPS), fewest=round(COARSE / coarse) if coarse else 1)
