@@ -11,7 +11,6 @@ from running import rows, run_train, same_weights
 import train
 from utils.inference.checkpoint import load_checkpoint
 from utils.training.duration import steps as duration
-from utils.training.optimization import schedule
 from utils.training.optimization.schedule import first_plan, has_stalled, open_plan
 from utils.training.recorder import Recorder
 from utils.training.state import TrainState
@@ -290,6 +289,6 @@ def test_a_damaged_plan_is_one_message(short, monkeypatch, capsys, key, value, m
 def test_a_dice_of_nothing_counts_as_zero():
     plan = open_plan(3)
     for step in range(1, 4):
+        assert plan.scores == (0.0,) * (step - 1)
         plan = plan.validated(step, None, 1)
     assert plan.steps == 5
-    assert schedule.DECAY == 0.5

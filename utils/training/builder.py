@@ -18,7 +18,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData, decode_path
-from .duration.steps import ENOUGH_STEPS, note_of_few_steps
+from .duration.steps import note_of_few_steps
 from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.parallel import Replica
@@ -126,8 +126,7 @@ def build_run(
     model = model or build_model(args, config, data, source)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = recipe.optimizer(model, args.learning_rate or recipe.learning_rate)
-    plan = plan_steps(args.epochs, len(data.sampler), saved, ENOUGH_STEPS[args.recipe])
-    schedule = recipe.schedule(optimizer, plan)
+    schedule = recipe.schedule(optimizer, plan_steps(args.epochs, len(data.sampler), saved))
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.

@@ -24,6 +24,7 @@ from utils.inference.checkpoint_format.schema import (
 from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError, first_few
 
+from .duration.steps import ENOUGH_STEPS
 from .optimization.schedule import Plan, first_plan, open_plan
 
 if TYPE_CHECKING:
@@ -179,14 +180,12 @@ def check_resumed(saved: dict, data: 'TrainingData', images: Path) -> None:
         )
 
 
-def plan_steps(
-    epochs: int | str, steps_per_epoch: int, saved: dict | None, enough: int = 1
-) -> Plan:
+def plan_steps(epochs: int | str, steps_per_epoch: int, saved: dict | None) -> Plan:
     """Return the plan of a run's learning rate.
 
-    epochs: a number or 'auto'; such a run has `enough` steps at least. saved: `training` of
-    last.pth, if it is resumed.
+    epochs: a number or 'auto'. saved: `training` of last.pth, if it is resumed.
     """
+    enough = ENOUGH_STEPS['fast']  # the only recipe with 'auto'
     if saved is None:
         if isinstance(epochs, int):
             return first_plan(epochs * steps_per_epoch)
