@@ -44,9 +44,12 @@ def make_parser() -> cli.ProgramParser:
     add('--json', type=Path, metavar='FILE', help="write --check's report")
     add('--report', type=Path, metavar='DIR',
         help="write --check's report as an HTML page with images, DIR/index.html")
+    add('--dry-run', action='store_true',
+        help='train 20 steps, say what the run would take and whether the loss falls, and keep '
+        'nothing')
     add('--skip-bad', action='store_true',
         help='train without the pairs in which --check finds a problem (default: report an error)')
-    add('--channels', type=cli.channel_count, default='auto', metavar='N',
+    add('--channels', type=cli.count_or_auto, default='auto', metavar='N',
         help='channels of the images: 1 is grey, 3 RGB, other numbers come as TIFF or .npy '
         '(default: auto, what the images have)')
     add('--image-range', type=cli.value_range, metavar='LOW,HIGH',
@@ -90,6 +93,7 @@ def get_args(argv: list[str] | None = None, defaults: dict | None = None) -> arg
             '--tensorboard needs the package tensorboard: pip install tensorboard. A resumed run '
             'goes on without it by --no-tensorboard.'
         )
+    options.check_length(parser, args)
     if defaults is None:  # a resumed run's settings have been through this
         options.settle_split(parser, args)
     return args
@@ -106,6 +110,8 @@ def train(args: argparse.Namespace, argv: list[str] | None, stop: StopRequest) -
         return check_data(args, RECIPES[args.recipe].decode)
     if args.deterministic:
         make_deterministic()
+    if args.dry_run:
+        return dry_run(args, stop)
     # A resumed run parses the command line again, with the run's settings as defaults.
     run = build_run(args, lambda defaults: get_args(argv, defaults))
     train_run(run, stop)
@@ -115,6 +121,21 @@ def train(args: argparse.Namespace, argv: list[str] | None, stop: StopRequest) -
         return stop.exit_code
     print(run.recorder.summary())
     return 0
+
+
+def dry_run(args: argparse.Namespace, stop: StopRequest) -> int:
+    """Train a few steps and print what the run would take; keep no file. Return the exit code."""
+    from utils.training.builder import build_run
+    from utils.training.duration.dry_run import rehearse
+
+    with TemporaryDirectory() as folder:
+        args.output, args.wandb = Path(folder), 'disabled'
+        run = build_run(args, lambda _: args)
+        print(run.describe())
+        stop.catch_all()
+        with closing(run):
+            print(rehearse(run, stop))
+    return stop.exit_code
 
 
 def train_run(run: 'TrainingRun', stop: StopRequest) -> None:

@@ -75,7 +75,7 @@ class Run:
     def forecast(self, now: float) -> str:
         """Return how the run has ended, or when it will."""
         started, done = self.started(), self.step - self.whole('first_step')
-        if self.ended() or not self.whole('total_steps') or started is None:
+        if self.ended() or started is None:
             return self.ended()
         if done <= 0 or self.written <= started:
             return 'the expected end is known after the next validation'
@@ -83,6 +83,9 @@ class Run:
         silent, pace = now - self.written, (self.written - started) / done
         if silent > max(60, SILENT * (self.written - started) / rows):
             return f'no row for {duration(silent)}: the run has probably stopped'
+        if not self.whole('total_steps'):
+            auto = self.settings.get('epochs') == 'auto'
+            return 'ends when validation Dice has stalled' if auto else ''
         left = self.written + pace * (self.whole('total_steps') - self.step) - now
         left = min(left, 1e9)  # 31 years: datetime ends in 9999
         return f'ends at about {clock(now + left)}, in {duration(left)}'

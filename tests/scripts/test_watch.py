@@ -188,3 +188,22 @@ def test_the_files_of_a_real_run_are_understood(folder, capsys):
     assert run_train('--resume', '-e', '3') == 0
     resumed = json.loads(Path('checkpoints/args.json').read_text())
     assert (settings['first_step'], resumed['first_step'], resumed['total_steps']) == (0, 6, 9)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'line'),
+    [
+        ({'epochs': 'auto', 'total_steps': None}, 'ends when validation Dice has stalled'),
+        ({'epochs': 'auto', 'total_steps': 60}, '12:06, in 5 min'),
+        ({'epochs': 'auto', 'total_steps': 10}, '12:01'),
+    ],
+)
+def test_the_end_of_a_run_that_trains_until_a_plateau_is_told_when_it_is_known(
+    tmp_path, settings, line
+):
+    folder = write_run(tmp_path / 'run', 1, **settings)
+    run = watch.read_run(folder)
+    run.written = START + 60
+    lines = watch.draw(run, run.written)
+    assert lines[0].startswith('epoch 1, step 10')
+    assert any(drawn.endswith(line) for drawn in lines)

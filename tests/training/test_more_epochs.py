@@ -7,7 +7,7 @@ from running import run_train, same_weights
 
 import train
 from utils.inference.checkpoint import load_checkpoint
-from utils.training.optimization.schedule import SECOND_PEAK, first_plan
+from utils.training.optimization.schedule import first_plan
 from utils.training.recorder import Recorder
 from utils.training.state import TrainState
 from utils.training.step import StepRunner
@@ -39,19 +39,19 @@ def interrupt(patch, epoch, step):
     patch.setattr(Recorder, 'save_last', interrupted)
 
 
-def test_an_interrupted_run_decays_from_the_rate_it_had():
+def test_an_interrupted_run_rises_to_the_rate_of_a_run_of_the_new_length_and_decays():
     plan = first_plan(100).changed(50, 150)  # the 50th step, number 49, had 51 / 95
-    assert [plan.factor(step) for step in (50, 75, 100, 149, 150)] == pytest.approx(
-        [51 / 95, 51 / 95 * 0.75, 51 / 95 / 2, 51 / 95 / 100, 0]
+    before, peak = 51 / 95, 100 / 142  # the latter of first_plan(150) at step 50
+    assert [plan.factor(step) for step in (50, 54, 55, 102, 149, 150)] == pytest.approx(
+        [before + (peak - before) / 5, peak, peak, peak * 48 / 95, peak / 95, 0]
     )
 
 
-def test_a_finished_run_rises_to_a_tenth_of_its_first_peak_and_decays_again():
+def test_a_finished_run_rises_to_the_rate_of_a_run_of_the_new_length_and_decays_again():
     plan = first_plan(100).changed(100, 140)  # a rise of 5 % of 40 steps
-    end = 1 / 95
-    assert SECOND_PEAK == 0.1
+    end, peak = 1 / 95, 40 / 133  # the latter of first_plan(140) at step 100
     assert [plan.factor(step) for step in (100, 101, 102, 121, 139, 140)] == pytest.approx(
-        [(end + 0.1) / 2, 0.1, 0.1, 0.05, 0.1 / 38, 0]
+        [(end + peak) / 2, peak, peak, peak / 2, peak / 38, 0]
     )
 
 
@@ -71,15 +71,15 @@ def test_a_plan_for_fewer_epochs_ends_at_zero_without_a_jump():
 
 @pytest.mark.parametrize('done', [1, 3, 40, 99, 100])
 @pytest.mark.parametrize('steps', [101, 120, 1000])
-def test_each_further_plan_falls_from_no_higher_than_the_rate_before(done, steps):
+def test_each_further_plan_falls_from_no_higher_than_the_rate_before_or_of_a_whole_run(done, steps):
     plan = first_plan(100)
     for step, total in [(done, steps), (steps - 1, steps + 7), (steps + 7, 2 * steps)]:
-        before = plan.factor(step - 1)
+        before, whole = plan.factor(step - 1), first_plan(total).factor(step)
         plan = plan.changed(step, total)
         assert plan.changed(step, total) == plan
         factors = [plan.factor(k) for k in range(step, total)]
         top = max(factors)
-        assert top <= max(before, SECOND_PEAK) + 1e-9 or step < 5  # 5: the run's first rise
+        assert top <= max(before, whole) + 1e-9 or step < 5  # 5: the run's first rise
         falling = factors[factors.index(top) :]
         assert falling == sorted(falling, reverse=True)
         assert factors.index(top) <= max(0.05 * (total - step), 5) + 1
@@ -92,10 +92,13 @@ def test_a_finished_run_goes_on_from_its_last_rate_and_says_so(folder, rates, ca
     assert rates == pytest.approx([1, *(left / 9 for left in range(9, 0, -1))])
     capsys.readouterr()
     for epochs, expected, words in [
-        (4, [left / 90 for left in range(10, 0, -1)], '0.000222 so far, decays to 0 at step 20'),
         (
-            6, [0.1, *(left / 90 for left in range(9, 0, -1))],
-            '2.22e-05 so far, rises to 0.0002 in 1 step, then decays to 0 at step 30',
+            4, [10 / 19, *(10 / 19 * left / 9 for left in range(9, 0, -1))],
+            '0.000222 so far, rises to 0.00105 in 1 step, then decays to 0 at step 20',
+        ),
+        (
+            6, [10 / 28, *(10 / 28 * left / 9 for left in range(9, 0, -1))],
+            '0.000117 so far, rises to 0.000714 in 1 step, then decays to 0 at step 30',
         ),
     ]:  # fmt: skip
         rates.clear()
@@ -142,7 +145,7 @@ def test_a_last_file_of_an_earlier_version_has_the_plan_of_its_epochs(folder, ra
     torch.save(content, 'checkpoints/last.pth')
     rates.clear()
     assert train.main(['--resume', '-e', '3']) == 0
-    assert rates == pytest.approx([1 / 9 * left / 5 for left in (5, 4, 3, 2, 1)])
+    assert rates == pytest.approx([5 / 14, *(5 / 14 * left / 4 for left in (4, 3, 2, 1))])
 
 
 def test_more_epochs_bring_no_further_steps_at_half_size(folder, monkeypatch):

@@ -4,13 +4,13 @@ Axis letters: B batch, N images, C channels, H and W pixels, h and w pixels at s
 for a binary network), T thresholds.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from unet import UNet
 from utils.data.dataloader import make_dataloader, pad_batch, same_size_batches, shut_down_workers
@@ -106,7 +106,7 @@ def _collate(items: list[dict]) -> dict:
 
 @torch.inference_mode()
 def count_at_scale(
-    model: UNet, loader: DataLoader, precision: MixedPrecision, decode: str = DECODE_PATH
+    model: UNet, loader: Iterable[dict], precision: MixedPrecision, decode: str = DECODE_PATH
 ) -> Tensor:
     """Return pixel counts (N, K, 3) int64 of the loader's N images, in its order and resolution.
 
@@ -163,7 +163,7 @@ def count_dataset(
     return Counts(ids, confusion, **joined, instances=instances)
 
 
-def _predict_batches(predictor: Predictor, loader: DataLoader) -> Iterator[tuple]:
+def _predict_batches(predictor: Predictor, loader: Iterable[dict]) -> Iterator[tuple]:
     """Yield each batch, its outputs (B, K, h, w) and its masks (B, h, w) on the device."""
     device = predictor.precision.device
     for batch in progress(loader, 'Evaluation', unit='batch'):

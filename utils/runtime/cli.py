@@ -179,8 +179,8 @@ def pixel_size(text: str) -> tuple[float, float]:
     return sizes[0], sizes[-1]
 
 
-def channel_count(text: str) -> int | str:
-    """Argparse type of --channels: 'auto', or a whole number from 1."""
+def count_or_auto(text: str) -> int | str:
+    """Argparse type: 'auto', or a whole number from 1."""
     return text if text == 'auto' else int(number_in(int, 1)(text))
 
 

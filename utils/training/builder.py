@@ -18,6 +18,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData, decode_path
+from .duration.steps import note_of_few_steps
 from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.parallel import Replica
@@ -46,13 +47,17 @@ class TrainingRun:
         state, args = self.state, self.args
         config = ', '.join(f'{name}={value}' for name, value in model_config(state.model).items())
         rate = args.learning_rate or RECIPES[args.recipe].learning_rate
+        per_epoch = state.steps_per_epoch
+        length = f'{per_epoch} steps each' if state.epochs is None else f'{state.total_steps} steps'
         lines = [
             self.data.describe(),
             f'Using device {state.precision.device}, {state.precision.name}: UNet({config})',
-            f'Starting training: recipe {args.recipe}, epochs {args.epochs}, batch size '
+            f'Starting training: recipe {args.recipe}, epochs {args.epochs} ({length}), batch size '
             f'{self.data.sampler.describe()}, learning rate {rate:g}',
         ]
         lines += note_of_classic_defaults(args)
+        if args.epochs != 'auto' and not (args.load or state.step):
+            lines += note_of_few_steps(args.recipe, args.epochs, per_epoch)
         if args.amp and state.precision.name == 'fp32':
             lines.append('note: this device is no faster in half precision: --amp changes nothing')
         if not self.data.validation:
@@ -62,7 +67,8 @@ class TrainingRun:
             lines.append(f'resuming after step {state.step}, {left}')
         if state.step == state.schedule.plan.start > 0 and not state.finished():
             change = state.schedule.describe_change(rate)
-            lines.append(f'note: the run now has {state.epochs} epochs: {change}')
+            now = 'trains until a plateau' if state.epochs is None else f'has {state.epochs} epochs'
+            lines.append(f'note: the run now {now}: {change}')
         return '\n'.join(lines)
 
     def close(self) -> None:
@@ -126,8 +132,8 @@ def build_run(
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
-        model, optimizer, schedule, precision, args.epochs, len(data.sampler),
-        recipe.validations_per_epoch, args.early_stop,
+        model, optimizer, schedule, precision, len(data.sampler), recipe.validations_per_epoch,
+        args.early_stop,
     )  # fmt: skip
     if saved:  # which may be refused, before a file is written
         state.load_state_dict(saved)
@@ -135,7 +141,7 @@ def build_run(
     network: nn.Module = model if world_size() == 1 else Replica(model)
     if args.compile and not model.checkpointing:
         network, criterion = compiled(network, device), torch.compile(criterion, dynamic=False)
-    tracker = open_output(args, saved, data.dataset.scan.left_out, state.total_steps)
+    tracker = open_output(args, saved, data.dataset.scan.left_out, state.schedule.plan.steps)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
     on_cpu = None if weights is None else weights.cpu()

@@ -47,6 +47,19 @@ def decode_path(args: argparse.Namespace, source: Checkpoint | None) -> str:
     return RECIPES[args.recipe].decode
 
 
+def check_needs_no_validation(args: argparse.Namespace) -> None:
+    """Raise UserError for options that end a run by its validation Dice; there is none."""
+    option, remedy = '--early-stop', 'Leave --early-stop out'
+    if args.epochs == 'auto':
+        option, remedy = '--epochs auto', 'Give a number of epochs (-e 5)'
+    elif not args.early_stop:
+        return
+    raise UserError(
+        f'{option} ends a run when validation Dice no longer rises, and there is no validation '
+        f'set. {remedy}, or ask for a set with --validation (-v).'
+    )
+
+
 class TrainingData:
     """The data of a run: dataset, split, cache, augmentation and dataloaders.
 
@@ -89,11 +102,8 @@ class TrainingData:
                 lists=(args.list, args.val_list), decode=decode_path(args, source),
             )  # fmt: skip
         self.training, self.validation = split_pairs(self.dataset.pairs, args)
-        if args.early_stop and not self.validation:
-            raise UserError(
-                '--early-stop counts validations without a better Dice, and there is no validation '
-                'set. Leave --early-stop out, or ask for a set with --validation (-v).'
-            )
+        if not self.validation:
+            check_needs_no_validation(args)
         self.range_note = self._set_range(args, source)
         self.scale_notes = check_classes_at_scale(
             self.dataset.scan, self.dataset.masks, args.scale, self.training
@@ -103,7 +113,10 @@ class TrainingData:
         loads_to = device
         if args.cache == 'device':  # batches are formed there: nothing to do for workers, or to pin
             workers, loads_to = 0, torch.device('cpu')
-        self.items, self.cache_note = cached(self.dataset, args.cache, args.epochs, workers, device)
+        epochs = 2 if args.epochs == 'auto' else args.epochs
+        self.items, self.cache_note = cached(
+            self.dataset, args.cache, epochs, workers, device, lasting=not args.dry_run
+        )
         self.sampler = dataloader.ShuffledBatchSampler(
             self.training, batch_size, args.seed, args.accumulate, rank(), world_size()
         )

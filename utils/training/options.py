@@ -6,6 +6,7 @@ from pathlib import Path
 from utils.runtime.cli import (
     add_device_options,
     background_value,
+    count_or_auto,
     fold_of,
     number_in,
     regular_expression,
@@ -57,6 +58,22 @@ def settle_split(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
     if args.validation is None and not (args.fold or fixed_by):
         args.validation = 10.0
 
+def check_length(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop at options on the length of a run that exclude each other."""
+    if args.dry_run and (args.check or args.resume is not None):
+        other = '--check trains nothing' if args.check else '--resume continues a run'
+        parser.error(f'--dry-run measures a new run, and {other}; leave one of them out')
+    if args.epochs != 'auto':
+        return
+    if args.recipe != 'fast':
+        parser.error(
+            f'--epochs auto decays the learning rate where validation has stalled, and recipe '
+            f'{args.recipe} keeps to its own schedule. Give a number of epochs, with --early-stop '
+            '10 if it may end before, or use --recipe fast'
+        )
+    if args.early_stop:
+        parser.error('--epochs auto ends when validation has stalled; leave --early-stop out')
+
 def add_mask_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of mask values; checkpoints keep them for the other programs."""
     add = group.add_argument
@@ -102,11 +119,12 @@ def add_model_options(group: argparse._ArgumentGroup) -> None:
 def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     """Add the options of training."""
     add = group.add_argument
-    add('--epochs', '-e', type=number_in(int, 1), default=5, metavar='E',
-        help='number of epochs (default: %(default)s)')
+    add('--epochs', '-e', type=count_or_auto, default=5, metavar='E',
+        help='number of epochs; auto trains until validation Dice has stalled, and then decays the '
+        'learning rate to 0 (default: %(default)s)')
     add('--early-stop', type=number_in(int, 1), metavar='N',
-        help='stop at the end of an epoch when validation Dice has not risen in N validations '
-        '(default: never)')
+        help='stop at the end of an epoch when validation Dice has not risen in N validations, '
+        'whatever the learning rate (default: never)')
     add('--recipe', choices=['fast', 'classic', 'paper'], default='fast',
         help="classic is the original's training, for comparison; paper is the network and "
         'training of 2015 (default: %(default)s)')

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .data import TrainingData
 
 SECONDS_PER_READING = 1.0  # of the loss; each reading waits for the device
+KEPT_OF_AUTO = 1  # --keep with --epochs auto, which may train hundreds of short epochs
 Batches = TypeVar('Batches')
 
 
@@ -56,7 +57,7 @@ class Recorder:
         """Yield the steps of an epoch; show a progress bar and measure the wait for data."""
         if not self.state.step_in_epoch:
             self.meter = Meter()
-        title = f'Epoch {self.state.epoch + 1}/{self.state.epochs}'
+        title = f'Epoch {self.state.epoch + 1}/{self.state.epochs or "auto"}'
         total = len(self.data.training)
         self.bar = progress_bar(title, total, 'img', leave=True, initial=self.meter.images)
         with self.bar:
@@ -112,8 +113,8 @@ class Recorder:
         self.save_last()
         if is_main_process():
             draw_curves(self.args.output / 'metrics.csv', self.args.output / 'curves.png')
-            if self.args.keep:
-                keep_newest(self.args.output, epoch, self.args.keep)
+            if keep := self.args.keep or (self.args.epochs == 'auto' and KEPT_OF_AUTO):
+                keep_newest(self.args.output, epoch, keep)
 
     def saving_due(self) -> bool:
         """Return whether last.pth is older than --save-minutes."""

@@ -1,6 +1,7 @@
 """Resuming: which last.pth --resume names, and whether the command line fits that run."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ from utils.inference.checkpoint_format.schema import (
 from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError, first_few
 
-from .optimization.schedule import Plan, first_plan
+from .duration.steps import ENOUGH_STEPS
+from .optimization.schedule import Plan, first_plan, open_plan
 
 if TYPE_CHECKING:
     from .data import TrainingData
@@ -58,14 +60,25 @@ TRAINING_OPTIONS: dict[str, Rule] = {
     'run': or_none(TEXT),
     'wandb': or_none(TEXT),
 }
+EPOCHS: Rule = (
+    lambda value: value == 'auto' or whole_from(1, LARGEST_INT)[0](value),
+    "a whole number from 1, or 'auto'",
+)
 FACTOR: Rule = (lambda value: is_number(value) and 0 <= value <= 1, 'a number from 0 to 1')
 PLAN: dict[str, Rule] = {
     'start': COUNT,
-    'steps': whole_from(1, LARGEST_INT),
+    'steps': or_none(whole_from(1, LARGEST_INT)),
     'rise': COUNT,
     'before': FACTOR,
     'peak': FACTOR,
     'fewest': whole_from(1, LARGEST_INT),
+}
+PLAN_OPTIONS: dict[str, Rule] = {
+    'falls': COUNT,
+    'scores': (
+        lambda values: isinstance(values, list | tuple) and all(FACTOR[0](v) for v in values),
+        'a list of numbers from 0 to 1',
+    ),
 }
 METER: dict[str, Rule] = {
     'loss': (is_number, 'a number'),
@@ -112,12 +125,12 @@ def read_last(
     check_entries(path, source.training, TRAINING, TRAINING_OPTIONS, 'training.')
     check_entries(path, source.training['meter'], METER, {}, 'training.meter.')
     if 'plan' in source.training:
-        check_entries(path, source.training['plan'], PLAN, {}, 'training.plan.')
+        check_entries(path, source.training['plan'], PLAN, PLAN_OPTIONS, 'training.plan.')
     settings = source.training['args'] | {'output': str(path.parent)}
     args = parse(settings)
-    check_entries(
-        path, source.training['args'], {}, {'epochs': whole_from(1, LARGEST_INT)}, 'training.args.'
-    )
+    check_entries(path, source.training['args'], {}, {'epochs': EPOCHS}, 'training.args.')
+    if settings.get('epochs') == 'auto':
+        check_entries(path, source.training, {'plan': DICT}, {}, 'training.')
     changed = [
         f'--{name.replace("_", "-")} is {getattr(args, name)}, was '
         f'{"the default" if value is None else value}'
@@ -129,12 +142,22 @@ def read_last(
             f'a resumed run keeps its settings, but {"; ".join(changed)}. Leave them out, or '
             f'start a new run with --load {path}'
         )
-    done = source.training['epoch']
-    if done >= args.epochs and args.resume != 'auto':  # auto: a finished job was restarted
+    done, epochs = source.training['epoch'], args.epochs
+    if epochs == settings.get('epochs') == 'auto':
+        epochs = done if is_at_end(source.training) else math.inf
+    elif epochs == 'auto':
+        epochs = math.inf
+    if done >= epochs and args.resume != 'auto':  # auto: a finished job was restarted
         raise UserError(
-            f'{path} has done {done} of {args.epochs} epochs. Ask for more with --epochs (-e).'
+            f'{path} has done {done} of {epochs} epochs. Ask for more with --epochs (-e).'
         )
     return args, source
+
+
+def is_at_end(saved: dict) -> bool:
+    """Return whether a run with --epochs auto has ended; saved: `training` of its last.pth."""
+    steps = saved['plan']['steps']
+    return steps is not None and saved['step'] >= steps
 
 
 def check_resumed(saved: dict, data: 'TrainingData', images: Path) -> None:
@@ -157,16 +180,27 @@ def check_resumed(saved: dict, data: 'TrainingData', images: Path) -> None:
         )
 
 
-def plan_steps(epochs: int, steps_per_epoch: int, saved: dict | None) -> Plan:
-    """Return the plan of a run's learning rate; saved: `training` of last.pth, if it is resumed."""
-    steps = epochs * steps_per_epoch
+def plan_steps(epochs: int | str, steps_per_epoch: int, saved: dict | None) -> Plan:
+    """Return the plan of a run's learning rate.
+
+    epochs: a number or 'auto'. saved: `training` of last.pth, if it is resumed.
+    """
+    enough = ENOUGH_STEPS['fast']  # the only recipe with 'auto'
     if saved is None:
-        return first_plan(steps)
+        if isinstance(epochs, int):
+            return first_plan(epochs * steps_per_epoch)
+        return open_plan(enough)
+    before = saved['args'].get('epochs', epochs)
     if 'plan' in saved:
-        plan = Plan(**{name: saved['plan'][name] for name in PLAN})
+        entries = {
+            name: saved['plan'][name] for name in (PLAN | PLAN_OPTIONS) if name in saved['plan']
+        }
+        plan = Plan(**{'falls': entries['start'] + entries['rise']} | entries)
     else:  # of an earlier version, which had one plan for all its epochs
-        plan = first_plan(saved['args'].get('epochs', epochs) * steps_per_epoch)
-    return plan.changed(saved['step'], steps)
+        plan = first_plan(before * steps_per_epoch)
+    if isinstance(epochs, int):
+        return plan.changed(saved['step'], epochs * steps_per_epoch)
+    return plan if before == 'auto' else plan.reopened(saved['step'], enough)
 
 
 def launcher(ranks: int) -> str:

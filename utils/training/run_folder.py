@@ -20,11 +20,12 @@ from .tracking.tracker import SilentTracker, Tracker
 
 
 def open_output(
-    args: argparse.Namespace, state: dict | None, left_out: list[Problem], total_steps: int
+    args: argparse.Namespace, state: dict | None, left_out: list[Problem], total_steps: int | None
 ) -> Tracker:
     """Open the run's folder; set an earlier run aside unless resumed; return the tracker.
 
-    state: of the run to resume, None for a new run. total_steps: of the run, for scripts/watch.py.
+    state: of the run to resume, None for a new run. total_steps: of the run, for
+    scripts/watch.py; None where --epochs auto has not told it yet.
     """
     if not is_main_process():
         return SilentTracker()

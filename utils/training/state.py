@@ -1,5 +1,6 @@
 """What a training run saves and restores: model, optimizer, schedule, gradient scaler, position."""
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -40,7 +41,6 @@ class TrainState:
     optimizer: Optimizer
     schedule: Schedule
     precision: MixedPrecision
-    epochs: int  # to train in all
     steps_per_epoch: int
     validations_per_epoch: int = 1
     early_stop: int | None = None  # validations without a better Dice that end the run
@@ -94,9 +94,16 @@ class TrainState:
             )
 
     @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole run, from its first epoch on."""
-        return self.epochs * self.steps_per_epoch
+    def total_steps(self) -> float:
+        """Optimizer steps of the whole run, from its first epoch on; infinite while not known."""
+        steps = self.schedule.plan.steps
+        return math.inf if steps is None else steps
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs to train in all; None with --epochs auto, until validation stalls."""
+        steps = self.schedule.plan.steps
+        return None if steps is None else -(-steps // self.steps_per_epoch)
 
     @property
     def learning_rate(self) -> float:
@@ -106,7 +113,12 @@ class TrainState:
     def finished(self) -> bool:
         """Return whether all epochs are done, or Dice has not risen in --early-stop validations."""
         stalled = self.early_stop and self.validations_since_best >= self.early_stop
-        return self.epoch >= self.epochs or (bool(stalled) and self.best_dice is not None)
+        done = self.epochs is not None and self.epoch >= self.epochs
+        return done or (bool(stalled) and self.best_dice is not None)
+
+    def decay_begins(self, dice: float | None) -> bool:
+        """Count a validation; return whether --epochs auto ends the run after it, by a decay."""
+        return self.schedule.decays_after(self.step, dice, self.steps_per_epoch)
 
     def advance(self) -> None:
         """Count one optimizer step, and let the schedule set the rate of the next."""

@@ -59,4 +59,10 @@ class Validator:
         )
         if warning := self.collapse.warning(counts):
             tqdm.write(warning)
+        if state.decay_begins(scores['dice_dataset']):
+            self.recorder.tracker.set_total_steps(state.total_steps)
+            tqdm.write(
+                f'Validation has stalled: the learning rate now decays to 0, until epoch '
+                f'{state.epochs}, step {state.total_steps}'
+            )
         return scores

@@ -73,7 +73,7 @@ def run_of(case, world_size=1):
         list(range(count)), batch_size, 1, accumulate, distributed.rank(), together
     )
     schedule = recipe.schedule(optimizer, plan_steps(2, len(sampler), None))
-    state = TrainState(model, optimizer, schedule, step.precision, 2, len(sampler))
+    state = TrainState(model, optimizer, schedule, step.precision, len(sampler))
     return StepRunner(state, step, sampler, 0, 1.0, recipe.coarse), list(
         items(count, recipe.weight_map, 20 if valid else 64)
     )

@@ -30,12 +30,17 @@ CACHE_VERSION = 2  # increase it when the same files and settings give other ite
 
 
 def cached(
-    dataset: 'SegmentationDataset', kind: str, epochs: int, workers: int, device: torch.device
+    dataset: 'SegmentationDataset',
+    kind: str,
+    epochs: int,
+    workers: int,
+    device: torch.device,
+    lasting: bool = True,
 ) -> tuple[Dataset, str]:
     """Return the dataset with the cache of --cache `kind`, and a line that describes it.
 
-    epochs: that are left. At most half of the free memory or disk is used. Raises UserError if the
-    items do not fit into what was asked for.
+    epochs: that are left. lasting: whether a new file may be left on the disk. At most half of the
+    free memory or disk is used. Raises UserError if the items do not fit into what was asked for.
     """
     if kind == 'device' and device.type == 'cpu':
         kind = 'ram'
@@ -46,6 +51,8 @@ def cached(
         'disk': lambda: available_disk(path),
         'device': lambda: available_device_memory(device),
     }
+    if not lasting and not path.is_file():
+        kind, available['disk'] = 'auto' if kind == 'disk' else kind, lambda: 0
     asked, reason, in_words = kind != 'auto', 'as asked', _in_words(size)
     in_order = any(map(_is_compressed_page, dataset.pairs))
     if not asked:

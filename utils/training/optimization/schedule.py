@@ -1,71 +1,127 @@
-"""The learning rate of each step, also of a run that is resumed with another number of epochs."""
+"""The learning rate of each step, in runs of known length, until a plateau, and resumed ones."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 WARM_UP = 0.05  # of a plan's steps
-# Of the recipe's learning rate, from which a finished run decays again; see dev/LOG.md.
-SECOND_PEAK = 0.1
+
+# Of --epochs auto, measured in dev/LOG.md, 2026-11-26. Errors are 1 - Dice of validations.
+DECAY = 0.5  # steps of the decay, as part of those before it
+MARGIN = 0.05  # the error of the last third of the validations has stalled if it fell by less
+LONGEST = 100  # times the shortest time before the decay, after which it begins in any case,
+FEWEST_VALIDATIONS = 10  # unless there were fewer validations
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A rise to a peak and a linear decay to 0 at the end of the run.
+    """A rise to a peak, steps at the peak, and a linear decay to 0 at the end of the run.
 
-    `start` and `steps` count from the start of the run; `before` and `peak` are factors of the
-    recipe's learning rate, 0 to 1. A run has a new plan each time that it is resumed with another
-    number of epochs.
+    `start`, `falls` and `steps` count from the start of the run; `before` and `peak` are factors of
+    the recipe's learning rate, 0 to 1. A run has a new plan each time that it is resumed with
+    another --epochs. `steps` is None with --epochs auto, until validation stalls.
     """
 
     start: int  # the first step of this plan
-    steps: int  # of the whole run
+    steps: int | None  # of the whole run
     rise: int  # steps from `before` to `peak`; 0 begins at `peak`
     before: float  # of the latest step before this plan
     peak: float
     fewest: int  # `steps` of the shortest plan of the run so far; its coarse steps depend on it
+    falls: int  # the first step of the decay; the earliest one while `steps` is None
+    scores: tuple[float, ...] = ()  # Dice of each validation while `steps` is None
 
     def factor(self, step: int) -> float:
         """Return the factor of a step; 0 from the end on, that of `start` before it."""
-        left = self.steps - self.start
-        done = max(0, step - self.start)  # LambdaLR asks for step 0 first
-        decay = self.peak * (left - done) / max(1, left - self.rise)
+        done, level = max(0, step - self.start), self.peak  # LambdaLR asks for step 0 first
+        if self.steps is not None and step >= self.falls:
+            level *= (self.steps - step) / max(1, self.steps - self.falls)
         if done < self.rise:
-            decay = min(decay, self.before + (self.peak - self.before) * (done + 1) / self.rise)
-        return max(0.0, decay)
+            level = min(level, self.before + (self.peak - self.before) * (done + 1) / self.rise)
+        return max(0.0, level)
 
     def changed(self, step: int, steps: int) -> 'Plan':
         """Return the plan of a run of `steps` steps in all, of which `step` are done.
 
-        It decays from the rate of the latest step. A rate that has decayed to less than SECOND_PEAK
-        rises to that first; one that was still rising goes on to its peak.
+        It decays from the rate of the latest step, or, if that is higher, from the rate that a run
+        of this length has here, to which it rises first. A rise that was interrupted is finished.
         """
         if steps == self.steps:
             return self
         before = self.factor(step - 1) if step > self.start else self.before
-        left, fewest = steps - step, min(steps, self.fewest)
-        rising = self.start + self.rise - step
-        if rising > 0:
-            return Plan(step, steps, rising, before, self.peak, fewest)
-        peak = max(before, SECOND_PEAK)
-        rise = max(1, round(WARM_UP * left)) if before < peak else 0
-        return Plan(step, steps, rise, before, peak, fewest)
+        fewest, rise, peak = min(steps, self.fewest), self.start + self.rise - step, self.peak
+        if rise <= 0:
+            peak = max(before, first_plan(steps).factor(step))
+            rise = max(1, round(WARM_UP * (steps - step))) if before < peak else 0
+        return Plan(step, steps, rise, before, peak, fewest, step + rise)
+
+    def reopened(self, step: int, shortest: int) -> 'Plan':
+        """Return the plan of --epochs auto for a run of known length, of which `step` are done.
+
+        The rate rises to the recipe's. shortest: steps that the run then has at least.
+        """
+        before, new = self.factor(step - 1), open_plan(shortest)
+        fewest = min(self.fewest, shortest)
+        return replace(new, start=step, before=before, fewest=fewest, falls=step + new.falls)
+
+    def validated(self, step: int, dice: float | None, steps_per_epoch: int) -> 'Plan':
+        """Return the plan after a validation at this step; it decays from here if that stalled.
+
+        dice: None (nothing to score) counts as 0.
+        """
+        if self.steps is not None:
+            return self
+        plan = replace(self, scores=(*self.scores, dice or 0.0))
+        shortest = self.falls - self.start
+        longest = LONGEST * shortest <= step - self.start
+        at_last = longest and len(plan.scores) >= FEWEST_VALIDATIONS
+        if step < self.falls or not (at_last or has_stalled(plan.scores)):
+            return plan
+        decay = max(1, round(DECAY * (step - self.start)))
+        epochs = -(-(step + decay) // steps_per_epoch)
+        return replace(self, steps=epochs * steps_per_epoch, falls=step, scores=())
 
     def describe(self, rate: float) -> str:
         """Return what the learning rate does from here; rate: that of the recipe."""
         now, peak = f'{self.before * rate:.3g}', f'{self.peak * rate:.3g}'
         count = f'{self.rise} step{"s" if self.rise > 1 else ""}'
         rises = f' rises to {peak} in {count}, then' if self.rise else ''
-        return f'the learning rate, {now} so far,{rises} decays to 0 at step {self.steps}'
+        falls = 'stays until validation stalls'
+        if self.steps is not None:
+            falls = f'decays to 0 at step {self.steps}'
+        return f'the learning rate, {now} so far,{rises} {falls}'
 
 
 def first_plan(steps: int) -> Plan:
     """Return the plan of a new run of so many steps: warm-up over 5 % of them, decay to 0."""
-    return Plan(0, steps, max(1, round(WARM_UP * steps)), 0.0, 1.0, steps)
+    rise = max(1, round(WARM_UP * steps))
+    return Plan(0, steps, rise, 0.0, 1.0, steps, rise)
+
+
+def open_plan(shortest: int) -> Plan:
+    """Return the plan of a new run with --epochs auto, of at least `shortest` steps."""
+    rise = max(1, round(WARM_UP * shortest))
+    return Plan(0, None, rise, 0.0, 1.0, shortest, round(shortest / (1 + DECAY)))
+
+
+def has_stalled(scores: Sequence[float]) -> bool:
+    """Return whether the mean error of the last third is hardly under that of the third before.
+
+    scores: Dice of all validations. Means, because at a constant learning rate single validations
+    vary. A third, so that the question is the same for short and long runs: how much half as many
+    steps again would bring.
+    """
+    if len(scores) < 3:
+        return False
+    third = round(len(scores) / 3)
+    before, last = (
+        sum(1 - score for score in part) for part in (scores[-2 * third : -third], scores[-third:])
+    )
+    return last >= (1 - MARGIN) * before
 
 
 class Schedule:
@@ -87,6 +143,11 @@ class Schedule:
         """Count a validation; None (nothing to score) changes nothing."""
         if isinstance(self.scheduler, ReduceLROnPlateau) and dice is not None:
             self.scheduler.step(dice)
+
+    def decays_after(self, step: int, dice: float | None, steps_per_epoch: int) -> bool:
+        """Count a validation of --epochs auto; return whether the run's end is now known by it."""
+        before, self.plan = self.plan, self.plan.validated(step, dice, steps_per_epoch)
+        return before.steps != self.plan.steps
 
     def state_dict(self) -> dict:
         """Return plain values that load_state_dict takes."""
@@ -115,8 +176,11 @@ class Schedule:
 
 def follow_plan(optimizer: Optimizer, plan: Plan) -> Schedule:
     """Return the schedule of a recipe whose learning rate is that of the plan."""
-    # A lambda, not plan.factor: LambdaLR would save the attributes of anything but a function.
-    return Schedule(LambdaLR(optimizer, lambda step: plan.factor(step)), plan, follows_plan=True)
+    by_step = LambdaLR(optimizer, lambda step: plan.factor(step))
+    schedule = Schedule(by_step, plan, follows_plan=True)
+    # Of the plan that holds then. Functions: LambdaLR saves the attributes of anything else.
+    by_step.lr_lambdas = [lambda step: schedule.plan.factor(step) for _ in optimizer.param_groups]
+    return schedule
 
 
 @contextmanager

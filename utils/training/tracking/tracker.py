@@ -53,11 +53,10 @@ class Tracker:
         run_id: str | None = None,
         tensorboard: bool = False,
     ) -> None:
-        self.csv_path = output / 'metrics.csv'
+        self.csv_path, self.settings = output / 'metrics.csv', args
         self.loggers: list[Logger] = []
         keep_rows_until(self.csv_path, step)
-        with whole_file(output / 'args.json') as part:
-            part.write_text(json.dumps(args, indent=1, default=str) + '\n', encoding='utf-8')
+        self._write_settings()
         mode = wandb_mode(mode)
         if mode != 'disabled':
             self._start(WandbLogger.name, lambda: WandbLogger(mode, output, args, run_id))
@@ -69,6 +68,11 @@ class Tracker:
     def run_id(self) -> str | None:
         """The id by which a resumed run continues the same W&B run."""
         return next((log.run.id for log in self.loggers if isinstance(log, WandbLogger)), None)
+
+    def set_total_steps(self, total_steps: float) -> None:
+        """Write into args.json how long the run is, which --epochs auto tells late."""
+        self.settings['total_steps'] = total_steps
+        self._write_settings()
 
     def log_step(self, step: int, figures: dict) -> None:
         """Log the figures of one training step, to the loggers only."""
@@ -86,6 +90,11 @@ class Tracker:
         self._each(lambda logger: logger.close())
         if self.lock:
             self.lock.release()
+
+    def _write_settings(self) -> None:
+        with whole_file(self.csv_path.with_name('args.json')) as part:
+            text = json.dumps(self.settings, indent=1, default=str)
+            part.write_text(text + '\n', encoding='utf-8')
 
     def _start(self, name: str, make: Callable[[], Logger]) -> None:
         if error := _error_of(lambda: self.loggers.append(make())):
@@ -107,6 +116,9 @@ class SilentTracker(Tracker):
 
     def log_validation(self, *_: object) -> None:
         """Log nothing."""
+
+    def set_total_steps(self, _: float) -> None:
+        """Write nothing."""
 
 
 def _error_of(work: Callable[..., None], *arguments: object) -> Exception | None:

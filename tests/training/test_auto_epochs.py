@@ -1,0 +1,295 @@
+"""--epochs auto: its learning rate, its end, its resume, and what it cannot be combined with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from drawing import data_set
+from running import rows, run_train, same_weights
+
+import train
+from utils.inference.checkpoint import load_checkpoint
+from utils.training.duration import steps as duration
+from utils.training.optimization.schedule import first_plan, has_stalled, open_plan
+from utils.training.recorder import Recorder
+from utils.training.state import TrainState
+from utils.training.validation import Validator
+
+
+@pytest.fixture
+def short(folder, monkeypatch):
+    """A data set of 2 steps an epoch, and runs of at least 9 steps, 6 of them before the decay."""
+    data_set(folder, 6)
+    monkeypatch.setitem(duration.ENOUGH_STEPS, 'fast', 9)
+    monkeypatch.setattr('utils.training.recorder.write_samples', lambda *_: None)  # 0.1 s each
+    return ['-e', 'auto', '-v', '34']
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The learning rate of each step that is trained, as a part of the recipe's 2e-3."""
+    seen, advance = [], TrainState.advance
+
+    def noting(state):
+        seen.append(state.learning_rate / 2e-3)
+        advance(state)
+
+    monkeypatch.setattr(TrainState, 'advance', noting)
+    return seen
+
+
+def let_dice_be(monkeypatch, *scores):
+    """Replace the Dice of each validation by the next of these, the last of them for ever."""
+    left, score = list(scores), Validator._score
+
+    def scored(validator, *arguments):
+        monkeypatch.setattr(
+            'utils.training.validation.summarize',
+            lambda *_: FIGURES | {'dice_dataset': left.pop(0) if len(left) > 1 else left[0]},
+        )
+        return score(validator, *arguments)
+
+    monkeypatch.setattr(Validator, '_score', scored)
+
+
+RATIOS = {
+    f'{r}_{of}': 0.5
+    for r in ('dice', 'iou', 'precision', 'recall')
+    for of in ('dataset', 'per_image')
+}
+FIGURES = RATIOS | {'dice_reference': 0.5, 'all_classes': RATIOS}
+
+
+@pytest.mark.parametrize(
+    ('scores', 'stalled'),
+    [
+        ([], False), ([0.9, 0.9], False),
+        ([0.5, 0.8, 0.8], True), ([0.5, 0.8, 0.82], False), ([0.8, 0.8, 0.7], True),
+        # Thirds of two: errors of 0.2 and 0.2, then 0.19 and 0.18, 7.5 % less; or 0.19 and 0.2.
+        # Of four, five and eight validations a third is one, two and three.
+        ([0, 0, 0.5, 0.6], False), ([0, 0.6, 0.5, 0.6, 0.5], True),
+        ([0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], True),
+        ([0, 0, 0.8, 0.8, 0.81, 0.82], False), ([0, 0, 0.8, 0.8, 0.81, 0.8], True),
+        ([1.0, 1.0, 1.0], True),
+        # One lucky validation is no plateau, and no reason to go on for long.
+        ([0.1, 0.2, 0.9, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8], False),
+    ],
+)  # fmt: skip
+def test_validation_has_stalled_where_the_mean_error_of_the_last_third_hardly_falls(
+    scores, stalled
+):
+    assert has_stalled(scores) is stalled
+
+
+def test_the_rate_rises_stays_and_decays_where_validation_has_stalled():
+    plan = open_plan(300)
+    assert [plan.factor(step) for step in (0, 14, 15, 200, 10**6)] == pytest.approx(
+        [1 / 15, 1, 1, 1, 1]
+    )
+    for step in range(40, 200, 40):
+        plan = plan.validated(step, 0.5, 40)
+        assert plan.steps is None  # not before 200 steps
+    plan = plan.validated(200, 0.5, 40)
+    assert (plan.falls, plan.steps, plan.scores) == (200, 320, ())  # a half more, whole epochs
+    assert [plan.factor(step) for step in (199, 200, 260, 319, 320)] == pytest.approx(
+        [1, 1, 0.5, 1 / 120, 0]
+    )
+    assert plan.validated(240, 0.1, 40) == plan
+
+
+def test_a_run_that_learns_for_ever_decays_after_a_hundred_times_the_shortest():
+    plan, step = open_plan(30), 0
+    while plan.steps is None:
+        step += 100
+        plan = plan.validated(step, 1 - 0.5 ** (step / 100), 100)
+    assert (plan.falls, plan.steps) == (2000, 3000)
+    plan, step = open_plan(30), 0
+    while plan.steps is None:  # an epoch of 10,000 steps: ten validations at least
+        step += 10_000
+        plan = plan.validated(step, 1 - 0.5 ** (step / 10_000), 10_000)
+    assert (plan.falls, plan.steps) == (100_000, 150_000)
+
+
+def test_it_ends_after_the_decay_and_says_so(short, rates, monkeypatch, capsys):
+    let_dice_be(monkeypatch, 0.2, 0.4, 0.6)  # still rising after three validations and 6 steps
+    assert run_train(*short) == 0
+    assert rates == pytest.approx([1] * 8 + [1, 3 / 4, 2 / 4, 1 / 4])
+    output = capsys.readouterr().out
+    assert 'epochs auto (2 steps each)' in output
+    words = 'Validation has stalled: the learning rate now decays to 0, until epoch 6, step 12'
+    assert output.count(words) == 1
+    assert [int(row['step']) for row in rows()] == list(range(2, 13, 2))
+    settings = json.loads(Path('checkpoints/args.json').read_text())
+    assert (settings['epochs'], settings['total_steps']) == ('auto', 12)
+    assert [path.name for path in Path('checkpoints').glob('checkpoint*')] == [
+        'checkpoint_epoch6.pth'
+    ]
+
+
+def test_auto_changes_the_weights_and_the_length(short):
+    assert run_train(*short, '--output', 'a') == 0
+    steps = load_checkpoint('a/last.pth').training['step']
+    assert run_train('-e', str(steps // 2), '-v', '34', '--output', 'b') == 0
+    assert load_checkpoint('b/last.pth').training['step'] == steps >= 9
+    assert not same_weights('a/last.pth', 'b/last.pth')
+
+
+def test_keep_is_obeyed(short):
+    assert run_train(*short, '--keep', '3') == 0
+    assert len(list(Path('checkpoints').glob('checkpoint*'))) == 3
+
+
+@pytest.mark.parametrize(  # plateau, decay, before its last step
+    'moment', [(2, 1), pytest.param((3, 0), marks=pytest.mark.slow), (4, 1)]
+)
+def test_it_is_resumed_bit_for_bit(short, rates, monkeypatch, moment):
+    scores = [0.2, 0.6]
+    with monkeypatch.context() as patch:
+        let_dice_be(patch, *scores)
+        assert run_train(*short, '--output', 'whole') == 0
+    expected = rates.copy()
+    rates.clear()
+    save_last = Recorder.save_last
+
+    def interrupted(recorder):
+        save_last(recorder)
+        if (recorder.state.epoch, recorder.state.step_in_epoch) == moment:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        let_dice_be(patch, *scores)
+        patch.setattr(Recorder, 'saving_due', lambda _: 1)
+        patch.setattr(Recorder, 'save_last', interrupted)
+        assert run_train(*short, '--output', 'broken') == 130
+    assert len(rates) == 2 * moment[0] + moment[1]
+    let_dice_be(monkeypatch, 0.6)
+    assert train.main(['--resume', 'broken']) == 0
+    assert rates == expected
+    assert same_weights('whole/last.pth', 'broken/last.pth')
+    whole, broken = (load_checkpoint(f'{run}/last.pth').training for run in ('whole', 'broken'))
+    assert whole['plan'] == broken['plan']
+    assert len(rows('whole/metrics.csv')) == len(rows('broken/metrics.csv'))
+
+
+def test_a_finished_run_has_nothing_left_and_takes_a_number(short, rates, capsys):
+    assert run_train(*short) == 0
+    epochs = len(rates) // 2
+    for options in (['--resume'], ['--resume', '-e', 'auto']):
+        assert train.main(options) == 2
+        assert f'has done {epochs} of {epochs} epochs. Ask for more' in capsys.readouterr().err
+    assert train.main(['--resume', 'auto']) == 0
+    rates.clear()
+    assert train.main(['--resume', '-e', str(epochs + 2)]) == 0
+    assert f'note: the run now has {epochs + 2} epochs: the learning rate, ' in (
+        capsys.readouterr().out
+    )
+    assert len(rates) == 4
+    assert rates[0] == pytest.approx(first_plan(2 * epochs + 4).factor(2 * epochs))
+    assert rates[-1] == pytest.approx(rates[0] / 3)
+
+
+def test_an_interrupted_one_decays_to_the_end_of_a_number(short, rates, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        let_dice_be(patch, 0.1, 0.3, 0.5, 0.7)
+        patch.setattr(Recorder, 'end_epoch', after_epoch(4, Recorder.end_epoch))
+        assert run_train(*short) == 130
+    rates.clear()
+    assert train.main(['--resume', '-e', '6']) == 0
+    assert (
+        'note: the run now has 6 epochs: the learning rate, 0.002 so far, decays to 0 at step 12'
+        in (capsys.readouterr().out)
+    )
+    assert rates == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4])
+
+
+def after_epoch(count, end_epoch):
+    """Return an end_epoch that is interrupted after so many."""
+
+    def interrupted(recorder):
+        end_epoch(recorder)
+        if recorder.state.epoch == count:
+            raise KeyboardInterrupt
+
+    return interrupted
+
+
+def test_a_run_of_a_number_goes_on_until_a_plateau(short, rates, monkeypatch, capsys):
+    assert run_train('-e', '2', '-v', '34') == 0
+    rates.clear()
+    let_dice_be(monkeypatch, 0.6)
+    assert train.main(['--resume', '-e', 'auto']) == 0
+    words = 'the run now trains until a plateau: the learning rate, 0.000667 so far, rises to 0.002'
+    output = capsys.readouterr().out
+    assert f'{words} in 1 step, then stays until validation stalls' in output
+    # Its own 6 steps and 3 validations; the decay may end with an epoch: 3 steps and one more.
+    assert rates == pytest.approx([1] * 6 + [1, 3 / 4, 2 / 4, 1 / 4])
+    assert load_checkpoint('checkpoints/last.pth').training['epoch'] == 7
+
+
+def test_no_steps_at_half_size_return(short):
+    plan = first_plan(100).reopened(100, 300)
+    assert (plan.fewest, plan.start, plan.falls) == (100, 100, 300)
+    assert first_plan(1000).reopened(900, 300).fewest == 300
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (['--recipe', 'classic'], 'recipe classic keeps to its own schedule. Give a number'),
+        (['--recipe', 'paper'], 'recipe paper keeps to its own schedule. Give a number'),
+        (['--early-stop', '3'], 'leave --early-stop out'),
+    ],
+)
+def test_what_it_excludes_is_refused(folder, capsys, options, message):
+    with pytest.raises(SystemExit) as end:
+        run_train('-e', 'auto', *options)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_it_needs_a_validation_set(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-v', '0', '-e', 'auto') == 2
+    error = capsys.readouterr().err
+    assert '--epochs auto ends a run when validation Dice no longer rises, and there is no' in error
+    assert 'Give a number of epochs (-e 5), or ask for a set with --validation (-v)' in error
+    assert not Path('checkpoints').exists()
+
+
+def test_a_classic_run_cannot_go_on_with_it(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-e', '1', '--recipe', 'classic') == 0
+    with pytest.raises(SystemExit):
+        train.main(['--resume', '-e', 'auto'])
+    assert 'recipe classic keeps to its own schedule' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('scores', [2], 'training.plan.scores is a list, expected a list of numbers from 0 to 1'),
+        ('falls', -1, 'training.plan.falls is -1'),
+        (None, None, 'has no entry training.plan'),
+    ],
+)
+def test_a_damaged_plan_is_one_message(short, monkeypatch, capsys, key, value, message):
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, 'end_epoch', after_epoch(1, Recorder.end_epoch))
+        assert run_train(*short) == 130
+    content = torch.load('checkpoints/last.pth', weights_only=True)
+    if key:
+        content['training']['plan'][key] = value
+    else:
+        del content['training']['plan']
+    torch.save(content, 'checkpoints/last.pth')
+    assert train.main(['--resume']) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_dice_of_nothing_counts_as_zero():
+    plan = open_plan(3)
+    for step in range(1, 4):
+        assert plan.scores == (0.0,) * (step - 1)
+        plan = plan.validated(step, None, 1)
+    assert plan.steps == 5
