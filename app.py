@@ -10,6 +10,7 @@ deleted when the program ends. Needs  pip install -r requirements-app.txt
 
 import argparse
 import sys
+from contextlib import closing
 
 from utils.app import options
 from utils.runtime.cli import ProgramParser, add_debug_option, run_program
@@ -32,6 +33,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 def serve(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C or SIGTERM. The first model is loaded before it begins."""
     options.check_packages()
+    from utils.app.hosting import bound_socket, uploads_folder
     from utils.app.models import Models, find_models
     from utils.app.pictures import find_examples
 
@@ -39,9 +41,11 @@ def serve(args: argparse.Namespace) -> None:
     examples = find_examples(args.images)
     first = models.load(models.names[0]).predictor
     print(f'Using device {first.precision.device}. Model loaded! {models.names[0]}')
-    from utils.app.server import serve_page  # last, because Gradio takes seconds to import
+    host = args.host or options.default_host()
+    with uploads_folder() as folder, closing(bound_socket(host, args.port)) as server:
+        from utils.app.server import serve_page  # Gradio reads what uploads_folder sets
 
-    serve_page(models, examples, args.host or options.default_host(), args.port)
+        serve_page(models, examples, folder, server)
 
 
 def main(argv: list[str] | None = None) -> int:

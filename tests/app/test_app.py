@@ -13,7 +13,7 @@ from networks import brightness_network, save
 
 import app
 from utils.app import options
-from utils.app.hosting import bound_socket, can_open_browser, uploads_folder
+from utils.app.hosting import bound_socket, can_open_browser, page_address, uploads_folder
 from utils.app.models import Models, find_models
 from utils.runtime.errors import UserError
 
@@ -92,6 +92,8 @@ def test_a_port_that_is_taken_is_an_error_and_without_port_the_next_is_used():
             UserError, match=rf'cannot serve at 127.0.0.1, port {port}: .* --port 0'
         ):
             bound_socket('127.0.0.1', port)
+    with bound_socket('0.0.0.0', 0) as server:
+        assert page_address(server) == f'http://127.0.0.1:{server.getsockname()[1]}'
     with bound_socket('127.0.0.1', None) as first, bound_socket('127.0.0.1', None) as second:
         assert first.getsockname()[1] >= 7860
         assert second.getsockname()[1] > first.getsockname()[1]

@@ -67,6 +67,13 @@ def bound_socket(host: str, port: int | None) -> socket.socket:
     )
 
 
+def page_address(server: socket.socket) -> str:
+    """Return the address of the page for a browser on this machine."""
+    host, port = server.getsockname()[:2]
+    host = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host)
+    return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
+
+
 def can_open_browser() -> bool:
     """Return whether there is a desktop, and somebody at the terminal, to open a browser for."""
     desktop = sys.platform in ('win32', 'darwin') or any(

@@ -67,7 +67,7 @@ class Page:
         titles, offered = first.predictor.masks.titles, thumbnails(self.examples, first.predictor)
         self.files = gr.File(label='Pictures', file_count='multiple', height=150)
         self.gallery = gr.Gallery(
-            offered, label='Choose a picture', columns=3, height='auto', object_fit='cover',
+            offered, label='Choose a picture', columns=3, height=190, object_fit='cover',
             show_label=False, allow_preview=False, interactive=False, buttons=[],
             visible=bool(offered),
         )  # fmt: skip
@@ -97,9 +97,10 @@ class Page:
         )
         options: dict = {'interactive': False, 'buttons': ['fullscreen'], 'min_width': 220}
         with gr.Row():
-            self.overlay = gr.Image(label='Overlay', format='webp', **options)
+            # JPEG: WebP takes ten times as long, and a slider has to be followed.
+            self.overlay = gr.Image(label='Overlay', format='jpeg', **options)
             self.mask = gr.Image(label='Mask', format='png', **options)
-            self.probability = gr.Image(label='Probability, black 0 to white 1', format='webp',
+            self.probability = gr.Image(label='Probability, black 0 to white 1', format='jpeg',
                                         **options)  # fmt: skip
         self.links = gr.HTML()
         with gr.Row():
@@ -114,12 +115,15 @@ class Page:
         taking = [self.shelf, self.gallery, self.truth]
         gr.on(
             [self.files.upload, self.files.clear, self.files.delete], self.take,
-            [self.files, self.model, self.shelf], taking, **private,
+            [self.files, self.model, self.shelf], taking, trigger_mode='always_last', **private,
         )  # fmt: skip
-        self.gallery.select(self.choose, self.shelf, [self.shelf, self.truth], **private)
+        self.gallery.select(
+            self.choose, self.shelf, [self.shelf, self.truth], trigger_mode='multiple', **private
+        )
         self.model.change(
             self.describe, [self.model, self.shelf],
-            [self.threshold, self.shown, self.facts, self.shelf], **private,
+            [self.threshold, self.shown, self.facts, self.shelf], trigger_mode='always_last',
+            **private,
         )  # fmt: skip
         inputs = [
             self.shelf, self.model, self.tile, self.tta, self.threshold, self.opacity, self.shown,

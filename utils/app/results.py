@@ -27,7 +27,7 @@ from utils.runtime.errors import UserError
 from .models import LoadedModel, Models, Prediction
 from .pictures import SHOWN_SIDE, fit, shown_picture
 
-KEPT_BYTES = 2**29  # of results; the last one is kept whatever its size
+KEPT_BYTES = 2**27  # of results, two of 12 million pixels; the last one is kept whatever its size
 MOST_LINKS = 1000  # requests whose results can be downloaded; each has some 300 bytes
 
 

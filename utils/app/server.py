@@ -1,9 +1,10 @@
 """The server of the page, and of the files that it offers to download."""
 
+import logging
+import socket
 import tempfile
 import webbrowser
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 from utils.images.pages import Source
 from utils.runtime.errors import UserError
 
-from .hosting import bound_socket, can_open_browser, uploads_folder
+from .hosting import can_open_browser, page_address
 from .models import Models
 from .page import THEME, Page
 from .pictures import MOST_BYTES
@@ -30,21 +31,31 @@ POLICY = (
 )
 
 
-def serve_page(models: Models, examples: Sequence[Source], host: str, port: int | None) -> None:
-    """Serve the page until Ctrl-C or SIGTERM, then delete the uploads.
+def serve_page(
+    models: Models, examples: Sequence[Source], folder: Path, server: socket.socket
+) -> None:
+    """Serve the page at a bound socket until Ctrl-C or SIGTERM.
 
-    Raises UserError if nothing can be served at that address.
+    folder: of uploads_folder, which has to be there before this module is imported.
     """
-    with uploads_folder() as folder, closing(bound_socket(host, port)) as server:
-        results = Results(models)
-        app = make_app(Page(models, results, examples), results, folder)
-        address = f'http://{"127.0.0.1" if host == "0.0.0.0" else host}:{server.getsockname()[1]}'
-        print(f'The page is at {address} (Ctrl-C ends it)', flush=True)
-        if can_open_browser():
-            webbrowser.open(address)
-        # Connections of open pages never end by themselves.
-        config = uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)
-        uvicorn.Server(config).run([server])
+    results = Results(models)
+    app = make_app(Page(models, results, examples), results, folder)
+    address = page_address(server)
+    print(f'The page is at {address} (Ctrl-C ends it)', flush=True)
+    if can_open_browser():
+        webbrowser.open(address)
+    # Connections of open pages never end by themselves.
+    config = uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)
+    QuietEnd(config).run([server])
+
+
+class QuietEnd(uvicorn.Server):
+    """A server that does not report, at its end, the connections that it closes."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close all connections."""
+        logging.getLogger('uvicorn.error').setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def make_app(page: Page, results: Results, folder: Path) -> FastAPI:
