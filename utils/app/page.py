@@ -54,9 +54,9 @@ class Page:
             gr.HTML('<h1 style="font-size: 1.5em; margin: 0">Try a U-Net</h1>', padding=False)
             self.shelf = gr.State(Shelf(self.examples))
             with gr.Row():
-                with gr.Column(scale=1, min_width=280):
+                with gr.Column(scale=2, min_width=300):
                     self._add_controls()
-                with gr.Column(scale=3, min_width=300):
+                with gr.Column(scale=5, min_width=300):
                     self._add_results()
             self._connect()
         return blocks
@@ -67,7 +67,7 @@ class Page:
         titles, offered = first.predictor.masks.titles, thumbnails(self.examples, first.predictor)
         self.files = gr.File(label='Pictures', file_count='multiple', height=150)
         self.gallery = gr.Gallery(
-            offered, label='Choose a picture', columns=3, height=190, object_fit='cover',
+            offered, label='Choose a picture', columns=3, height='auto', object_fit='cover',
             show_label=False, allow_preview=False, interactive=False, buttons=[],
             visible=bool(offered),
         )  # fmt: skip

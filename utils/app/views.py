@@ -13,7 +13,9 @@ from .results import FILES, Drawing
 
 STYLE = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto }
-.gradio-container .caption-label { font-size: .7em; padding: .1em .4em; left: auto }
+.gradio-container .grid-wrap.fixed-height { min-height: 0; max-height: 240px }
+.gradio-container .caption-label { font-size: .65rem !important; padding: .1em .4em !important;
+  max-width: 100% !important; left: auto }
 .unet { font-size: .95em; overflow-wrap: anywhere }
 .unet table { width: 100%; margin: 0 }
 .unet table, .unet tr { border: 0 }
