@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable')
-SECONDS = 60  # that anything may take on a busy machine
+SECONDS = 120  # that anything may take on a busy machine
 
 
 def find_chromium():
@@ -34,14 +34,24 @@ class Server:
     def __init__(self, folder, *options):
         self.temporary = Path(tempfile.mkdtemp(dir=folder))
         environment = {name: value for name, value in os.environ.items() if 'GRADIO' not in name}
-        self.output = (self.temporary.parent / 'output.txt').open('w+')
+        self.output = self.temporary.with_suffix('.txt').open('w+')
         self.process = subprocess.Popen(
             [sys.executable, ROOT / 'app.py', '--port', '0', '--device', 'cpu', *options],
             env=environment | {'TMPDIR': str(self.temporary)}, cwd=folder,
             stdout=self.output, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        self.address = self._wait_for_address()
+        try:
+            self.address = self._wait_for_address()
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
         (self.uploads,) = self.temporary.glob('unet-app-*')
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.end()
 
     def text(self):
         """What the program has printed."""
@@ -49,7 +59,7 @@ class Server:
         return Path(self.output.name).read_text()
 
     def _wait_for_address(self):
-        for _ in range(SECONDS * 10):
+        for _ in range(2 * SECONDS * 10):
             if found := re.search(r'The page is at (http\S+)', self.text()):
                 return found[1]
             assert self.process.poll() is None, self.text()
