@@ -97,20 +97,14 @@ def load_predictor(args: argparse.Namespace) -> 'Predictor':
 
 
 def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -> None:
-    """Use the backend of --backend or --quantize, or the best one for so many pixels.
-
-    For a network of the original that is torch, so that masks are the original's.
-    """
+    """Use the backend of --backend or --quantize, or the best one for so many pixels."""
     from utils.inference.backends.selection import choose_backend
 
     asked = args.backend if args.quantize == 'none' else args.quantize
-    if asked == 'auto' and predictor.as_original:
-        # The networks as they are: BatchNorm folded changed up to 9 of 1,000,000 pixels.
-        if predictor.precision.name != 'fp32':
-            predictor.use_backend('unfolded')
-        return
-    backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
-    if backend not in ('int8', 'torch'):
+    backend = choose_backend(
+        asked, predictor.precision.device, pixels, predictor.model, predictor.as_original
+    )
+    if backend not in ('int8', 'torch', 'unfolded'):
         print(f'note: using the {backend} backend')
     if backend != 'int8':
         predictor.use_backend(backend)

@@ -3,6 +3,7 @@
 #
 #     bash scripts/test.sh                    the quick suite, in one process a core
 #     bash scripts/test.sh --slow             the slow tests too; more arguments go to pytest
+#     bash scripts/test.sh --app              the page of app.py only, in a browser (chromium)
 #     bash scripts/test.sh -n 0 --pdb         one process
 #     PYTHON=python3.13 bash scripts/test.sh  another version of Python
 if [ -z "${BASH_VERSION:-}" ]; then echo 'error: not for sh; run  bash scripts/test.sh' >&2 && exit 2; fi
@@ -10,6 +11,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/environment.sh
 
+if [ "${1:-}" = --app ]; then
+  # Apart from the others, which are tested with the newest Pillow: Gradio takes an older one.
+  environment requirements.txt requirements-dev.txt requirements-app.txt
+  shift
+  exec "$python" -m pytest -n 0 -m 'slow or not slow' tests/app "$@"
+fi
 environment requirements.txt requirements-dev.txt
 marks='not slow'
 if [ "${1:-}" = --slow ]; then

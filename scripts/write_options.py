@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 TARGET = ROOT / 'docs' / 'options.md'
 # Modules with make_parser.
-PROGRAMS = ('train', 'predict', 'evaluate', 'prune', 'scripts.make_demo_data')
+PROGRAMS = ('train', 'predict', 'evaluate', 'prune', 'app', 'scripts.make_demo_data')
 HEAD = """# Options
 
 All options of the programs, one table for each group of `-h`. This file is generated: change the

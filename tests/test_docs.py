@@ -14,7 +14,8 @@ from conftest import ROOT
 
 README = ROOT / 'README.md'
 DOCS = [README, *sorted((ROOT / 'docs').glob('*.md'))]
-PARSED = ('train.py', 'predict.py', 'evaluate.py', 'prune.py', 'scripts/make_demo_data.py')
+PARSED = ('train.py', 'predict.py', 'evaluate.py', 'prune.py', 'app.py',
+          'scripts/make_demo_data.py')  # fmt: skip
 # Options of torchrun, docker and OpenVINO's opt_in_out.
 FOREIGN = {
     '--nproc-per-node', '--signals-to-handle', '--build-arg', '--rm', '--shm-size', '--ulimit',

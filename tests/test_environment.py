@@ -186,6 +186,15 @@ def test_test_sh_prints_the_versions_and_runs_every_check(checkout):
     assert '--slow' not in calls[-1]
 
 
+def test_the_page_is_tested_alone_with_its_own_requirements(checkout):
+    (checkout.folder / 'requirements-app.txt').write_text('# of the page\n')
+    assert checkout.run('bash scripts/test.sh --app -k word') == 0, checkout.output
+    install, tests = checkout.calls()
+    assert install.endswith('-rrequirements.txt -rrequirements-dev.txt -rrequirements-app.txt')
+    assert tests.startswith('pytest')
+    assert tests.endswith('tests/app -k word')
+
+
 @pytest.mark.parametrize('failing', ['ruff check', 'ruff format', 'mypy '])
 def test_test_sh_stops_where_a_check_fails(checkout, failing):
     assert checkout.run('bash scripts/test.sh', FAILING=failing) == 1

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'prune.py']
+PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'prune.py', 'app.py']
 SOURCES = sorted(
     path
     for path in [*ROOT.glob('*.py'), *(ROOT / 'unet').glob('*.py'), *(ROOT / 'utils').rglob('*.py'),
@@ -91,7 +91,7 @@ def test_no_chain_of_imports_is_longer_than_twelve_files_and_none_is_a_circle():
         assert name not in above, f'circle: {" -> ".join([*above, name])}'
         return [name, *max((longest(n, (*above, name)) for n in graph[name]), key=len, default=[])]
 
-    for program in ('train', 'predict', 'evaluate', 'prune', 'hubconf'):
+    for program in ('train', 'predict', 'evaluate', 'prune', 'app', 'hubconf'):
         most = 12 + (program == 'prune')  # it stands on train.py, a program
         assert len(longest(program)) <= most, ' -> '.join(longest(program))
 

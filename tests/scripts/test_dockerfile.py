@@ -15,7 +15,8 @@ from utils.inference.backends.selection import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE_PYTHON = Path(sys.executable).parent
-PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'hubconf.py', 'unet', 'utils', 'scripts']
+PROGRAMS = ['train.py', 'predict.py', 'evaluate.py', 'app.py', 'hubconf.py', 'unet', 'utils',
+            'scripts']  # fmt: skip
 # Packages whose modules have another name.
 INSTALLED_AS = {'PIL': 'pillow'}
 
@@ -141,7 +142,7 @@ def test_the_image_contains_no_data_secrets_or_caches(path):
 
 
 def test_the_image_contains_the_programs():
-    wanted = [*PROGRAMS[:4], 'requirements.txt', 'requirements.lock', 'LICENSE', 'README.md']
+    wanted = [*PROGRAMS[:5], 'requirements.txt', 'requirements.lock', 'LICENSE', 'README.md']
     wanted += [
         path.relative_to(ROOT).as_posix()
         for folder in ('unet', 'utils', 'scripts')
@@ -156,7 +157,9 @@ def test_the_requirements_hold_the_list_of_the_original_programs():
     assert not set(listed) - {canonicalize_name(r.name) for r in requirements()}
 
 
-@pytest.mark.parametrize('name', ['requirements.txt', 'requirements-dev.txt'])
+@pytest.mark.parametrize(
+    'name', ['requirements.txt', 'requirements-dev.txt', 'requirements-app.txt']
+)
 def test_every_requirement_parses_and_has_a_lower_bound(name):
     assert requirements(name)
     for requirement in requirements(name):
@@ -184,16 +187,18 @@ def test_requirements_name_every_package_that_the_programs_import():
     own = {Path(name).stem for name in PROGRAMS} | {path.stem for path in sources()}
     source = 'import os, scipy.io\nfrom PIL import Image\nfrom .x import y\nimport unet'
     assert third_party(source, own) == {'scipy', 'PIL'}
-    declared, extras, readers = (
+    declared, extras, readers, page = (
         {canonicalize_name(requirement.name) for requirement in requirements(name)}
-        for name in ('requirements.txt', 'requirements-backends.txt', 'requirements-volumes.txt')
-    )
+        for name in ('requirements.txt', 'requirements-backends.txt', 'requirements-volumes.txt',
+                     'requirements-app.txt')
+    )  # fmt: skip
     optional = ('openvino', 'onnx', 'quantization')  # modules that import the extras when used
     for path in sources():
         for module in third_party(path.read_text(encoding='utf-8'), own):
             name = canonicalize_name(INSTALLED_AS.get(module, module))
             allowed = declared | extras if path.stem in optional else declared
             allowed = allowed | readers if path.stem in ('volumes', 'several') else allowed
+            allowed = allowed | page if path.parent.name == 'app' else allowed
             # Extras of their own, named by the message that asks for them.
             for place, extra in (('checkpoint_format', 'safetensors'), ('annotations', 'yaml')):
                 allowed = allowed | {extra} if path.parent.name == place else allowed

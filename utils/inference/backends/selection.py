@@ -25,12 +25,18 @@ WORTH_PIXELS = 2**21
 WIDTH = 64
 
 
-def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -> str:
+def choose_backend(
+    asked: str, device: torch.device, pixels: int, model: UNet, as_original: bool = False
+) -> str:
     """Return the backend of --backend, or 'int8' of --quantize, to predict so many pixels.
 
     'auto' is OpenVINO for enough pixels at network resolution on a CPU, if it is installed, else
-    torch. Raises UserError for missing packages, and a device or network without support.
+    torch. as_original: the predictor's; 'auto' then is 'unfolded', so that masks are the
+    original's: BatchNorm folded changed up to 9 of 1,000,000 pixels. Raises UserError for missing
+    packages, and a device or network without support.
     """
+    if asked == 'auto' and as_original:
+        return 'unfolded'
     if asked == 'auto':
         if device.type != 'cpu' or model.padding != 'same' or missing_packages('openvino'):
             return 'torch'
@@ -71,6 +77,8 @@ def build_network(
 
     BatchNorm is folded, except by 'unfolded': torch, with the model's own logits to the last bit.
     """
+    if backend == 'unfolded' and precision.name == 'fp32':
+        return model
     network = copy.deepcopy(model).eval() if backend == 'unfolded' else fold_batchnorm(model)
     if backend == 'openvino':  # imported here, because these backends need their own packages
         from .openvino import OpenVinoNetwork, convert
