@@ -1,6 +1,7 @@
 """Confidence intervals of scores, by resampling the images."""
 
 from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 
@@ -12,6 +13,21 @@ def resamples(count: int) -> Iterator[np.ndarray]:
     """Yield RESAMPLES times the positions (N,) of N = `count` images, drawn with replacement."""
     generator = np.random.default_rng(0)
     return (generator.choice(count, count) for _ in range(RESAMPLES))
+
+
+def widened_level(count: int, level: float = LEVEL) -> float:
+    """Return the part of resamples of `count` images to take, so that `level` holds for few, too.
+
+    Resampled means of few images vary too little, and have the tails of a normal, not of Student's
+    t distribution: Hesterberg, "What Teachers Should Know About the Bootstrap" (2015), section 4.3,
+    expanded percentile interval.
+    """
+    normal = NormalDist()
+    z, nu = normal.inv_cdf((1 + level) / 2), count - 1
+    # Quantile of Student's t: Abramowitz and Stegun, 26.7.5. Off by 0.1 % with 6 images.
+    t = z + (z**3 + z) / (4 * nu) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * nu**2)
+    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * nu**3)
+    return 2 * normal.cdf(t * (count / nu) ** 0.5) - 1
 
 
 def central_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

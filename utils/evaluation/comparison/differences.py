@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ..intervals import central_interval, resamples
+from ..intervals import central_interval, resamples, widened_level
 from ..metrics import image_dice, ratios
 
 Interval = tuple[float, float]
@@ -83,14 +83,10 @@ def paired_differences(first: Tensor, other: Tensor, scored: list[int]) -> Diffe
         first_scores, other_scores = scores(np.stack(part).astype(np.float64))
         moved += list(other_scores - first_scores)
     differences = np.array(moved)
-    enough = np.append((known.sum(axis=1) > 1).all(axis=0), images > 1)
+    scored_images = [*known.sum(axis=1).min(axis=0).tolist(), images]
     results = [
-        Difference(
-            _number(found[0, k]),
-            _number(found[1, k]),
-            _interval(differences[:, k]) if enough[k] else None,
-        )
-        for k in range(found.shape[1])
+        Difference(_number(pair[0]), _number(pair[1]), _interval(differences[:, k], count))
+        for k, (pair, count) in enumerate(zip(found.T, scored_images, strict=True))
     ]
     return Differences(results[0], results[-1], results[1:-1])
 
@@ -114,6 +110,7 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _interval(values: np.ndarray) -> Interval | None:
+def _interval(values: np.ndarray, images: int) -> Interval | None:
+    """Return the interval of resampled differences (R,) of so many images with the score."""
     values = values[~np.isnan(values)]
-    return central_interval(values) if len(values) else None
+    return central_interval(values, widened_level(images)) if images > 1 else None
