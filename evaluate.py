@@ -5,6 +5,7 @@
     python evaluate.py -m checkpoints/best.pth --report scores --threshold-sweep
     python evaluate.py -m checkpoints/best.pth --instances         # objects, such as cells
     python evaluate.py -m MODEL.pth --scale 0.1 --amp --at-scale --csv per_image.csv
+    python evaluate.py --compare old.pth new.pth --report comparison    # is new.pth better?
     torchrun --nproc-per-node=4 evaluate.py -m checkpoints/best.pth      # the same scores
 
 Scores compare predict.py's output with the masks at full resolution. "Dataset" is the ratio over
@@ -27,6 +28,7 @@ from utils.runtime.files import append_csv, check_output_file, check_output_fold
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
     import torch
 
+    from utils.data.dataset import SegmentationDataset
     from utils.evaluation.scoring import Conditions
     from utils.inference.predictor import Predictor
 
@@ -36,9 +38,11 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = cli.ProgramParser('Score a trained U-Net on images and masks')
     cli.add_data_options(parser.add_argument_group('Data'))
-    add = parser.add_argument_group('Model').add_argument
+    add = parser.add_argument_group('Model').add_mutually_exclusive_group().add_argument
     add('--model', '-m', default='MODEL.pth', metavar='FILE',
         help='the model file (default: %(default)s)')
+    add('--compare', nargs='+', metavar='FILE',
+        help='instead of --model: model files to compare on the same images, each with the first')
     group = parser.add_argument_group('Evaluation')
     add = group.add_argument
     add('--scale', '-s', type=number_in(float, 0, 1, above=True), metavar='SCALE',
@@ -64,7 +68,8 @@ def make_parser() -> argparse.ArgumentParser:
     cli.add_device_options(group)
     add = parser.add_argument_group('Output').add_argument
     add('--worst', type=number_in(int, 0), default=5, metavar='N',
-        help='number of worst images to list, and to show in the report (default: %(default)s)')
+        help='number of worst images to list, and to show in the report; with --compare, those '
+        'that differ most (default: %(default)s)')
     add('--report', type=Path, metavar='DIR',
         help='write an HTML page with tables and images, DIR/index.html')
     add('--json', type=Path, metavar='FILE', help='write all scores')
@@ -82,7 +87,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def conditions_of(args: argparse.Namespace, predictor: 'Predictor') -> 'Conditions':
+def conditions_of(args: argparse.Namespace, model: str, predictor: 'Predictor') -> 'Conditions':
     """Return the conditions of the scores but classes of objects; raise UserError for a mistake."""
     from utils.evaluation.scoring import Conditions
 
@@ -98,29 +103,24 @@ def conditions_of(args: argparse.Namespace, predictor: 'Predictor') -> 'Conditio
             'scales them. Leave --at-scale out, or the size of a pixel.'
         )
     return Conditions(
-        args.model, predictor.scale, args.at_scale, args.batch_size, threshold,
+        model, predictor.scale, args.at_scale, args.batch_size, threshold,
         args.boundary_tolerance, args.threshold_sweep,
         spacing=None if args.surface_distances is None else args.surface_distances or (1.0, 1.0),
         unit='mm' if args.surface_distances else 'pixels',
     )  # fmt: skip
 
 
-def evaluate_checkpoint(args: argparse.Namespace) -> None:
-    """Score the checkpoint on this rank's shard of the images; rank 0 reports the scores of all."""
+def open_model(
+    args: argparse.Namespace, model: str
+) -> tuple['Predictor', 'SegmentationDataset', 'Conditions']:
+    """Return a network, the images to score it on, checked, and the conditions of the scores."""
     from utils.data.dataset import SegmentationDataset
-    from utils.evaluation.report import write_report
-    from utils.evaluation.scoring import RESOLUTION, count_dataset
-    from utils.evaluation.summary import csv_rows, format_scores, summarize_evaluation
     from utils.evaluation.true_objects import object_classes
     from utils.inference.predictor import Predictor
-    from utils.runtime.distributed import is_main_process, local_main_process_first
+    from utils.runtime.distributed import local_main_process_first
 
-    for file in filter(None, (args.json, args.csv)):
-        check_output_file(file)
-    if args.report:
-        check_output_folder(args.report)
-    predictor = Predictor.load(args.model, args.scale, args.device, args.amp)
-    conditions = conditions_of(args, predictor)
+    predictor = Predictor.load(model, args.scale, args.device, args.amp)
+    conditions = conditions_of(args, model, predictor)
     with local_main_process_first():
         dataset = SegmentationDataset(
             args.images, args.masks, predictor.scale, args.mask_suffix,
@@ -133,6 +133,18 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     if args.instances is not None:
         classes = object_classes(dataset.masks, args.instances)
         conditions = conditions._replace(instances=classes)
+    return predictor, dataset, conditions
+
+
+def evaluate_checkpoint(args: argparse.Namespace) -> None:
+    """Score the checkpoint on this rank's shard of the images; rank 0 reports the scores of all."""
+    from utils.evaluation.report import write_report
+    from utils.evaluation.scoring import RESOLUTION, count_dataset
+    from utils.evaluation.summary import csv_rows, format_scores, summarize_evaluation
+    from utils.runtime.distributed import is_main_process
+
+    check_outputs(args)
+    predictor, dataset, conditions = open_model(args, args.model)
     counts = count_dataset(predictor, dataset, conditions, args.workers)
     if not is_main_process():
         return
@@ -142,14 +154,54 @@ def evaluate_checkpoint(args: argparse.Namespace) -> None:
     for note in dataset.notes():
         print(note)
     print(format_scores(scores, args.worst))
+    write_files(args, scores, csv_rows(counts, dataset.masks.names))
+    if args.report:
+        write_report(args, scores, predictor, dataset)
+
+
+def compare_checkpoints(args: argparse.Namespace) -> None:
+    """Score the checkpoints of --compare on the same images; rank 0 reports the differences."""
+    from utils.evaluation.comparison.command import (
+        Candidate,
+        check_options,
+        check_same_classes,
+        compare,
+    )
+    from utils.evaluation.comparison.page import write_comparison
+    from utils.evaluation.comparison.summary import format_comparison
+
+    check_options(args)
+    check_outputs(args)
+    candidates = [Candidate(*open_model(args, model)) for model in args.compare]
+    check_same_classes(candidates)
+    result = compare(candidates, args.workers)
+    if result is None:  # not the first rank
+        return
+    scores, rows = result
+    for note in candidates[0].dataset.notes():
+        print(note)
+    print(format_comparison(scores, args.worst))
+    write_files(args, scores, rows)
+    if args.report:
+        write_comparison(args, scores, candidates)
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Raise UserError if a file or folder of the results could not be written."""
+    for file in filter(None, (args.json, args.csv)):
+        check_output_file(file)
+    if args.report:
+        check_output_folder(args.report)
+
+
+def write_files(args: argparse.Namespace, scores: dict, rows: list[dict]) -> None:
+    """Write the files of --json and --csv, if asked for."""
     if args.json:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(scores, indent=1) + '\n', encoding='utf-8')
     if args.csv:
         with whole_file(args.csv) as part:
-            append_csv(part, csv_rows(counts, dataset.masks.names))
-    if args.report:
-        write_report(args, scores, predictor, dataset)
+            append_csv(part, rows)
 
 
 def evaluate(
@@ -166,7 +218,9 @@ def evaluate(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    return cli.run_program(evaluate_checkpoint, get_args(argv), 'utils.evaluation.scoring')
+    args = get_args(argv)
+    work = compare_checkpoints if args.compare else evaluate_checkpoint
+    return cli.run_program(work, args, 'utils.evaluation.scoring')
 
 
 if __name__ == '__main__':

@@ -6,25 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
-from PIL import Image
 
 from utils.data.dataset import SegmentationDataset
-from utils.data.report.page import document, picture, table, write_page
+from utils.data.report.examples import Example, colour_keys, picture_row
+from utils.data.report.page import document, table, write_page
 from utils.inference.checkpoint import load_checkpoint
 from utils.inference.predictor import Predictor
-from utils.masks.encoding import IGNORE, resize_mask
-from utils.masks.visualize import ERROR_COLOURS, displayable, error_map, overlay
 
 from .instance_scores import TITLES, describe_objects, object_rows, partition_rows
 from .metrics import SCORES, number
 from .scoring import RESOLUTION, ScoredItems
 from .summary import describe_mean, surface_rows
 
-WIDTH = 360  # of an image on the page, in pixels
 BINS = 20  # of the histogram
 MOST_CLASSES = 20  # with more, the confusion matrix is left out
 
-LEGEND = {'right background': (0, 0, 0)} | ERROR_COLOURS
 NAMES = {'dice': 'Dice', 'iou': 'IoU', 'dataset': 'all pixels', 'f': 'F'}
 
 
@@ -43,9 +39,10 @@ def write_report(
         image, truth = item['image'], item['full'].numpy()
         outputs = predictor.resized_outputs(image, truth.shape[::-1])
         predicted = predictor.classify(outputs, scores['threshold'])
-        title = f'{row["image"]}: Dice {row["dice"]:.4f}'
-        pixels = image.permute(1, 2, 0).numpy()
-        return _pictures(title, pixels, truth, predicted, scores['background'])
+        shown = Example(image.permute(1, 2, 0).numpy(), truth, scores['background'])
+        pictures = {'image': shown.base, 'truth': shown.truth()}
+        pictures |= {'prediction': shown.tinted(predicted), 'errors': shown.errors(predicted)}
+        return picture_row(f'{row["image"]}: Dice {row["dice"]:.4f}', pictures)
 
     ranking = scores['ranking']
     middle = slice((len(ranking) - 1) // 2, len(ranking) // 2 + 1)
@@ -77,12 +74,8 @@ def report_html(
     parts += ['<h2>Confusion matrix</h2>', _confusion(scores['confusion'], titles)]
     if 'threshold_sweep' in scores:
         parts += ['<h2>Thresholds</h2>', _sweep(scores)]
-    keys = ' '.join(
-        f'<span class="key" style="background: rgb{colour}"></span> {escape(name)}'
-        for name, colour in LEGEND.items()
-    )
     for title, images in examples.items():
-        parts += [f'<h2>{title}</h2>', f'<p class="note">Errors: {keys}</p>', *images]
+        parts += [f'<h2>{title}</h2>', colour_keys(), *images]
     parts += ['<h2>Settings</h2>', table([], list(settings.items()), text=True)]
     return document(heading, '\n'.join(parts))
 
@@ -118,28 +111,6 @@ def histogram(values: list[float]) -> str:
         f'role="img" aria-label="{label}" font-size="12" text-anchor="middle">'
         f'<title>{label}</title>{"".join(parts)}</svg>'
     )
-
-
-def _pictures(
-    title: str,
-    image: np.ndarray,
-    truth: np.ndarray,
-    predicted: np.ndarray,
-    background: int | None,
-) -> str:
-    size = (WIDTH, max(1, round(WIDTH * truth.shape[0] / truth.shape[1])))
-    base = displayable(image, image).resize(size)
-    plain = IGNORE if background is None else background  # untinted
-    masks = {'truth': np.where(truth == IGNORE, plain, truth), 'prediction': predicted}
-    tinted = {}
-    for name, mask in masks.items():
-        resized = resize_mask(Image.fromarray(mask.astype(np.uint8)), size)
-        tinted[name] = overlay(base, np.asarray(resized), background)
-    # Box filter: nearest neighbour would lose thin errors.
-    errors = error_map(truth, predicted, background).resize(size, Image.Resampling.BOX)
-    images = {'image': base} | tinted | {'errors': errors}
-    figures = '\n'.join(picture(drawn, name, f'{title}: {name}') for name, drawn in images.items())
-    return f'<h3>{escape(title)}</h3>\n<div class="pictures">\n{figures}\n</div>'
 
 
 def _summary(scores: dict) -> str:
