@@ -2,15 +2,18 @@
 
     python scripts/benchmark_prediction.py -m checkpoints/best.pth --images data/imgs
     python scripts/benchmark_prediction.py -m best.pth --images data/imgs --masks data/masks  # int8
+    python scripts/benchmark_prediction.py -m best.pth slim.pth --images data/imgs
 
-Prints the minimum, median and maximum milliseconds per image over several runs in which the
-variants take turns, and the percentage of mask pixels equal to those of the original's way, that
-of milesial/Pytorch-UNet. Loading the network is not timed.
+Of several networks, the first one is also timed in the original's way, that of
+milesial/Pytorch-UNet. Prints the minimum, median and maximum milliseconds per image over several
+runs in which the variants take turns, and the percentage of mask pixels equal to those of the
+original's way. Loading the network is not timed.
 """
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +40,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description='Time prediction from images to masks')
     add = parser.add_argument
-    add('--model', '-m', required=True, metavar='FILE', help='a trained network')
+    add('--model', '-m', required=True, nargs='+', metavar='FILE', help='trained networks')
     add('--images', type=Path, required=True, metavar='DIR', help='folder of images')
     add('--masks', type=Path, metavar='DIR', help='folder of their masks, to time int8 as well')
     add('--scale', '-s', type=number_in(float, 0, 1, above=True), help="default: the checkpoint's")
@@ -83,17 +86,10 @@ def agreement(folder: Path, other: Path) -> float:
     return float(np.mean(same))
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Print the times and agreement of each variant."""
-    found, _ = find_images([str(args.images)], sys.stdin, False, None)
-    sources = [source.path for source in found][: args.count]
-    plain = Predictor.load(args.model, args.scale, 'cpu')
-    # The original uses torch's default memory format.
-    plain.model.to(memory_format=torch.contiguous_format)
-    print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, scale {plain.scale:g}')
-    works = {ORIGINAL: partial(predict_like_original, plain)}
+def ways_of(args: argparse.Namespace, model: str) -> Iterator[tuple[str, Predictor]]:
+    """Yield the backends of a network, by name, and int8 if there are masks."""
     for name in [*args.backends, *(['int8'] if args.masks else [])]:
-        predictor = Predictor.load(args.model, args.scale, 'cpu')
+        predictor = Predictor.load(model, args.scale, 'cpu')
         if name in args.backends:
             predictor.use_backend(name)
         else:
@@ -101,7 +97,22 @@ def benchmark(args: argparse.Namespace) -> None:
 
             dataset = SegmentationDataset(args.images, args.masks, predictor.scale, None)
             print(quantize(predictor, dataset, pooled_dice))
-        works[f'file to mask, {name}'] = partial(predict_like_predict_py, predictor)
+        yield name, predictor
+
+
+def benchmark(args: argparse.Namespace) -> None:
+    """Print the times and agreement of each variant."""
+    found, _ = find_images([str(args.images)], sys.stdin, False, None)
+    sources = [source.path for source in found][: args.count]
+    plain = Predictor.load(args.model[0], args.scale, 'cpu')
+    # The original uses torch's default memory format.
+    plain.model.to(memory_format=torch.contiguous_format)
+    print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, scale {plain.scale:g}')
+    works = {ORIGINAL: partial(predict_like_original, plain)}
+    for model in args.model:
+        for name, predictor in ways_of(args, model):
+            title = f'{Path(model).name} {name}' if len(args.model) > 1 else name
+            works[f'file to mask, {title}'] = partial(predict_like_predict_py, predictor)
     with tempfile.TemporaryDirectory() as place:
         variants: Variants = {}
         for name, work in works.items():

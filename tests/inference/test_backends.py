@@ -191,6 +191,7 @@ def pictures(folder):
 
 
 PREDICT = ['-i', 'imgs', '--device', 'cpu', '-o']
+SCORES = {'float32': 0.9, 'int8': 0.8979, 'in_float': []}
 INT8 = ['--quantize', 'int8', '--calibration-images', 'imgs', '--calibration-masks', 'masks']
 
 
@@ -255,24 +256,23 @@ def test_int8_is_scored_once_cached_and_near(pictures, monkeypatch, capsys):
     assert 'points, on 6 images of imgs' in out
     one, other = masks(pictures / 'plain'), masks(pictures / 'first')
     assert np.mean([(one[name] == other[name]).mean() for name in one]) > 0.97
-
-    monkeypatch.setattr(quantization, '_prepare', None)  # it must not be called again
+    monkeypatch.setattr(quantization, 'convert', None)  # it must not be called again
     assert predict.main([*PREDICT, 'second/', *INT8]) == 0
     assert 'calibrating' not in capsys.readouterr().out
     again = masks(pictures / 'second')
     assert all(np.array_equal(other[name], again[name]) for name in other)
 
     kept = next((pictures / 'user-cache/unet/int8').glob('*.json'))
-    kept.write_text(json.dumps([0.9, 0.8979]))
+    kept.write_text(json.dumps(SCORES))
     assert predict.main([*PREDICT, 'third/', *INT8]) == 2
     error = capsys.readouterr().err
     assert 'int8: Dice 0.8979, -0.21 points, on 6 images of imgs; at most 0.2' in error
     assert not (pictures / 'third').exists()
-    kept.write_text(json.dumps([0.9, 0.8981]))
+    kept.write_text(json.dumps(SCORES | {'int8': 0.8981}))
     assert predict.main([*PREDICT, 'fourth/', *INT8]) == 0
     picture = pictures / 'imgs/disc00.png'
     os.utime(picture, (1, 1))  # which marks it as changed
-    monkeypatch.setattr(quantization, '_prepare', lambda *_: pytest.exit('asked'))
+    monkeypatch.setattr(quantization, 'convert', lambda _: pytest.exit('asked'))
     with pytest.raises(pytest.exit.Exception):
         predict.main([*PREDICT, 'fifth/', *INT8])
 
