@@ -16,7 +16,7 @@ from torch import Tensor, nn
 # small ones fastest, and ends between 0.7 and 1.2, which serves as well as 1.
 A, B, C = 3.4445, -4.7750, 2.0315
 STEPS = 3
-BLOCK = 256  # rows
+BLOCK = 128  # rows
 
 
 class Muon(torch.optim.Optimizer):
@@ -200,8 +200,9 @@ class Batch:
         """Replace each block by one with singular values of about 1, times its scale.
 
         Every Newton-Schulz iterate is a polynomial of the block's Gram matrix times the block, so
-        only the first and the last product involve the long side. Blocks of at most 256 rows cost a
-        fifth of whole 1024 x 9216 filters and train as well (dev/LOG.md). scratch: like `chunks`.
+        only the first and the last product involve the long side. Blocks of at most 128 rows cost
+        an eighth of whole 1024 x 9216 filters and train as well (dev/LOG.md). scratch: like
+        `chunks`.
         """
         rows = self.chunks.shape[1]
         grams = torch.bmm(self.chunks, self.chunks.mT).view(-1, rows * rows)
