@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .convolution import Conv3x3, ConvTranspose2x2
+
 
 class DoubleConv(nn.Module):
     """(3 x 3 convolution => BatchNorm => ReLU) twice.
@@ -32,7 +34,7 @@ class DoubleConv(nn.Module):
         layers: list[nn.Module] = []
         for before, after in ((in_channels, mid_channels), (mid_channels, out_channels)):
             # No bias before BatchNorm, which subtracts the mean and with it any bias.
-            conv = nn.Conv2d(before, after, 3, padding=int(padding == 'same'), bias=norm == 'none')
+            conv = Conv3x3(before, after, padding=int(padding == 'same'), bias=norm == 'none')
             # Identity keeps the names of the following layers.
             scaled = nn.BatchNorm2d(after) if norm == 'batch' else nn.Identity()
             layers += [conv, scaled, nn.ReLU(inplace=True)]
@@ -89,7 +91,7 @@ class Up(nn.Module):
             mid_channels = mid_channels or in_channels // 2
         else:
             channels = below or in_channels, upsampled or in_channels // 2
-            self.up = nn.ConvTranspose2d(*channels, kernel_size=2, stride=2)
+            self.up = ConvTranspose2x2(*channels)
         self.conv = DoubleConv(in_channels, out_channels, mid_channels, **options)
 
     def forward(self, x1: Tensor, x2: Tensor) -> Tensor:

@@ -5,17 +5,17 @@ import torch
 from torch import nn
 
 from unet import UNet
-from utils.training.optimization.muon import Batch, Muon, Packing
+from utils.training.optimization.muon import BLOCK, Batch, Muon, Packing
 
 
 def orthogonalize(matrix):
     """Return the matrix that Muon takes from a gradient of this one."""
     filters = matrix.clone()[:, :, None, None]
-    batch = Batch.of([filters], min(256, *matrix.shape))
+    batch = Batch.of([filters], min(BLOCK, *matrix.shape))
     parts = batch.parts(filters, 0)
     for source, chunk in parts:
         chunk.copy_(source)
-    batch.orthogonalize(torch.empty_like(batch.chunks))
+    batch.orthogonalize(batch.scratch())
     for target, chunk in parts:
         target.copy_(chunk)
     return filters[:, :, 0, 0]
@@ -36,12 +36,26 @@ def test_directions_are_kept():
     torch.testing.assert_close(update.sign(), torch.eye(2, 3))
 
 
-def test_blocks_of_256_rows_are_each_orthogonal_by_themselves():
+def test_blocks_of_128_rows_are_each_orthogonal_by_themselves():
     torch.manual_seed(0)
-    matrix = torch.randn(512, 600)
+    matrix = torch.randn(256, 300)
     update = orthogonalize(matrix)
-    for block in (slice(0, 256), slice(256, 512)):
+    for block in (slice(0, 128), slice(128, 256)):
         torch.testing.assert_close(update[block], orthogonalize(matrix[block]))
+
+
+def test_parts_of_a_batch_are_orthogonalized_as_all_at_once():
+    torch.manual_seed(0)
+    batch = Batch.of([torch.zeros(8, 30, 3, 3) for _ in range(5)], 8)
+    chunks = torch.randn_like(batch.chunks)
+    found = []
+    for part in (1, 3, len(chunks)):
+        batch.chunks.copy_(chunks)
+        batch.orthogonalize(torch.empty_like(chunks[:part]))
+        found.append(batch.chunks.clone())
+    assert len(chunks) == len(batch.scratch()) == 5
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
 
 
 def test_a_gradient_of_zeros_moves_no_filter():
