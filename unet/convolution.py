@@ -50,16 +50,19 @@ class _Conv(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+        """Return torch's convolution."""
         return F.conv2d(x, weight, bias, padding=padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Keep what the backward pass needs."""
         x, weight, bias, ctx.padding = inputs
         ctx.save_for_backward(x, weight)
         ctx.biases = None if bias is None else [len(bias)]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
+        """Return the gradients of x, weight and bias from that of the output (B, O, H', W')."""
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias, _ = ctx.needs_input_grad
         own = need_weight and not torch.is_grad_enabled()  # enabled for gradients of gradients
@@ -78,14 +81,17 @@ class _ConvTranspose(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return torch's transposed convolution."""
         return F.conv_transpose2d(x, weight, bias, stride=2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        """Keep what the backward pass needs."""
         ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # type: ignore[override]
+        """Return the gradients of x, weight and bias from that of the output (B, O, 2H, 2W)."""
         x, weight = ctx.saved_tensors
         batch, channels, height, width = x.shape
         pixels = gradient.permute(0, 2, 3, 1).view(batch, height, 2, width, 2, -1)
