@@ -56,7 +56,7 @@ def test_it_trains_twenty_steps_tells_what_the_run_takes_and_leaves_no_file(
     assert re.search(r'loss: \d\.\d+ in steps 6 to 10, \d\.\d+ in steps 16 to 20: it falls', output)
     assert re.search(r'memory: [\d.]+ (MiB|GiB)', output)
     assert re.search(r'an epoch: 4 steps in [\d.]+ s, the first one in [\d.]+ s, and ', output)
-    length = {'3': '3 epochs, 12', 'auto': 'at least 75 epochs, 300'}.get(
+    length = {'3': '3 epochs, 12', 'auto': 'at least 100 epochs, 400'}.get(
         options[1], '5 epochs, 20'
     )
     assert f'the run: {length} steps, about ' in output

@@ -15,8 +15,8 @@ def test_each_recipe_has_a_number():
 @pytest.mark.parametrize(
     ('recipe', 'steps_per_epoch', 'epochs'),
     [
-        ('fast', 12, 25), ('fast', 1, 300), ('fast', 299, 2), ('fast', 300, 1), ('fast', 2544, 1),
-        ('classic', 24, 125), ('classic', 5088, 1), ('paper', 27, 112),
+        ('fast', 12, 34), ('fast', 1, 400), ('fast', 399, 2), ('fast', 400, 1), ('fast', 2544, 1),
+        ('classic', 24, 42), ('classic', 5088, 1), ('paper', 27, 38),
     ],
 )  # fmt: skip
 def test_a_run_wants_so_many_epochs(recipe, steps_per_epoch, epochs):
@@ -34,8 +34,8 @@ def test_train_says_how_many_steps_it_has_and_what_to_try(folder, capsys):
     assert run_train('-e', '1', '--output', 'a') == 0
     output = capsys.readouterr().out
     assert 'recipe fast, epochs 1 (3 steps), batch size 2' in output
-    assert 'note: 3 steps are few: recipe fast wants about 300' in output
-    assert 'Try -e 100, or -e auto.' in output
+    assert 'note: 3 steps are few: recipe fast wants about 400' in output
+    assert 'Try -e 134, or -e auto.' in output
     # Trained weights want fewer.
     assert run_train('-e', '1', '--load', 'a/best.pth') == 0
     assert 'steps are few' not in capsys.readouterr().out

@@ -10,7 +10,8 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 WARM_UP = 0.05  # of a plan's steps
 
-# Of --epochs auto, measured in dev/LOG.md, 2026-11-26. Errors are 1 - Dice of validations.
+# Of --epochs auto: reasons, and what is not measured, are in dev/LOG.md, 2026-11-27. Errors are
+# 1 - Dice of validations.
 DECAY = 0.5  # steps of the decay, as part of those before it
 MARGIN = 0.05  # the error of the last third of the validations has stalled if it fell by less
 LONGEST = 100  # times the shortest time before the decay, after which it begins in any case,
