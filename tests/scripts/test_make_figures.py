@@ -29,6 +29,18 @@ def test_every_picture_of_the_documents_is_listed_and_used():
 
 
 @pytest.mark.parametrize(
+    ('document', 'name', 'classes'),
+    [('README.md', 'unseen_cars.jpg', 'two'), ('docs/data.md', 'four_classes.jpg', 'four')],
+)
+def test_captions_tell_the_epochs_of_the_networks(document, name, classes):
+    text = ' '.join((ROOT / document).read_text('utf-8').split())
+    caption = text.partition(f'{name})')[2].partition('* ')[0]
+    epochs, _ = make_figures.NETWORKS[classes]
+    words = {1: 'one epoch', 2: 'two epochs', 3: 'three epochs', 4: 'four epochs'}
+    assert f'after {words[epochs]} of 80 images' in caption
+
+
+@pytest.mark.parametrize(
     ('figure', 'classes', 'rows'), [('unseen_cars', 2, 3), ('four_classes', 4, 2)]
 )
 def test_sheets_of_unseen_cars_end_with_a_whole_row(tmp_path, monkeypatch, figure, classes, rows):
@@ -75,8 +87,8 @@ import sys
 sys.path[:0] = [{str(ROOT / 'scripts')!r}, {str(ROOT)!r}]
 from scripts import make_figures as figures
 figures.SIZE, figures.CARS = '96x64', ['--count', '32', '--classes', '4']
-figures.NETWORK = '--scale 1 --base-channels 4 --wandb disabled'.split()
-figures.EPOCHS = {{'two': '1', 'four': '1'}}
+figures.TRAINING = '--scale 1 --wandb disabled'.split()
+figures.NETWORKS = {{'two': (1, 4), 'four': (1, 4)}}
 figures.CELLS = '--epochs 1 --train 1 --test 1 --size 64x64'.split()
 figures.CELL_TRAINING = '--base-channels 4'
 sys.exit(figures.main(sys.argv[1:]))
