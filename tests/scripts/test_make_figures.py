@@ -105,5 +105,5 @@ def test_each_figure_is_made_by_the_programs(tmp_path, name):
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-2000:]
     picture = Image.open(Path(tmp_path, name))
-    assert picture.width >= 280
+    assert picture.width >= 4 * 64
     assert len(picture.convert('L').getcolors()) > 20
