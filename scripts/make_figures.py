@@ -112,10 +112,9 @@ def data_page(work: Path) -> 'Image.Image':
     shot = folder / 'page.png'
     options = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars']
     options += ['--window-size=1000,1000', f'--screenshot={shot}']
-    page = (folder / 'look' / 'index.html').as_uri()
-    subprocess.run([browser, *options, page], check=True, capture_output=True, timeout=120)
-    # Of 256 colours: a third of the bytes.
-    return Image.open(shot).convert('RGB').crop((0, 0, 1000, 1000)).quantize(256)
+    address = (folder / 'look' / 'index.html').as_uri()
+    subprocess.run([browser, *options, address], check=True, capture_output=True, timeout=120)
+    return Image.open(shot).convert('RGB').crop((0, 0, 1000, 1000))
 
 
 def touching_cells(work: Path) -> 'Image.Image':
