@@ -94,10 +94,10 @@ def test_training_knows_the_names_and_leaves_the_unlabelled_out(folder, capsys):
 
 @pytest.mark.slow
 def test_no_class_of_a_street_is_left_unlearned(folder):
-    """With 1 - Dice and one rate at all widths, SLOWTEXT."""
+    """With 1 - Dice, and one rate at all widths, the thin ones ended at 0 (seed 0: mean 0.40)."""
     write(folder, '--count 100 --size 128x96')
     options = '-e 6 -s 1 -v 20 --base-channels 16 --wandb disabled --device cpu --amp'
     assert train.main(f'--images imgs --masks masks {options}'.split()) == 0
     classes = load_checkpoint('checkpoints/last.pth').metrics['classes']
     assert min(row['dice_dataset'] for row in classes) > 0.1
-    assert float(rows()[-1]['dice_dataset']) > 0.45
+    assert float(rows()[-1]['dice_dataset']) > 0.47
