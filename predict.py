@@ -109,7 +109,7 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         if predictor.precision.name != 'fp32':
             predictor.use_backend('unfolded')
         return
-    backend = choose_backend(asked, predictor.precision.device, pixels, predictor.model)
+    backend = choose_backend(asked, predictor.precision.device, pixels, *predictor.models)
     if backend not in ('int8', 'torch'):
         print(f'note: using the {backend} backend')
     if backend != 'int8':

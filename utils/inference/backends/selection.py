@@ -25,21 +25,28 @@ WORTH_PIXELS = 2**21
 WIDTH = 64
 
 
-def choose_backend(asked: str, device: torch.device, pixels: int, model: UNet) -> str:
+def choose_backend(asked: str, device: torch.device, pixels: int, *models: UNet) -> str:
     """Return the backend of --backend, or 'int8' of --quantize, to predict so many pixels.
 
-    'auto' is OpenVINO for enough pixels at network resolution on a CPU, if it is installed, else
-    torch. Raises UserError for missing packages, and a device or network without support.
+    models: one, or several whose probabilities are averaged. 'auto' is OpenVINO for enough pixels
+    at network resolution on a CPU, if it is installed, else torch. Raises UserError for missing
+    packages, and a device or network without support.
     """
     if asked == 'auto':
-        if device.type != 'cpu' or model.padding != 'same' or missing_packages('openvino'):
+        padded = all(model.padding == 'same' for model in models)
+        if device.type != 'cpu' or not padded or missing_packages('openvino'):
             return 'torch'
-        usual = model.multiply_adds((16, 16), default_widths(WIDTH, model.bilinear))
-        enough = pixels * model.multiply_adds((16, 16)) >= WORTH_PIXELS * usual
-        return 'openvino' if enough else 'torch'
+        # Each network is converted, so what counts is their mean.
+        costs = [
+            model.multiply_adds((16, 16))
+            / model.multiply_adds((16, 16), default_widths(WIDTH, model.bilinear))
+            for model in models
+        ]
+        return 'openvino' if pixels * sum(costs) / len(costs) >= WORTH_PIXELS else 'torch'
     option = '--quantize int8' if asked == 'int8' else f'--backend {asked}'
     if asked in PACKAGES:
-        check_padded(model, option)
+        for model in models:
+            check_padded(model, option)
         if missing := missing_packages(asked):
             raise UserError(
                 f'{option} needs {" and ".join(missing)}: pip install '
