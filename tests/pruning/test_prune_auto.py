@@ -1,0 +1,123 @@
+"""prune.py --cost auto finds the cheapest network that keeps the Dice; kills at any point."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from devices import skip_on_card
+from running import rows, same_weights
+from test_prune import OPTIONS, trained  # noqa: F401  a fixture
+
+import prune
+from utils.inference import checkpoint
+from utils.inference.checkpoint import load_checkpoint
+from utils.pruning.rounds import Pruning
+from utils.training.recorder import Recorder
+
+AUTO = [*OPTIONS, '--cost', 'auto']
+SIZE = (32, 48)
+
+
+@pytest.fixture
+def scored(trained, monkeypatch):  # noqa: F811
+    """Networks that score 0.9, and 0.5 where they cost less than 0.4 of the dense one."""
+    from dataclasses import replace
+
+    real = Pruning.trial
+
+    def trial(self, *given):
+        found = real(self, *given)
+        return replace(found, dice=0.9 if found.cost >= 0.4 else 0.5)
+
+    monkeypatch.setattr(Pruning, 'trial', trial)
+    return trained
+
+
+def cost_of(path, dense):
+    return load_checkpoint(path).build_model().multiply_adds(SIZE) / dense.multiply_adds(SIZE)
+
+
+def test_auto_takes_the_cheapest_network_that_keeps_to_max_drop(scored, capsys):
+    assert prune.main(AUTO) == 0
+    assert 0.4 <= cost_of('slim.pth', scored) <= 0.5
+    listed = rows('slim-rounds/pareto.csv')
+    assert listed[0]['file'] == 'run/best.pth'
+    assert [row['passed'] for row in listed] == sorted((r['passed'] for r in listed), reverse=True)
+    assert {row['passed'] for row in listed} == {'0', '1'}
+    assert Path('slim-rounds/pareto.png').is_file() and Path('slim-rounds/widths.png').is_file()
+    assert '40.00 points lost' in capsys.readouterr().out
+    before = load_checkpoint('slim.pth').weights
+    assert prune.main(AUTO) == 0
+    assert 'Epoch' not in capsys.readouterr().out  # the trials are not repeated
+    assert all((before[k] == v).all() for k, v in load_checkpoint('slim.pth').weights.items())
+    assert prune.main([*AUTO, '--max-drop', '45']) == 2
+    assert 'max_drop was 0.2, is 45' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_larger_max_drop_gives_a_cheaper_network(scored):
+    assert prune.main([*AUTO, '--max-drop', '45']) == 0
+    assert cost_of('slim.pth', scored) < 0.2
+
+
+@pytest.mark.parametrize(
+    ('options', 'found'),
+    [
+        (['--cost', '0.5', '--max-drop', '1'], '--max-drop belongs to --cost auto'),
+        (['--cost', '1', '--rival'], '--cost 1 prunes nothing'),
+        (['--cost', 'half'], "'half': expected a number over 0 to 1"),
+    ],
+)
+def test_options_that_do_not_go_together_are_an_error_at_once(options, found, capsys):
+    with pytest.raises(SystemExit) as ended:
+        prune.main(options)
+    assert ended.value.code == 2
+    assert found in capsys.readouterr().err
+
+
+def test_auto_without_a_validation_set_is_refused(trained, capsys):  # noqa: F811
+    settings = Path('run/args.json')
+    settings.write_text(settings.read_text().replace('"validation": 34.0', '"validation": 0.0'))
+    assert prune.main(AUTO) == 2
+    assert '--cost auto searches by the Dice of a validation set' in capsys.readouterr().err
+    assert not Path('slim-rounds').exists()
+
+
+def killed(options, attribute, owner, when):
+    """Run prune.py in a process that kills itself when `owner.attribute` is called for `when`."""
+    skip_on_card('a forked process cannot use the card of its parent')
+    process = os.fork()
+    if process:
+        return os.WTERMSIG(os.waitpid(process, 0)[1])
+    real = getattr(owner, attribute)
+
+    def kill(*given, **named):
+        found = real(*given, **named)
+        if when in str([getattr(one, 'args', one) for one in given]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    setattr(owner, attribute, kill)
+    try:
+        prune.main(options)
+    finally:
+        os._exit(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [OPTIONS, AUTO], ids=['rounds', 'auto'])
+def test_killed_and_run_again_it_ends_with_the_same_network(scored, options):
+    name = 'trial' if options == AUTO else 'round'
+    assert prune.main([*options, '-o', 'whole.pth']) == 0
+    broken = [*options, '-o', 'broken.pth']
+    for owner, attribute, when in (
+        (checkpoint, '_write', f'{name}1.pth'),
+        (Recorder, 'log_validation', f'{name}1'),  # best.pth is written, last.pth is not
+        (Recorder, 'end_epoch', f'{name}1'),
+        (Recorder, 'end_epoch', f'{name}2'),
+    ):
+        assert killed(broken, attribute, owner, when) == signal.SIGKILL
+        assert not Path('broken.pth').exists()
+    assert prune.main(broken) == 0
+    assert same_weights('whole.pth', 'broken.pth')

@@ -1,0 +1,68 @@
+"""The rival: its size, the time that it gets, and its column in the table of prune.py."""
+
+import json
+from pathlib import Path
+
+import pytest
+from running import rows
+from test_prune import OPTIONS, trained  # noqa: F401  a fixture
+
+import prune
+from unet import UNet, default_widths
+from utils.inference.checkpoint import load_checkpoint
+from utils.pruning import rival, rounds
+
+
+@pytest.mark.parametrize('bilinear', [False, True])
+def test_the_rival_has_the_nearest_cost(bilinear):
+    dense = UNet(3, 2, bilinear, base_channels=16)
+    cost = dense.multiply_adds((64, 64))
+    assert rival.rival_base_channels(dense, cost, (64, 64)) == 16
+    found = rival.rival_base_channels(dense, cost // 4, (64, 64))
+    costs = [dense.multiply_adds((64, 64), default_widths(k, bilinear)) for k in range(1, 17)]
+    off = [abs(own - cost // 4) for own in costs]
+    assert off[found - 1] == min(off)
+
+
+def test_the_seconds_of_a_run_are_those_of_the_last_row_of_each_epoch(tmp_path):
+    assert rival.training_seconds(tmp_path) is None
+    table = tmp_path / 'metrics.csv'
+    table.write_text('epoch,step,seconds\n1,5,2.5\n1,10,5.5\n2,15,4\n')
+    assert rival.training_seconds(tmp_path) == 9.5
+    for damaged in ('epoch,step\n1,2\n', 'epoch,seconds\n1,x\n', 'epoch,seconds\n'):
+        table.write_text(damaged)
+        assert rival.training_seconds(tmp_path) is None
+
+
+def test_the_epochs_fill_the_time(tmp_path):
+    (tmp_path / 'metrics.csv').write_text('epoch,seconds\n1,30\n2,2\n')
+    assert rival.epochs_in(20, tmp_path, coarse=0) == 10
+    assert rival.epochs_in(20, tmp_path, coarse=0.5) == 16  # half of the steps take a quarter
+    assert rival.epochs_in(0.1, tmp_path, coarse=0) == 1
+
+
+def test_the_rival_is_trained_for_the_time_of_both_and_stands_in_the_table(
+    trained, monkeypatch, capsys  # noqa: F811
+):  # fmt: skip
+    monkeypatch.setattr(rounds, 'ROUNDS', 1)
+    Path('run/metrics.csv').write_text('epoch,seconds\n1,3\n')
+    monkeypatch.setattr(rival, 'epochs_in', lambda seconds, *_: asked.append(seconds) or 2)
+    asked = []
+    assert prune.main([*OPTIONS, '--cost', '0.4', '--rival', '--json', 's.json']) == 0
+    out = capsys.readouterr().out
+    own = float(rows('slim-rounds/round1/metrics.csv')[0]['seconds'])
+    measured = load_checkpoint('slim-rounds/round1.pth').metrics['seconds']
+    assert asked == [pytest.approx(3 + own + measured)]
+    assert len(rows('slim-rounds/rival/metrics.csv')) == 2
+    scores = json.loads(Path('s.json').read_text())
+    assert list(scores) == ['before', 'after', 'rival', 'lost']
+    assert scores['rival']['widths'] == default_widths(scores['rival']['widths'][0])
+    near = scores['after']['multiply_adds'] / scores['rival']['multiply_adds']
+    assert 0.5 < near < 2
+    assert (scores['before']['seconds'], scores['after']['seconds']) == (3, asked[0])
+    assert 's of training' in out and 'is not known' not in out
+    Path('run/metrics.csv').unlink()
+    assert prune.main([*OPTIONS, '--cost', '0.4', '--rival']) == 0  # nothing is trained again
+    out = capsys.readouterr().out
+    assert 'Epoch' not in out and 'the rival gets that of pruning' in out
+    assert asked[1] == pytest.approx(own + measured)
