@@ -184,7 +184,7 @@ def search(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
         found = train_network(pruning, output, epochs, stop, load=str(pruned))
         if found is None:
             return None
-        trials.append(pruning.trial(found, load_checkpoint(found)))
+        trials.append(pruning.trial(found, load_checkpoint(found), cost))
         write_pareto(trials, least_dice, folder / 'pareto.csv')
         draw_pareto(trials, least_dice, folder / 'pareto.png')
         print(f'{pruned.stem}: {trials[-1].describe(trials[0].dice)}')

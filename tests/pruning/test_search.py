@@ -11,8 +11,8 @@ from utils.pruning.plots import draw_pareto, draw_widths, layer_titles
 from utils.pruning.search import CLOSE, Trial, cheapest_passing, next_cost, on_front, write_pareto
 
 
-def trial(cost, dice, name='x.pth'):
-    return Trial(Path(name), cost, round(1000 * cost), dice, 10 * cost)
+def trial(cost, dice, name='x.pth', asked=None):
+    return Trial(Path(name), asked or cost, cost, round(1000 * cost), dice, 10 * cost)
 
 
 def searched(enough, possible=0.01, rounded=lambda cost: cost):
@@ -21,8 +21,8 @@ def searched(enough, possible=0.01, rounded=lambda cost: cost):
     while (cost := next_cost(trials, 0.9, possible)) is not None:
         assert len(trials) < 20
         assert possible <= cost < 1
-        cost = rounded(cost)
-        trials.append(trial(cost, 0.9 if cost >= enough else 0.8))
+        found = rounded(cost)
+        trials.append(trial(found, 0.9 if found >= enough else 0.8, asked=cost))
     return trials
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,7 +124,9 @@ class Pruning:
         started = time.perf_counter()
         found = load_checkpoint(source)
         model = found.build_model().to(self.device)
-        with self.precision.autocast():
+        # Without a scale for the loss, gradients in float16 would vanish.
+        exact = self.precision.name == 'fp16'
+        with nullcontext() if exact else self.precision.autocast():
             importance = MEASURES[self.args.importance](
                 model, self.labelled_batches(), segmentation_loss
             )
@@ -143,8 +146,8 @@ class Pruning:
         model = checkpoint.build_model().to(self.device)
         return network_figures(model, self.size, self.data, self.precision)
 
-    def trial(self, file: Path, checkpoint: Checkpoint) -> Trial:
-        """Return a network as a trial of --cost auto; raise UserError where nothing is scored."""
+    def trial(self, file: Path, checkpoint: Checkpoint, asked: float = 1.0) -> Trial:
+        """Return a network as a trial of --cost auto, see there; raise UserError without a Dice."""
         found = self.figures(checkpoint)
         if found['dice'] is None:
             raise UserError(
@@ -152,7 +155,7 @@ class Pruning:
                 'masks. Name a cost, for instance --cost 0.25.'
             )
         cost = found['multiply_adds'] / self.cost
-        return Trial(file, cost, found['parameters'], found['dice'], found['milliseconds'])
+        return Trial(file, asked, cost, found['parameters'], found['dice'], found['milliseconds'])
 
 
 def result_of(folder: Path, epochs: int) -> Path:

@@ -15,10 +15,12 @@ CLOSE = 0.8
 class Trial:
     """A network of the search and its scores on the validation set.
 
-    cost: multiply-adds, 1 for the dense network's. dice: over the pixels of all images.
+    asked: the most that it may cost. cost: what it costs, which widths in multiples make less. Both
+    are 1 for the dense network's multiply-adds. dice: over the pixels of all images.
     """
 
     file: Path
+    asked: float
     cost: float
     parameters: int
     dice: float
@@ -42,10 +44,10 @@ def next_cost(trials: list[Trial], least_dice: float, possible: float) -> float 
     least cost that any network has.
 
     The cost is halved until a network fails. Then it is the geometric mean of the cheapest network
-    that passes and the dearest one that fails, until these are CLOSE.
+    that passes and what was asked for the dearest one that fails, until these are CLOSE.
     """
     passed = cheapest_passing(trials, least_dice).cost
-    failed = max((trial.cost for trial in trials if trial.dice < least_dice), default=None)
+    failed = max((trial.asked for trial in trials if trial.dice < least_dice), default=None)
     if failed is None:
         return max(passed / 2, possible) if possible < CLOSE * passed else None
     asked = (passed * failed) ** 0.5
