@@ -186,8 +186,8 @@ def search(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
             return None
         trials.append(pruning.trial(found, load_checkpoint(found), cost))
         write_pareto(trials, least_dice, folder / 'pareto.csv')
-        draw_pareto(trials, least_dice, folder / 'pareto.png')
         print(f'{pruned.stem}: {trials[-1].describe(trials[0].dice)}')
+    draw_pareto(trials, least_dice, folder / 'pareto.png')
     return cheapest_passing(trials, least_dice).file
 
 
