@@ -17,9 +17,9 @@ CPU = MixedPrecision(torch.device('cpu'), amp=False)
 
 @pytest.fixture
 def data():
-    """Three bright pictures with 16, 24 and 32 of 32 columns of foreground, and more in a mask."""
+    """Pictures of which some columns are bright, where the mask lacks some of these columns."""
     batches = []
-    for columns, wrong in ((16, 0), (24, 8), (32, 0)):
+    for columns, wrong in ((16, 0), (24, 8), (32, 0), (24, 4), (32, 16)):
         image, mask = torch.zeros(3, 32, 32, dtype=torch.uint8), torch.zeros(32, 32)
         image[..., :columns] = 255
         mask[:, : columns - wrong] = 1
@@ -32,13 +32,14 @@ def data():
 
 def test_scores_by_hand_with_intervals_over_the_images(data, monkeypatch):
     found = network_figures(brightness_network(), (32, 32), data, CPU)
-    each = np.array([1, 2 * 16 / (16 + 24), 1])
+    found_columns, true = np.array([16, 24, 32, 24, 32]), np.array([16, 16, 32, 20, 16])
+    each = 2 * true / (found_columns + true)  # what is true is found
     assert found['each'] == pytest.approx(each, abs=0.02)  # one column of outline is uncertain
     assert found['dice_per_image'] == pytest.approx(found['each'].mean())
     assert found['dice_interval'] == pytest.approx(bootstrap_interval(found['each']))
-    assert found['iou_per_image'] == pytest.approx((2 + 16 / 24) / 3, abs=0.03)
+    assert found['iou_per_image'] == pytest.approx((true / found_columns).mean(), abs=0.03)
     assert found['iou_interval'][0] < found['iou_per_image'] < found['iou_interval'][1]
-    assert found['dice'] == pytest.approx(2 * 64 / (64 + 72), abs=0.02)
+    assert found['dice'] == pytest.approx(2 * 100 / (100 + 128), abs=0.02)
     assert list(found['classes'].values()) == [found['dice']]
     assert found['milliseconds'] > 0
     data.validation_loader = None

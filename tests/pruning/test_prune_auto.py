@@ -13,6 +13,7 @@ import prune
 from utils.inference import checkpoint
 from utils.inference.checkpoint import load_checkpoint
 from utils.pruning import plan, rounds
+from utils.pruning import search as prune_search
 from utils.pruning.rounds import Pruning
 from utils.training.recorder import Recorder
 
@@ -57,6 +58,16 @@ def test_auto_takes_the_cheapest_network_that_keeps_to_max_drop(scored, monkeypa
     assert '40.00 points lost' in capsys.readouterr().out
     assert prune.main([*AUTO, '--max-drop', '7']) == 2
     assert f'max_drop was {drop[1] + ".0" if drop else 0.2}, is 7' in capsys.readouterr().err
+
+
+def test_where_every_network_loses_too_much_the_dense_one_is_written(
+    scored, monkeypatch, capsys
+):  # fmt: skip
+    monkeypatch.setattr(prune, 'train_network', lambda *_, load: Path(load))
+    monkeypatch.setattr(prune_search, 'next_cost', lambda trials, *_: {1: 0.2}.get(len(trials)))
+    assert prune.main([*AUTO, '--max-drop', '0']) == 0
+    assert 'loses more than 0 points: nothing was pruned' in capsys.readouterr().out
+    assert same_weights('slim.pth', 'run/best.pth')
 
 
 @pytest.mark.slow
