@@ -102,8 +102,9 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
 
     asked = args.backend if args.quantize == 'none' else args.quantize
     backend = choose_backend(
-        asked, predictor.precision.device, pixels, predictor.model, predictor.as_original
-    )
+        asked, predictor.precision.device, pixels, *predictor.models,
+        as_original=predictor.as_original,
+    )  # fmt: skip
     if backend not in ('int8', 'torch', 'unfolded'):
         print(f'note: using the {backend} backend')
     if backend != 'int8':

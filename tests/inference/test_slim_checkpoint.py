@@ -216,6 +216,25 @@ def test_auto_counts_the_multiply_adds_of_a_slim_network(monkeypatch):
     assert choose_backend('auto', CPU, selection.WORTH_PIXELS, UNet(3, 2, widths=cheap)) == 'torch'
 
 
+def test_auto_counts_all_networks_of_an_average_and_takes_torch_if_one_is_not_padded(
+    pictures, monkeypatch
+):
+    monkeypatch.setattr(selection, 'missing_packages', lambda _: [])
+    wide, slim = UNet(3, 2), UNet(3, 2, widths=default_widths(8))
+    pixels = selection.WORTH_PIXELS
+    for order in ((wide, slim), (slim, wide)):  # 1 and 1/60: half on the average
+        assert choose_backend('auto', CPU, pixels, *order) == 'torch'
+        assert choose_backend('auto', CPU, 2 * pixels, *order) == 'openvino'
+    unpadded = UNet(3, 2, base_channels=2, padding='valid')
+    assert choose_backend('auto', CPU, 100 * pixels, wide, unpadded) == 'torch'
+    with pytest.raises(UserError, match='--backend onnx needs a padded network'):
+        choose_backend('onnx', CPU, pixels, wide, unpadded)
+    seen = []
+    monkeypatch.setattr(selection, 'choose_backend', lambda *given, **_: seen.append(given) or 'torch')
+    assert predict.main('-m slim.pth -m slim.pth -i imgs -o both/ --device cpu'.split()) == 0
+    assert len(seen[0][3:]) == 2  # both networks
+
+
 @pytest.mark.parametrize('bilinear', [False, True])
 @torch.inference_mode()
 def test_folding_keeps_a_slim_networks_logits(bilinear):

@@ -89,8 +89,10 @@ class LoadedModel:
     def _use_backend(self, pixels: int) -> str:
         """Compute with the backend that predict.py would choose for so many pixels; return it."""
         predictor = self.predictor
-        device, original = predictor.precision.device, predictor.as_original
-        backend = choose_backend('auto', device, pixels, predictor.model, original)
+        backend = choose_backend(
+            'auto', predictor.precision.device, pixels, *predictor.models,
+            as_original=predictor.as_original,
+        )  # fmt: skip
         if backend in self._built:
             predictor.networks = self._built[backend]
         else:

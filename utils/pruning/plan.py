@@ -60,7 +60,8 @@ def portion_of(widths: list[int]) -> int:
     return next(n for n in (8, 4, 2, 1) if n == 1 or 4 * n <= min(widths))
 
 
-def check_possible(model: UNet, limit: float, size: tuple[int, int]) -> None:
-    """Raise ValueError if no choice of channels costs at most `limit`, see choose_channels."""
-    nothing = {group: torch.zeros(model.widths[group]) for group in groups(model.bilinear)}
-    choose_channels(model, nothing, limit, size, portion_of(model.widths))
+def least_cost(model: UNet, size: tuple[int, int]) -> int:
+    """Return the multiply-adds of the smallest network that choose_channels can leave."""
+    multiple = portion_of(model.widths)
+    widths = [min(width, multiple) for width in model.widths]
+    return model.multiply_adds(size, follow_below(widths) if model.bilinear else widths)

@@ -1,20 +1,17 @@
-"""The rounds of prune.py: data, importance, the pruned file of a round, scores and the table."""
+"""The rounds of prune.py: data, importance, the pruned file of a round, and their folder."""
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from unet import UNet, input_side
+from unet import input_side
 from utils.data.dataloader import pad_batch, to_device
-from utils.evaluation.metrics import number, summarize
-from utils.evaluation.scoring import count_at_scale
-from utils.inference.backends.selection import fold_batchnorm
 from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config, save_checkpoint
 from utils.runtime.devices import choose_device
 from utils.runtime.errors import UserError, first_few
@@ -23,12 +20,14 @@ from utils.runtime.precision import MixedPrecision
 from utils.training.data import TrainingData
 from utils.training.optimization.loss import segmentation_loss
 
+from .figures import network_figures
 from .importance import MEASURES
-from .plan import check_possible, choose_channels, portion_of
+from .plan import choose_channels, least_cost, portion_of
+from .search import Trial
 from .surgery import prune
 
 ROUNDS = 3
-MEASURED_IMAGES = 64  # for importance
+MEASURED_IMAGES = 32  # for importance
 
 # Settings of the run that trained a network by which its data are found and read again: those of
 # its files, and those that hold for other files, too.
@@ -75,6 +74,7 @@ class Pruning:
 
     def __post_init__(self) -> None:
         self.device = choose_device(self.args.device)
+        self.precision = MixedPrecision(self.device, self.args.amp)
         self.dense = self.checkpoint.build_model()
         self.data = TrainingData(
             self.settings, self.dense.padding, self.device, replace(self.checkpoint, training=None)
@@ -94,13 +94,19 @@ class Pruning:
             height, width = input_side(height), input_side(width)
         self.size = height, width
         self.cost = self.dense.multiply_adds(self.size)
-        try:
-            check_possible(self.dense, self.args.cost * self.cost, self.size)
-        except ValueError as error:
+        self.least = least_cost(self.dense, self.size)
+        if self.args.cost == 'auto':
+            if self.data.validation_loader is None:
+                raise UserError(
+                    '--cost auto searches by the Dice of a validation set, and there is none. Name '
+                    'a cost, for instance --cost 0.25.'
+                )
+        elif self.args.cost * self.cost < self.least:
             raise UserError(
-                f'--cost {self.args.cost:g} of {self.cost:,} multiply-adds is too low: {error}. '
-                'Ask for more, or start from a wider network.'
-            ) from None
+                f'--cost {self.args.cost:g} of {self.cost:,} multiply-adds is too low: what is '
+                f'left of every layer takes {self.least:,}. Ask for more, or start from a wider '
+                'network.'
+            )
 
     def labelled_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images (B, C, H, W) in [0, 1] and masks (B, H, W) of a part of the training set."""
@@ -110,55 +116,46 @@ class Pruning:
             items = [self.data.plain[0, position] for position in chosen[first : first + count]]
             yield to_device(pad_batch(items), self.device)
 
-    def write_round(self, source: Path, number: int, path: Path) -> None:
-        """Write the network of `source`, pruned to the cost of this round, from 1 to ROUNDS."""
+    def write_pruned(self, source: Path, cost: float, path: Path) -> None:
+        """Write the network of `source`, pruned to this part of the dense one's multiply-adds.
+
+        The seconds that this takes are the file's metrics, see rival.seconds_of_pruning.
+        """
+        started = time.perf_counter()
         found = load_checkpoint(source)
         model = found.build_model().to(self.device)
-        importance = MEASURES[self.args.importance](
-            model, self.labelled_batches(), segmentation_loss
-        )
-        limit = self.args.cost ** (number / ROUNDS) * self.cost
-        kept = choose_channels(model, importance, limit, self.size, portion_of(self.dense.widths))
+        # Without a scale for the loss, gradients in float16 would vanish.
+        exact = self.precision.name == 'fp16'
+        with nullcontext() if exact else self.precision.autocast():
+            importance = MEASURES[self.args.importance](
+                model, self.labelled_batches(), segmentation_loss
+            )
+        multiple = portion_of(self.dense.widths)
+        kept = choose_channels(model, importance, cost * self.cost, self.size, multiple)
         smaller = prune(model, kept)
-        print(
-            f'round {number} of {ROUNDS}: {smaller.multiply_adds(self.size) / self.cost:.3f} of '
-            f'the multiply-adds, widths {smaller.widths}'
-        )
-        pruned = replace(found, model=model_config(smaller), weights=smaller.state_dict())
-        save_checkpoint(replace(pruned, metrics=None, training=None), path)
+        share = smaller.multiply_adds(self.size) / self.cost
+        print(f'{path.stem}: {share:.3f} of the multiply-adds, widths {smaller.widths}')
+        pruned = replace(
+            found, model=model_config(smaller), weights=smaller.state_dict(), training=None,
+            metrics={'seconds': time.perf_counter() - started},
+        )  # fmt: skip
+        save_checkpoint(pruned, path)
 
     def figures(self, checkpoint: Checkpoint) -> dict:
-        """Return parameters, multiply-adds, validation Dice at scale and milliseconds an image."""
+        """Return what figures.network_figures tells of a checkpoint's network."""
         model = checkpoint.build_model().to(self.device)
-        found: dict = {
-            'parameters': sum(parameter.numel() for parameter in model.parameters()),
-            'multiply_adds': model.multiply_adds(self.size),
-            'milliseconds': _milliseconds(model, self.size, self.device),
-            'widths': model.widths,
-            'dice': None,
-            'iou': None,
-        }
-        if self.data.validation_loader is not None:
-            precision = MixedPrecision(self.device, self.args.amp)
-            counts = count_at_scale(
-                model, self.data.validation_loader, precision, self.data.dataset.decode
+        return network_figures(model, self.size, self.data, self.precision)
+
+    def trial(self, file: Path, checkpoint: Checkpoint, asked: float = 1.0) -> Trial:
+        """Return a network as a trial of --cost auto, see there; raise UserError without a Dice."""
+        found = self.figures(checkpoint)
+        if found['dice'] is None:
+            raise UserError(
+                '--cost auto searches by the Dice of a validation set, and no class is in its '
+                'masks. Name a cost, for instance --cost 0.25.'
             )
-            scores = summarize(counts, self.data.dataset.masks, 1)
-            found |= {'dice': scores['dice_dataset'], 'iou': scores['iou_dataset']}
-        return found
-
-
-def _milliseconds(model: UNet, size: tuple[int, int], device: torch.device) -> float:
-    """Return the time of one image by the network with BatchNorm folded, the best of three."""
-    network = fold_batchnorm(model).to(memory_format=torch.channels_last)
-    images = torch.rand(1, model.n_channels, *size, device=device)
-    times = []
-    with torch.inference_mode():
-        for _ in range(4):  # the first one warms up
-            start = time.perf_counter()
-            network(images).sum().item()  # waits for the device
-            times.append(time.perf_counter() - start)
-    return 1000 * min(times[1:])
+        cost = found['multiply_adds'] / self.cost
+        return Trial(file, asked, cost, found['parameters'], found['dice'], found['milliseconds'])
 
 
 def result_of(folder: Path, epochs: int) -> Path:
@@ -167,27 +164,14 @@ def result_of(folder: Path, epochs: int) -> Path:
     return best if best.is_file() else folder / f'checkpoint_epoch{epochs}.pth'
 
 
-def table(before: dict, after: dict) -> str:
-    """Return the figures of both networks as text."""
-    rows: list[tuple[str, str, Callable]] = [
-        ('parameters', 'parameters', '{:,}'.format),
-        ('multiply-adds an image', 'multiply_adds', '{:,}'.format),
-        ('ms an image, here', 'milliseconds', '{:.1f}'.format),
-        ('validation Dice', 'dice', number),
-        ('validation IoU', 'iou', number),
-    ]
-    lines = [f'{"":24}{"before":>18}{"after":>18}']
-    lines += [f'{title:24}{show(before[k]):>18}{show(after[k]):>18}' for title, k, show in rows]
-    return '\n'.join(lines)
-
-
 def open_folder(folder: Path, args: argparse.Namespace) -> None:
     """Make the folder of the rounds, or continue in it; raise UserError if it is of another run."""
     stat = args.model.stat()
     asked = {
         'model': str(args.model.resolve()), 'changed': stat.st_mtime_ns, 'cost': args.cost,
-        'epochs': args.epochs, 'importance': args.importance, 'batch_size': args.batch_size,
-        'images': str(args.images), 'masks': str(args.masks), 'amp': args.amp,
+        'max_drop': args.max_drop, 'epochs': args.epochs, 'importance': args.importance,
+        'batch_size': args.batch_size, 'images': str(args.images), 'masks': str(args.masks),
+        'amp': args.amp,
     }  # fmt: skip
     path = folder / 'prune.json'
     if folder.exists() and not folder.is_dir():

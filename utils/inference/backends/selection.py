@@ -26,26 +26,33 @@ WIDTH = 64
 
 
 def choose_backend(
-    asked: str, device: torch.device, pixels: int, model: UNet, as_original: bool = False
+    asked: str, device: torch.device, pixels: int, *models: UNet, as_original: bool = False
 ) -> str:
     """Return the backend of --backend, or 'int8' of --quantize, to predict so many pixels.
 
-    'auto' is OpenVINO for enough pixels at network resolution on a CPU, if it is installed, else
-    torch. as_original: the predictor's; 'auto' then is 'unfolded', so that masks are the
-    original's: BatchNorm folded changed up to 9 of 1,000,000 pixels. Raises UserError for missing
+    models: one, or several whose probabilities are averaged. 'auto' is OpenVINO for enough pixels
+    at network resolution on a CPU, if it is installed, else torch. as_original: the predictor's;
+    'auto' then is 'unfolded', so that masks are the original's: BatchNorm folded changed up to 9
+    of 1,000,000 pixels. Raises UserError for missing
     packages, and a device or network without support.
     """
     if asked == 'auto' and as_original:
         return 'unfolded'
     if asked == 'auto':
-        if device.type != 'cpu' or model.padding != 'same' or missing_packages('openvino'):
+        padded = all(model.padding == 'same' for model in models)
+        if device.type != 'cpu' or not padded or missing_packages('openvino'):
             return 'torch'
-        usual = model.multiply_adds((16, 16), default_widths(WIDTH, model.bilinear))
-        enough = pixels * model.multiply_adds((16, 16)) >= WORTH_PIXELS * usual
-        return 'openvino' if enough else 'torch'
+        # Each network is converted, so what counts is their mean.
+        costs = [
+            model.multiply_adds((16, 16))
+            / model.multiply_adds((16, 16), default_widths(WIDTH, model.bilinear))
+            for model in models
+        ]
+        return 'openvino' if pixels * sum(costs) / len(costs) >= WORTH_PIXELS else 'torch'
     option = '--quantize int8' if asked == 'int8' else f'--backend {asked}'
     if asked in PACKAGES:
-        check_padded(model, option)
+        for model in models:
+            check_padded(model, option)
         if missing := missing_packages(asked):
             raise UserError(
                 f'{option} needs {" and ".join(missing)}: pip install '
