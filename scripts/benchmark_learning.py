@@ -65,7 +65,7 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--seeds', type=number_in(int, 0), nargs='+', default=[0, 1, 2], metavar='N',
         help='default: 0 1 2')
     add('--epochs', type=number_in(int, 1), metavar='E', help="default: the set's, or train.py's")
-    add('--folder', type=Path, default=Path('checkpoints/learning'), metavar='DIR',
+    add('--output', type=Path, default=Path('checkpoints/learning'), metavar='DIR',
         help='where rendered sets, runs, runs.csv and table.md are (default: %(default)s)')
     add_debug_option(parser)
     args = parser.parse_args(argv[:end])
@@ -163,7 +163,7 @@ def write_table(path: Path) -> None:
 
 def benchmark(args: argparse.Namespace) -> None:
     """Run what has no row yet, and write a row and the table after each run."""
-    path, version, where = args.folder / 'runs.csv', commit(), machine()
+    path, version, where = args.output / 'runs.csv', commit(), machine()
     sets = [render(name, args) for name in args.set] or [split(args)]
     done, runs = {tuple(row[name] for name in KEY) for row in read_rows(path)}, []
     for seed, data, recipe in product(args.seeds, sets, args.recipe):
@@ -172,22 +172,22 @@ def benchmark(args: argparse.Namespace) -> None:
             runs.append((dict(zip(KEY, values, strict=True)), data))
     checked = {(key['set'], key['recipe']): (key, data) for key, data in runs}
     for key, data in checked.values():
-        call('train.py', *train_options(key, data), '--check', log=args.folder / 'check.log')
+        call('train.py', *train_options(key, data), '--check', log=args.output / 'check.log')
     write_table(path)
     for number, (key, data) in enumerate(runs, 1):
-        (args.folder / 'runs').mkdir(exist_ok=True)
-        row = train_and_score(key, data, args.folder / 'runs' / digest(key))
+        (args.output / 'runs').mkdir(exist_ok=True)
+        row = train_and_score(key, data, args.output / 'runs' / digest(key))
         append_csv(path, [row])
         write_table(path)
         what = f'{data.name}, {key["recipe"]}, seed {key["seed"]}'
         print(f'{number} of {len(runs)}: {what}: Dice {row["dice"]:.4f}', flush=True)
-    print(f'{args.folder / "table.md"}: {len(runs)} runs were missing')
+    print(f'{args.output / "table.md"}: {len(runs)} runs were missing')
 
 
 def locked(args: argparse.Namespace) -> None:
     """Run the benchmark, alone in its folder."""
-    args.folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(args.folder)
+    args.output.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(args.output)
     try:
         benchmark(args)
     finally:

@@ -58,7 +58,7 @@ def render(name: str, args: argparse.Namespace) -> Data:
     demo, places = SETS[name], []
     size, count = args.size or demo.size, args.count or demo.train
     for seed, pictures in ((TRAIN_SEED, count), (TEST_SEED, demo.test)):
-        folder = args.folder / 'data' / f'{name}-{size}-{seed}-{pictures}'
+        folder = args.output / 'data' / f'{name}-{size}-{seed}-{pictures}'
         folder.mkdir(parents=True, exist_ok=True)
         places.append(['--images', str(folder / 'imgs'), '--masks', str(folder / 'masks')])
         options = [*demo.kind.split(), '--size', size, '--seed', seed, '--count', pictures]
@@ -85,7 +85,7 @@ def split(args: argparse.Namespace) -> Data:
         )
     places = []
     for part, names in (('train', images[: args.count]), ('test', images[args.count :])):
-        path = args.folder / 'data' / f'{part}-{digest(names)}.txt'
+        path = args.output / 'data' / f'{part}-{digest(names)}.txt'
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('\n'.join(names) + '\n', encoding='utf-8')
         folders = ['--images', str(args.images), '--masks', str(args.masks)]
