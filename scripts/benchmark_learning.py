@@ -5,7 +5,7 @@
     python scripts/benchmark_learning.py --images imgs --masks masks --count 24 --objects \\
         --epochs 12 -- --base-channels 16 --scale 0.5
 
-Demo sets are rendered, with other cars or cells to score. Of a user's folders, the first --count
+Demo sets are rendered, with others to score. Of a user's folders, the first --count
 pictures in the order of their names (2 before 10) are trained on, and the others scored. Every run
 is train.py and evaluate.py, with the commands in its .log. It adds a row to runs.csv as it ends,
 and table.md is written anew. A row that is there for the same settings and commit is not run again;

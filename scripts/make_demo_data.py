@@ -1,15 +1,18 @@
-"""Render a data set with the layout of Carvana: cars in a photo studio, or cells.
+"""Render a data set: cars in a photo studio, laid out as Carvana, cells, or streets.
 
     python scripts/make_demo_data.py
     python scripts/make_demo_data.py --count 320 --size 480x320 --seed 1
     python scripts/make_demo_data.py --images /tmp/imgs --masks /tmp/masks --classes 4
     python scripts/make_demo_data.py --kind cells --count 24
+    python scripts/make_demo_data.py --kind streets --count 350
 
 Each car has a name of 12 hexadecimal digits and is seen from 16 angles, 22.5 degrees apart:
 NAME_01.jpg to NAME_16.jpg with masks NAME_01_mask.gif to NAME_16_mask.gif, 1 on the car and 0
 elsewhere; with --classes 4, windows are 2 and wheels 3. Cells are grey, cells_0000.png etc., with
 masks of the same names, 255 on the cells and 0 elsewhere, also on the line along which two cells
-touch. The files depend on seed, count and size only, not on the number of processes.
+touch. Streets are street_0000.jpg etc., with masks street_0000.png of 12 values, which classes.csv
+beside them names; poles, signs, fences, pedestrians and cyclists are under 2 % of the pixels each.
+The files depend on seed, count and size only, not on the number of processes.
 """
 
 import argparse
@@ -22,6 +25,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
+
+SIZES = {'cells': (256, 256), 'streets': (240, 180)}  # pixels, of the kinds that are not cars
 
 
 def fail(text: str) -> NoReturn:
@@ -45,10 +50,10 @@ def parse_size(text: str) -> tuple[int, int]:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        description='Render cars in a studio, or cells, and their masks.')
+        description='Render cars in a studio, cells, or streets, and their masks.')
     parser.error = lambda message: fail(f'{message}; see --help')  # without the usage
     add = parser.add_argument
-    add('--kind', choices=['cars', 'cells'], default='cars', help='what to render (default: cars)')
+    add('--kind', choices=['cars', *SIZES], default='cars', help='what to render (default: cars)')
     add('--images', type=Path, default=Path('data/imgs'), metavar='DIR',
         help='folder to write the images into (default: data/imgs)')
     add('--masks', type=Path, default=Path('data/masks'), metavar='DIR',
@@ -56,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--count', type=int, default=96, metavar='N',
         help='number of images, 16 per car (default: 96)')
     add('--size', type=parse_size, metavar='WxH',
-        help='width and height in pixels (default: 1918x1280, cells 256x256)')
+        help='width and height in pixels (default: 1918x1280, cells 256x256, streets 240x180)')
     add('--classes', type=int, choices=[2, 4], default=2,
         help='classes of the cars: studio and car, or studio, body, windows, wheels (default: 2)')
     add('--seed', type=int, default=0, help='other seeds give other cars (default: 0)')
@@ -69,9 +74,10 @@ def make_parser() -> argparse.ArgumentParser:
 def get_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the command line; `size` of the result is (width, height)."""
     args = make_parser().parse_args(argv)
-    args.size = args.size or ((256, 256) if args.kind == 'cells' else (1918, 1280))
-    if args.kind == 'cells' and args.classes != 2:
-        fail(f'--classes {args.classes}: cells have 2; leave it out')
+    args.size = args.size or SIZES.get(args.kind, (1918, 1280))
+    if args.kind != 'cars' and args.classes != 2:
+        has = {'cells': 2, 'streets': 12}[args.kind]
+        fail(f'--classes {args.classes}: {args.kind} have {has}; leave it out')
     for name, least in (('count', 1), ('seed', 0), ('workers', 1)):
         if getattr(args, name) < least:
             fail(f'--{name} {getattr(args, name)}: expected {least} or more')
@@ -86,6 +92,7 @@ def car_id(seed: int, car: int) -> str:
 def write_pair(args: argparse.Namespace, index: int) -> int:
     """Render and write image number `index` and its mask; return how many of them existed."""
     from demo.cells import render_cells
+    from demo.street_scenes import photograph_street
     from demo.studio import VIEWS, photograph
 
     car, view = divmod(index, VIEWS)
@@ -93,6 +100,10 @@ def write_pair(args: argparse.Namespace, index: int) -> int:
         name = f'cells_{index:04d}'
         paths = args.images / f'{name}.png', args.masks / f'{name}.png'
         draw = partial(render_cells, args.seed, index, args.size)
+    elif args.kind == 'streets':
+        name = f'street_{index:04d}'
+        paths = args.images / f'{name}.jpg', args.masks / f'{name}.png'
+        draw = partial(photograph_street, args.seed, index, args.size)
     else:
         name = f'{car_id(args.seed, car)}_{view + 1:02d}'
         paths = args.images / f'{name}.jpg', args.masks / f'{name}_mask.gif'
@@ -120,6 +131,7 @@ def open_folder(folder: Path, option: str) -> None:
 
 def render(args: argparse.Namespace) -> None:
     """Write all images and masks and print a summary."""
+    from demo.streets import class_table
     from demo.studio import VIEWS
 
     start = time.perf_counter()
@@ -132,6 +144,8 @@ def render(args: argparse.Namespace) -> None:
         else:
             with ProcessPoolExecutor(workers) as pool:
                 kept = sum(pool.map(job, jobs, chunksize=2))
+        if args.kind == 'streets':
+            (args.masks / 'classes.csv').write_text(class_table())
     except OSError as error:
         fail(f'{error}; check that the disk has space and that the folders are writable')
     if kept:
@@ -143,7 +157,7 @@ def render(args: argparse.Namespace) -> None:
             'their own: --images DIR --masks DIR'
         )
     cars, seconds = -(-args.count // VIEWS), time.perf_counter() - start
-    shown = 'cells' if args.kind == 'cells' else f'{cars} car{"s"[: cars > 1]}'
+    shown = args.kind if args.kind != 'cars' else f'{cars} car{"s"[: cars > 1]}'
     done = f'{args.count} image{"s"[: args.count > 1]} of {shown} ({args.size[0]} x {args.size[1]})'
     print(f'{done} in {args.images}, their masks in {args.masks}, {seconds:.1f} s')
 

@@ -32,6 +32,7 @@ SETS = {
         '--kind cars --classes 4', 96, 48, '1918x1280', 4, '-s 0.2 --base-channels 32'
     ),
     'cells': DemoSet('--kind cells', 24, 12, '256x256', 20, '-s 1 --base-channels 16', True),
+    'streets': DemoSet('--kind streets', 350, 48, '240x180', 4, '-s 1 --base-channels 16'),
 }
 TRAIN_SEED, TEST_SEED = 456, 457  # of what is rendered: other cars, other cells
 

@@ -117,8 +117,8 @@ def add_optimization_options(group: argparse._ArgumentGroup) -> None:
     add('--learning-rate', '-l', type=number_in(float, 0, above=True), metavar='LR',
         help="learning rate (default: the recipe's; fast 2e-3, classic 1e-5, paper 1e-3)")
     add('--dice-loss', choices=['joint', 'per-class', 'none'],
-        help="Dice loss: one ratio for all pixels, the mean over classes, or none (default: the "
-        "recipe's; fast per-class, classic joint, paper none)")
+        help="Dice loss: one ratio for all pixels, the mean of -ln Dice over the classes, or none "
+        "(default: the recipe's; fast per-class, classic joint, paper none)")
     add('--loss-weights', metavar='auto|W,W,...',
         help='weight of each class in the loss; auto raises rare classes (default: all equal)')
     add('--weight-map', action=argparse.BooleanOptionalAction,

@@ -16,7 +16,7 @@ from utils.runtime.console import ProgressLines, progress_bar
 from utils.runtime.distributed import is_main_process, world_size
 from utils.runtime.errors import DivergedError
 
-from .optimization.guard import MOST_IN_A_ROW, StepGuard
+from .optimization.guard import MOST_IN_A_ROW, StepGuard, describe_unlearned
 from .plots import draw_curves, write_samples
 from .progress import Meter
 from .resume import launcher
@@ -136,11 +136,24 @@ class Recorder:
         return f'{launcher(world_size())} train.py --resume {self.args.output / "last.pth"}'
 
     def summary(self) -> str:
-        """Return where the results are and how to predict with them."""
+        """Return where the results are, how to predict with them, and which classes they lack."""
         best = self.state.best_dice
         model = self.last_saved if best is None else self.args.output / 'best.pth'
-        score = '' if best is None else f'Best validation Dice {best:.4f}.\n'
-        return f'{score}Predict with: python predict.py -m {model} -i IMAGE'
+        lines = [] if best is None else [f'Best validation Dice {best:.4f}.']
+        titles = self.data.dataset.masks.titles
+        if self.scores and (unlearned := describe_unlearned(self.scores, titles)):
+            lines.append(f'note: {unlearned}. {self._how_to_learn_more()}')
+        return '\n'.join([*lines, f'Predict with: python predict.py -m {model} -i IMAGE'])
+
+    def _how_to_learn_more(self) -> str:
+        """Return what to try where classes are not learned: what this run has not done yet."""
+        others = (
+            [] if self.args.loss_weights else ['--loss-weights auto, which raises rare classes']
+        )
+        if self.args.scale < 1:
+            others.append(f'-s {min(1, 2 * self.args.scale):g}, which keeps thin things')
+        new = f'; or, in a new run, {" and ".join(others)}' if others else ''
+        return f'Try more epochs: {self.how_to_resume()} -e {2 * self.state.epochs}{new}.'
 
     def close(self) -> None:
         """End the progress display of an epoch that failed, and the W&B run."""

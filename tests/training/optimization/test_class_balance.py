@@ -35,15 +35,31 @@ def test_weights_of_a_binary_network_are_of_background_and_foreground():
 
 @pytest.mark.parametrize('k', [1, 2])
 def test_per_class_dice_by_hand(k):
-    # Class 0: 2 * 1.5 / (2 + 3) = 0.6; class 1: 2 * 0.5 / (2 + 1) = 1/3.
+    # Dice of class 0: 2 * 1.5 / (2 + 3) = 0.6; of class 1: 2 * 0.5 / (2 + 1) = 1/3.
     loss = segmentation_loss(torch.zeros(1, k, 2, 2), MASKS, per_class=True)
-    assert loss.item() == pytest.approx(math.log(2) + 1 - (0.6 + 1 / 3) / 2, abs=1e-6)
+    assert loss.item() == pytest.approx(math.log(2) - math.log(0.6 / 3) / 2, abs=1e-6)
 
 
 def test_a_class_that_the_batch_does_not_hold_is_left_out_of_the_dice_loss():
-    # Class 0: 2 * 1 / (4/3 + 3) = 6/13; class 1: 2 * 1/3 / (4/3 + 1) = 2/7.
+    # Dice of class 0: 2 * 1 / (4/3 + 3) = 6/13; of class 1: 2 * 1/3 / (4/3 + 1) = 2/7.
     loss = segmentation_loss(torch.zeros(1, 3, 2, 2), MASKS, per_class=True)  # nothing of class 2
-    assert loss.item() == pytest.approx(math.log(3) + 1 - (6 / 13 + 2 / 7) / 2, abs=1e-6)
+    assert loss.item() == pytest.approx(math.log(3) - math.log(6 / 13 * 2 / 7) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize('k', [1, 2])
+@pytest.mark.parametrize('pixels', [1, 100])
+def test_an_unknown_class_pulls_as_hard_however_rare_and_unlikely_it_is(k, pixels):
+    """Of two classes, each has half the weight; the gradient of 1 - Dice is under 0.0001 here."""
+    masks = torch.zeros(1, 100, 100, dtype=torch.uint8)
+    masks.view(-1)[:pixels] = 1
+    logits = torch.zeros(1, k, 100, 100)
+    logits[:, -1] = -10.0
+    pulls = []
+    for dice in (True, False):
+        leaf = logits.clone().requires_grad_()
+        segmentation_loss(leaf, masks, per_class=True, dice=dice).backward()
+        pulls.append(leaf.grad[0, -1].flatten()[:pixels].sum())
+    assert (pulls[1] - pulls[0]).item() == pytest.approx(0.5, rel=0.05)
 
 
 @pytest.mark.parametrize('k', [1, 3])

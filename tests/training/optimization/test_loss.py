@@ -88,7 +88,7 @@ def plain_loss(logits, masks, border, class_weights, per_class, dice, totals):
     both = (probabilities * truth).sum(dim=axes)
     sizes = (probabilities + truth).sum(dim=axes)
     if per_class:
-        term = 1 - (2 * both / sizes)[truth.sum(dim=axes) > 0].mean()
+        term = -(2 * both / sizes)[truth.sum(dim=axes) > 0].log().mean()
     else:
         term = 1 - (2 * both + 1e-6) / (sizes + 1e-6)
     return loss + (term * counts.sum() / totals.pixels if totals else term)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from unet import UNet
 from utils.training.optimization.muon import Batch, Muon, Packing
@@ -52,7 +53,10 @@ def test_the_rest_moves_as_with_torchs_adamw():
     model, twin = UNet(3, 2, base_channels=2), UNet(3, 2, base_channels=2)
     twin.load_state_dict(model.state_dict())
     ours = Muon(model, lr=0.01, weight_decay=0.1)
-    theirs = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.1)
+    last = twin.outc.conv.weight  # of 2 instead of 64 inputs, so that it moves 32 times as far
+    others = [p for p in twin.parameters() if p is not last]
+    groups = [{'params': others}, {'params': [last], 'lr': 0.32}]
+    theirs = torch.optim.AdamW(groups, lr=0.01, weight_decay=0.1)
     for _ in range(3):
         for a, b in zip(model.parameters(), twin.parameters(), strict=True):
             a.grad = torch.randn_like(a)
@@ -67,6 +71,20 @@ def test_the_rest_moves_as_with_torchs_adamw():
     inner = {name for name, p in model.named_parameters() if p.dim() == 4}
     inner -= {'inc.double_conv.0.weight', 'outc.conv.weight'}
     assert moved_alike == {name for name, _ in model.named_parameters()} - inner
+
+
+@pytest.mark.parametrize(('width', 'distance'), [(16, 0.004), (64, 0.001), (96, 0.001)])
+def test_logits_of_narrow_networks_move_as_far_in_a_step_as_those_of_width_64(width, distance):
+    model = nn.Sequential(
+        *(nn.Conv2d(i, o, 1) for i, o in ((3, width), (width, width), (width, 2)))
+    )
+    before = [p.detach().clone() for p in model[2].parameters()]
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    Muon(model, lr=0.001, weight_decay=0.0).step()
+    moved = [b - p for p, b in zip(model[2].parameters(), before, strict=True)]
+    torch.testing.assert_close(moved[0], torch.full_like(moved[0], distance))
+    torch.testing.assert_close(moved[1], torch.full_like(moved[1], 0.001))
 
 
 def test_a_filter_moves_by_the_rate_times_an_orthogonal_matrix():

@@ -4,10 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from utils.evaluation.metrics import FN, FP, TP
+from utils.runtime.errors import first_few
 
 from .batchnorm import batch_counters, running_statistics
 
 MOST_IN_A_ROW = 20  # steps; fp16's scaler skips a few to find its scale, more mean divergence
+UNLEARNED = 0.1  # Dice
 PATIENCE = 3  # validations: the first may come before anything is learned
 
 
@@ -100,3 +102,20 @@ class CollapseWatch:
             'images? Then try another --learning-rate, or --loss-weights auto for a class that '
             'is small.'
         )
+
+
+def describe_unlearned(scores: dict, titles: list[str]) -> str:
+    """Return which classes a run has not learned, with their pixels and Dice; '' where none.
+
+    scores: of the last validation, see evaluation.metrics.summarize. titles: as of CollapseWatch.
+    A class that the truth of the validation set lacks is not judged.
+    """
+    missed = [
+        f'{titles[row["class"]]} ({100 * row["share"]:.2g} % of the pixels, Dice '
+        f'{row["dice_dataset"]:.3f})'
+        for row in scores['classes']
+        if row.get('share') and row['dice_dataset'] < UNLEARNED
+    ]
+    if not missed:
+        return ''
+    return f'{len(missed)} of {len(titles)} classes are not learned: {first_few(missed, 8)}'

@@ -1,4 +1,4 @@
-"""The training loss, cross entropy + Dice, for binary and multiclass networks.
+"""The training loss, cross entropy + Dice loss, for binary and multiclass networks.
 
 Axis letters: B batch, C channels, H and W pixels, K classes. A network is
 
@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from utils.evaluation.dice import EPSILON
 from utils.masks.encoding import IGNORE
 from utils.runtime.errors import UserError
+
+TINY = 1e-15  # keeps logarithms finite; far below the probability of a class in a pixel
 
 
 class Totals(NamedTuple):
@@ -44,8 +46,9 @@ def segmentation_loss(
         then the weighted sum divided by the number of pixels, as in the paper's energy.
     class_weights: (K,) float, two for K = 1, on the logits' device: weights of the cross entropy,
         which is then the weighted mean.
-    per_class: average the Dice loss over the classes in the masks, background included; else, as in
-        the original, K = 1 has the foreground's alone, and for K >= 2 all classes share one ratio.
+    per_class: the Dice loss is the mean of -ln Dice over the classes in the masks, background
+        included; else, as in the original, 1 - Dice, for K = 1 of the foreground alone, and for
+        K >= 2 all classes share one ratio.
 
     totals: of all micro-batches of a step. The result is then the share of this one in the step's
         loss, whose cross entropy is that of all images in one batch. So is the Dice loss of K >= 2
@@ -185,7 +188,12 @@ def _dice_loss(both: Tensor, sizes: Tensor) -> Tensor:
 
 
 def _present_dice_loss(both: Tensor, sizes: Tensor, truth: Tensor) -> Tensor:
-    """Return 1 - the mean Dice over the classes that occur, from sums (K,)."""
-    dice = 2 * both / sizes.clamp(min=EPSILON)
+    """Return the mean of -ln Dice over the classes that occur, from sums (K,).
+
+    The gradient of a Dice coefficient vanishes with the probabilities of its class, and rare ones
+    were never learned (dev/LOG.md). Its logarithm pulls at a class as much while that is unknown,
+    however few its pixels, and as 1 - Dice does when Dice is near 1.
+    """
     present = truth > 0
-    return 1 - (dice * present).sum() / present.sum().clamp(min=1)
+    losses = sizes.clamp(min=TINY).log() - (2 * both + TINY).log()
+    return (losses * present).sum() / present.sum().clamp(min=1)

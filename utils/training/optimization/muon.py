@@ -17,6 +17,7 @@ from torch import Tensor, nn
 A, B, C = 3.4445, -4.7750, 2.0315
 STEPS = 3
 BLOCK = 256  # rows
+USUAL_WIDTH = 64  # inputs of the last convolution, at which it has AdamW's rate
 
 
 class Muon(torch.optim.Optimizer):
@@ -25,7 +26,8 @@ class Muon(torch.optim.Optimizer):
     AdamW updates the first and the last convolution, which depend on colours and classes, norms and
     biases. model: a UNet; the order of its parameters tells which is which.
     lr: AdamW's learning rate; Muon's is `ratio` times that, the most that a direction of a square
-    matrix moves in a step.
+    matrix moves in a step. That of the last convolution's weights is higher in narrow networks,
+    whose logits are sums of fewer features and would need as many more steps.
     """
 
     _packing: 'Packing | None' = None
@@ -33,7 +35,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self, model: nn.Module, lr: float, ratio: float = 20.0, weight_decay: float = 0.01
     ):
-        filters = [p for p in model.parameters() if p.dim() == 4][1:-1]
+        _, *filters, last = (p for p in model.parameters() if p.dim() == 4)
+        self._factors = {last: max(1.0, USUAL_WIDTH / last.shape[1])}  # of the learning rate
         inner = {id(p) for p in filters}
         rest = [p for p in model.parameters() if id(p) not in inner]
         groups = [
@@ -84,9 +87,10 @@ class Muon(torch.optim.Optimizer):
         scales = torch._foreach_sqrt(squares)
         torch._foreach_div_(scales, (1 - second ** group['steps']) ** 0.5)
         torch._foreach_add_(scales, 1e-8)
-        torch._foreach_mul_(parameters, 1 - group['lr'] * group['weight_decay'])
-        step = -group['lr'] / (1 - first ** group['steps'])
-        torch._foreach_addcdiv_(parameters, means, scales, step)
+        rates = [group['lr'] * self._factors.get(p, 1.0) for p in parameters]
+        torch._foreach_mul_(parameters, [1 - rate * group['weight_decay'] for rate in rates])
+        steps = [-rate / (1 - first ** group['steps']) for rate in rates]
+        torch._foreach_addcdiv_(parameters, means, scales, steps)
 
 
 class Packing:
