@@ -54,7 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     add('--mask-threshold', '-t', type=number_in(float, 0, 1), metavar='T',
         help='minimum probability of the foreground, with 1 or 2 classes (default: 0.5)')
     add('--threshold-sweep', action='store_true',
-        help='score at thresholds from 0.05 to 0.95 too, with 1 or 2 classes')
+        help='score at thresholds from 0.05 to 0.95 too, with 1 or 2 classes; with --instances '
+        'also by adapted Rand')
     # Two pixels: two people who draw the same outline differ by about that much.
     add('--boundary-tolerance', type=number_in(int, 0), default=2, metavar='PIXELS',
         help='distance within which outlines match, for the boundary F-score '

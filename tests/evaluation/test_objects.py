@@ -273,3 +273,30 @@ def test_the_size_of_a_pixel_is_one_or_two_numbers_over_0(text, capsys):
     with pytest.raises(SystemExit):
         evaluate.get_args([f'--surface-distances={text}'])
     assert 'expected' in capsys.readouterr().err
+
+
+def test_a_sweep_finds_the_threshold_that_parts_the_cells(cells, capsys):
+    # Between two cells lie pixels of brightness 153, whose probability is 0.88: higher thresholds
+    # part them. At 0.95 the lower cell is lost.
+    truth = boxes(LEFT, (4, 16, 10, 10), LOW)
+    predicted = boxes((4, 14, 10, 2), LEFT, (4, 16, 10, 10), LOW, value=(153, 255, 255, 163))
+    write('a', truth, predicted)
+    found = scores('--instances', '--threshold-sweep')
+    by_threshold = {row['threshold']: row for row in found['threshold_sweep']}
+    assert by_threshold[0.9]['rand_thinned_per_image'] == 1
+    for threshold in (0.3, 0.9, 0.95):
+        alone = scores('--instances', '-t', str(threshold))['instances']
+        for name in ('rand_per_image', 'rand_thinned_per_image'):
+            assert by_threshold[threshold][name] == alone[name]
+    assert by_threshold[0.5]['rand_thinned_per_image'] < 0.9
+    assert by_threshold[0.95]['rand_thinned_per_image'] < 1
+    assert found['best_threshold_rand'] == 0.9
+    lines = capsys.readouterr().out.splitlines()
+    assert 'best for objects, by Rand F: 0.9' in lines
+    assert max(map(len, lines)) <= 80
+    page = scores('--instances', '--threshold-sweep', '--report', 'r')
+    assert page['best_threshold_rand'] == 0.9
+    html = (cells / 'r/index.html').read_text(encoding='utf-8')
+    assert 'adapted Rand F, borders thinned' in html
+    assert 'best Rand F' in html
+    assert 'rand_per_image' not in scores('--threshold-sweep')['threshold_sweep'][0]

@@ -13,6 +13,7 @@ Objects are numbered from 1 in label images, (H, W) integers; 0 is no object. Th
 Axis letters: N images, H and W pixels, K classes, T IoU thresholds.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -179,13 +180,30 @@ def count_instances(
     """
     found = pieces(predicted, classes, unknown=truth == IGNORE)
     objects, iou = count_objects(Objects.of(labels, truth), found, k)
-    thinned = thin_borders(found.labels)
-    partitions = [compare_partitions(labels, each) for each in (found.labels, thinned)]
     return {
         'objects': torch.from_numpy(objects),
         'iou': torch.from_numpy(iou),
-        'partitions': torch.from_numpy(np.stack(partitions)),
+        'partitions': torch.from_numpy(compare_with_thinned(labels, found.labels)),
     }
+
+
+def compare_with_thinned(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return compare_partitions without and with thinned borders of `predicted`, (2, 5)."""
+    thinned = thin_borders(predicted)
+    return np.stack([compare_partitions(truth, each) for each in (predicted, thinned)])
+
+
+def sweep_rand(
+    masks: Iterable[np.ndarray], truth: np.ndarray, labels: np.ndarray, classes: tuple[int, ...]
+) -> Tensor:
+    """Return the adapted Rand F of T predicted masks, plain and thinned, (T, 2) float64.
+
+    masks: (H, W) uint8 class indices each; the others: see count_instances.
+    """
+    unknown = truth == IGNORE
+    found = (pieces(mask, classes, unknown).labels for mask in masks)
+    rand = [compare_with_thinned(labels, each)[:, PARTITION.index('rand')] for each in found]
+    return torch.from_numpy(np.stack(rand))
 
 
 def count_merged(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:

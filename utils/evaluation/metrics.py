@@ -136,26 +136,32 @@ def _mean_scores(
     return dataset | {f'{name}_per_image': mean_or_none(images[name]) for name in RATIOS}
 
 
-def sweep_table(counts: Tensor) -> list[dict]:
+def sweep_table(counts: Tensor, rand: Tensor | None = None) -> list[dict]:
     """Return a row for each of THRESHOLDS: its Dice over all pixels and its mean over images.
 
-    counts: (N, T, 3). None where there is nothing to score.
+    counts: (N, T, 3). rand: (N, T, 2) of instances.sweep_rand, whose means are added. None where
+    there is nothing to score.
     """
     pooled = ratios(counts.sum(dim=0))['dice']  # (T,)
     each = ratios(counts)['dice'].T.contiguous()  # (T, N)
-    return [
+    rows = [
         {'threshold': threshold, 'dice_dataset': mean_or_none(dataset)}
         | {'dice_per_image': mean_or_none(images)}
         for threshold, dataset, images in zip(THRESHOLDS, pooled, each, strict=True)
     ]
+    if rand is not None:
+        for row, means in zip(rows, rand.nanmean(dim=0), strict=True):
+            plain, thinned = map(mean_or_none, means)
+            row |= {'rand_per_image': plain, 'rand_thinned_per_image': thinned}
+    return rows
 
 
-def best_threshold(rows: list[dict]) -> float | None:
-    """Return the threshold with the highest Dice over all pixels, of equals the nearest to 0.5."""
-    scored = [row for row in rows if row['dice_dataset'] is not None]
+def best_threshold(rows: list[dict], score: str = 'dice_dataset') -> float | None:
+    """Return the threshold with the highest score, of equals the nearest to 0.5."""
+    scored = [row for row in rows if row[score] is not None]
     if not scored:
         return None
-    best = max(scored, key=lambda row: (row['dice_dataset'], -abs(row['threshold'] - 0.5)))
+    best = max(scored, key=lambda row: (row[score], -abs(row['threshold'] - 0.5)))
     return best['threshold']
 
 

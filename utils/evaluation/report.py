@@ -16,7 +16,7 @@ from utils.inference.predictor import Predictor
 from .instance_scores import TITLES, describe_objects, object_rows, partition_rows
 from .metrics import SCORES, number
 from .scoring import RESOLUTION, ScoredItems
-from .summary import describe_mean, surface_rows
+from .summary import RAND, describe_mean, surface_rows
 
 BINS = 20  # of the histogram
 MOST_CLASSES = 20  # with more, the confusion matrix is left out
@@ -166,9 +166,14 @@ def _confusion(confusion: list[list[int]], titles: list[str]) -> str:
 
 
 def _sweep(scores: dict) -> str:
-    rows = [
-        [f'{row["threshold"]:.2f}', row['dice_dataset'], row['dice_per_image'],
-         'best' if row['threshold'] == scores['best_threshold'] else '']
-        for row in scores['threshold_sweep']
-    ]  # fmt: skip
-    return score_table(['threshold', 'Dice, all pixels', 'Dice, mean over the images', ''], rows)
+    titles = {'dice_dataset': 'Dice, all pixels', 'dice_per_image': 'Dice, mean over the images'}
+    best = {'best_threshold': 'best'}
+    if 'best_threshold_rand' in scores:
+        titles[RAND] = 'adapted Rand F, borders thinned'
+        best = {'best_threshold': 'best Dice', 'best_threshold_rand': 'best Rand F'}
+    rows = []
+    for row in scores['threshold_sweep']:
+        marks = [text for name, text in best.items() if row['threshold'] == scores[name]]
+        figures = [row[name] for name in titles]
+        rows.append([f'{row["threshold"]:.2f}', *figures, ', '.join(marks)])
+    return score_table(['threshold', *titles.values(), ''], rows)

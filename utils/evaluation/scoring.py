@@ -25,8 +25,15 @@ from utils.runtime.distributed import all_reduce_sum, gather_shards, shard
 from utils.runtime.precision import MixedPrecision
 
 from .boundary import count_boundary
-from .instances import InstanceCounts, count_instances
-from .metrics import class_counts, confusion_matrix, count_pixels, count_thresholds, summarize
+from .instances import InstanceCounts, count_instances, sweep_rand
+from .metrics import (
+    THRESHOLDS,
+    class_counts,
+    confusion_matrix,
+    count_pixels,
+    count_thresholds,
+    summarize,
+)
 from .surfaces import surface_distances
 from .true_objects import TrueObjects
 
@@ -61,6 +68,7 @@ class Counts(NamedTuple):
     boundary: Tensor  # (N, K, 4) of boundary.count_boundary
     ceiling: Tensor | None = None  # (N, K, 3) of the true masks scaled down and up, unless at scale
     sweep: Tensor | None = None  # (N, T, 3) of metrics.count_thresholds, with --threshold-sweep
+    rand: Tensor | None = None  # (N, T, 2) of instances.sweep_rand, with both these options
     instances: InstanceCounts | None = None  # with --instances
     surfaces: Tensor | None = None  # (N, K, 2) of surface_distances, with --surface-distances
 
@@ -211,6 +219,10 @@ def _count_image(
     if objects and conditions.instances is not None:
         labels, counts['numbered'] = objects
         counts |= count_instances(found, true, labels.numpy(), conditions.instances, n_classes)
+        if conditions.sweep:
+            masks = (predictor.class_indices(full, t, torch.uint8)[0] for t in THRESHOLDS)
+            arrays = (mask.cpu().numpy() for mask in masks)
+            counts['rand'] = sweep_rand(arrays, true, labels.numpy(), conditions.instances)
     if conditions.spacing:
         distances = surface_distances(found, true, n_classes, conditions.spacing, background)
         counts['surfaces'] = torch.from_numpy(distances)

@@ -13,6 +13,7 @@ from .intervals import bootstrap_interval
 from .metrics import RATIOS, SCORES, mean_or_none, number
 from .scoring import Conditions, Counts
 
+RAND = 'rand_thinned_per_image'
 SURFACES = ('hausdorff95_per_image', 'surface_distance_per_image')
 
 
@@ -22,8 +23,9 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     Besides the scores of metrics.summarize: `dice_interval`, of the mean over images;
     `boundary_f_per_image`, also in each of `classes`; `confusion`, pixels by true class (rows) and
     predicted class; `ceiling`, the best Dice that the scale allows; `threshold_sweep` and
-    `best_threshold`; `ranking`, ids and Dice from the worst image to the best; `instances`, see
-    summarize_instances; `hausdorff95_per_image`, `surface_distance_per_image` and
+    `best_threshold`, with objects also `best_threshold_rand`, the one with the highest adapted
+    Rand F after border thinning; `ranking`, ids and Dice from the worst image to the best;
+    `instances`, see summarize_instances; `hausdorff95_per_image`, `surface_distance_per_image` and
     `surface_undefined`, also in each of `classes`, and their `surface_unit`.
     """
     scores: dict = {'model': conditions.model, 'scale': conditions.scale}
@@ -49,8 +51,10 @@ def summarize_evaluation(counts: Counts, conditions: Conditions, masks: MaskEnco
     if counts.instances is not None:
         scores['instances'] = summarize_instances(counts.instances, masks)
     if counts.sweep is not None:
-        scores['threshold_sweep'] = metrics.sweep_table(counts.sweep)
-        scores['best_threshold'] = metrics.best_threshold(scores['threshold_sweep'])
+        scores['threshold_sweep'] = rows = metrics.sweep_table(counts.sweep, counts.rand)
+        scores['best_threshold'] = metrics.best_threshold(rows)
+        if counts.rand is not None:
+            scores['best_threshold_rand'] = metrics.best_threshold(rows, RAND)
     ranking = [{'image': ids[n], 'dice': each[n].item()} for n in by_name if not each[n].isnan()]
     scores['ranking'] = sorted(ranking, key=lambda row: row['dice'])
     return scores
@@ -175,12 +179,18 @@ def _format_surfaces(scores: dict) -> list[str]:
 
 
 def _format_sweep(scores: dict) -> list[str]:
-    best = scores['best_threshold']
+    best, objects = scores['best_threshold'], 'best_threshold_rand' in scores
     lines = ['threshold  Dice of all pixels  mean over the images']
+    lines[0] += '  Rand F, thinned' if objects else ''
     for row in scores['threshold_sweep']:
         mark = '  best' if row['threshold'] == best else ''
+        rand = f'{number(row[RAND]):>17}' if objects else ''
         lines.append(
             f'{row["threshold"]:9.2f}{number(row["dice_dataset"]):>20}'
-            f'{number(row["dice_per_image"]):>22}{mark}'
+            f'{number(row["dice_per_image"]):>22}{rand}{mark}'
         )
-    return [*lines, f'best with predict.py --mask-threshold {best:g}'] if best else lines
+    if best:
+        lines.append(f'best with predict.py --mask-threshold {best:g}')
+    if scores.get('best_threshold_rand'):
+        lines.append(f'best for objects, by Rand F: {scores["best_threshold_rand"]:g}')
+    return lines
