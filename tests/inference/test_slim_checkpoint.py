@@ -230,7 +230,9 @@ def test_auto_counts_all_networks_of_an_average_and_takes_torch_if_one_is_not_pa
     with pytest.raises(UserError, match='--backend onnx needs a padded network'):
         choose_backend('onnx', CPU, pixels, wide, unpadded)
     seen = []
-    monkeypatch.setattr(selection, 'choose_backend', lambda *given, **_: seen.append(given) or 'torch')
+    monkeypatch.setattr(
+        selection, 'choose_backend', lambda *given, **_: seen.append(given) or 'torch'
+    )
     assert predict.main('-m slim.pth -m slim.pth -i imgs -o both/ --device cpu'.split()) == 0
     assert len(seen[0][3:]) == 2  # both networks
 
