@@ -33,9 +33,9 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 def serve(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C or SIGTERM. The first model is loaded before it begins."""
     options.check_packages()
+    from utils.app.examples import find_examples
     from utils.app.hosting import bound_socket, uploads_folder
     from utils.app.models import Models, find_models
-    from utils.app.pictures import find_examples
 
     models = Models(find_models(args.model), (args.scale, args.device, args.amp))
     examples = find_examples(args.images)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
@@ -10,9 +10,11 @@ from utils.images.pages import Source
 from utils.runtime.errors import UserError, explain
 
 from . import views
-from .models import Models
 from .pictures import check_limits, shown_name, take_pictures, thumbnails, without_folder
 from .results import Request, Results, View
+
+if TYPE_CHECKING:
+    from .models import Models
 
 TILES = {'automatic': 0, '256': 256, '512': 512, '1024': 1024, '2048': 2048}
 # No stylesheet of a font is fetched for the names of fonts that are there.
@@ -43,7 +45,7 @@ class Page:
     results: also serve the files to download.
     """
 
-    def __init__(self, models: Models, results: Results, examples: Sequence[Source]):
+    def __init__(self, models: 'Models', results: Results, examples: Sequence[Source]):
         self.models, self.results, self.examples = models, results, tuple(examples)
 
     def build(self) -> gr.Blocks:

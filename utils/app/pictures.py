@@ -6,6 +6,7 @@ Axis letters: C channels.
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -14,35 +15,17 @@ from utils.images.metadata import read_header
 from utils.images.pages import Page, Source, file_of, may_have_pages
 from utils.images.volumes import check_package, is_volume
 from utils.inference.inputs import pages_to_predict
-from utils.inference.predictor import Predictor
-from utils.inference.work_list import find_images
 from utils.masks.visualize import displayable
 from utils.runtime.errors import UserError
 
-from .options import EXAMPLES
+if TYPE_CHECKING:
+    from utils.inference.predictor import Predictor
 
 MOST_BYTES = 100 * 2**20  # of an uploaded file
 MOST_PIXELS = 50_000_000  # of a picture: 0.2 GB of probabilities for each class
 MOST_PICTURES = 24  # of an upload, pages of stacks included
-MOST_EXAMPLES = 8
 SHOWN_SIDE = 1200  # pixels; three pictures beside each other, on a page of 1280, have 400 each
 THUMBNAIL_SIDE = 240
-
-
-def find_examples(folder: Path | None) -> list[Source]:
-    """Return the first pictures of --images, by default of data/imgs, which may have none.
-
-    Raises UserError if a folder that was named has none.
-    """
-    if folder is None and not EXAMPLES.is_dir():
-        return []
-    try:
-        found, _ = find_images([str(folder or EXAMPLES)], [], False, None)
-    except UserError:
-        if folder is None:
-            return []
-        raise
-    return [one.path for one in found[:MOST_EXAMPLES]]
 
 
 def take_pictures(paths: Iterable[Path], channels: int) -> tuple[list[Source], list[str]]:
@@ -104,7 +87,7 @@ def fit(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def shown_picture(source: Source, predictor: Predictor, side: int = SHOWN_SIDE) -> Image.Image:
+def shown_picture(source: Source, predictor: 'Predictor', side: int = SHOWN_SIDE) -> Image.Image:
     """Return a picture in RGB, its longer side at most `side`, as the predictor's images are read.
 
     Raises UserError if it cannot be read or has other channels than the network.
@@ -120,7 +103,7 @@ def shown_picture(source: Source, predictor: Predictor, side: int = SHOWN_SIDE) 
     return displayable(picture, pixels).resize(fit(size, side), reducing_gap=2.0)
 
 
-def thumbnails(pictures: Sequence[Source], predictor: Predictor) -> list[tuple[Image.Image, str]]:
+def thumbnails(pictures: Sequence[Source], predictor: 'Predictor') -> list[tuple[Image.Image, str]]:
     """Return pictures and names for a gallery; a grey square for what cannot be read."""
     result = []
     for source in pictures:

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,10 @@ from utils.masks.encoding import indexed_image, load_mask, resize_mask
 from utils.masks.visualize import error_map, overlay
 from utils.runtime.errors import UserError
 
-from .models import LoadedModel, Models, Prediction
 from .pictures import SHOWN_SIDE, fit, shown_picture
+
+if TYPE_CHECKING:
+    from .models import LoadedModel, Models, Prediction
 
 KEPT_BYTES = 2**27  # of results, two of 12 million pixels; the last one is kept whatever its size
 MOST_LINKS = 1000  # requests whose results can be downloaded; each has some 300 bytes
@@ -52,7 +54,7 @@ class View(NamedTuple):
 class Kept(NamedTuple):
     """A result in memory: the prediction, and the picture as it is shown."""
 
-    prediction: Prediction
+    prediction: 'Prediction'
     picture: Image.Image
 
     @property
@@ -74,7 +76,7 @@ class Drawing(NamedTuple):
     """What is shown of a result: pictures of at most SHOWN_SIDE, and figures of the whole one."""
 
     size: tuple[int, int]  # of the picture's file: width, height
-    prediction: Prediction
+    prediction: 'Prediction'
     overlay: Image.Image
     mask: Image.Image  # in CLASS_COLOURS
     probability: Image.Image  # grey
@@ -85,7 +87,7 @@ class Drawing(NamedTuple):
 class Results:
     """The results of requests; the last ones are kept, up to KEPT_BYTES."""
 
-    def __init__(self, models: Models):
+    def __init__(self, models: 'Models'):
         self.models = models
         self._kept: OrderedDict[Request, Kept] = OrderedDict()
         self._links: OrderedDict[str, Request] = OrderedDict()
@@ -98,7 +100,7 @@ class Results:
         """Return the request for a picture with the present version of a model."""
         return Request(model, self.models.version(model), source, tile, mirrored)
 
-    def _model(self, request: Request) -> LoadedModel:
+    def _model(self, request: Request) -> 'LoadedModel':
         return self.models.load(request.model, request.version)
 
     def get(self, request: Request) -> Kept:

@@ -6,7 +6,7 @@ import tempfile
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import uvicorn
@@ -17,11 +17,13 @@ from utils.images.pages import Source
 from utils.runtime.errors import UserError
 
 from .hosting import can_open_browser, page_address
-from .models import Models
 from .page import THEME, Page
 from .pictures import MOST_BYTES
 from .results import Results, View
 from .views import STYLE
+
+if TYPE_CHECKING:
+    from .models import Models
 
 # The browser loads nothing from elsewhere, whatever a version of Gradio asks for. Its own scripts
 # and styles are in the page, and it compiles some.
@@ -32,7 +34,7 @@ POLICY = (
 
 
 def serve_page(
-    models: Models, examples: Sequence[Source], folder: Path, server: socket.socket
+    models: 'Models', examples: Sequence[Source], folder: Path, server: socket.socket
 ) -> None:
     """Serve the page at a bound socket until Ctrl-C or SIGTERM.
 
