@@ -16,8 +16,9 @@ import evaluate
 import predict
 from utils.app import results as results_module
 from utils.app import views
+from utils.app.downloads import FILES
 from utils.app.models import LoadedModel, Models
-from utils.app.results import FILES, Results, View
+from utils.app.results import Results, View
 from utils.masks.encoding import CLASS_COLOURS
 from utils.runtime.errors import UserError
 

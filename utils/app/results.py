@@ -24,6 +24,7 @@ from utils.masks.encoding import indexed_image, load_mask, resize_mask
 from utils.masks.visualize import error_map, overlay
 from utils.runtime.errors import UserError
 
+from .downloads import FILES, PROBABILITIES
 from .pictures import SHOWN_SIDE, fit, shown_picture
 
 if TYPE_CHECKING:
@@ -208,12 +209,3 @@ class Results:
             indices = predictor.classify(outputs, view.threshold)
             save_result(format_mask('values', predictor.masks, indices, as_array=False), path)
         return path
-
-
-PROBABILITIES = '_probabilities'
-# Ends of the names of files to download, and what they hold.
-FILES = {
-    '_OUT.png': 'mask',
-    f'{PROBABILITIES}.npy': 'probabilities (.npy)',
-    f'{PROBABILITIES}.png': 'probabilities (16-bit PNG)',
-}

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping
 from html import escape
+from typing import TYPE_CHECKING
 
 from utils.evaluation.metrics import number
 from utils.masks.encoding import CLASS_COLOURS, MaskEncoding
 from utils.masks.visualize import ERROR_COLOURS
 
-from .models import LoadedModel
-from .results import FILES, Drawing
+from .downloads import FILES
+
+if TYPE_CHECKING:
+    from .models import LoadedModel
+    from .results import Drawing
 
 STYLE = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto }
@@ -41,7 +45,7 @@ def message(texts: Iterable[str]) -> str:
     return f'<div class="unet error" role="alert">{escape(shown)}</div>' if shown else ''
 
 
-def status(name: str, drawing: Drawing, model: LoadedModel) -> str:
+def status(name: str, drawing: 'Drawing', model: 'LoadedModel') -> str:
     """Return the line about a picture: its size, what was predicted, and how long it took."""
     width, height = drawing.size
     taken, predictor = drawing.prediction, model.predictor
@@ -54,7 +58,7 @@ def status(name: str, drawing: Drawing, model: LoadedModel) -> str:
     return f'<div class="unet"><b>{escape(name)}</b>: {escape(text)}</div>'
 
 
-def class_table(drawing: Drawing, masks: MaskEncoding) -> str:
+def class_table(drawing: 'Drawing', masks: MaskEncoding) -> str:
     """Return the table of classes: colour, name, share of pixels and, with a true mask, Dice."""
     score = drawing.score
     head = '<th></th><th>class</th><th>share of pixels</th>' + '<th>Dice</th>' * bool(score)
