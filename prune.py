@@ -192,11 +192,11 @@ def search(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
         write_pareto(trials, least_dice, folder / 'pareto.csv')
         print(f'{pruned.stem}: {trials[-1].describe(trials[0].dice)}')
     draw_pareto(trials, least_dice, folder / 'pareto.png')
-    found = cheapest_passing(trials, least_dice)
-    if found is trials[0]:
+    best = cheapest_passing(trials, least_dice)
+    if best is trials[0]:
         drop = pruning.args.max_drop
         print(f'note: every cheaper network loses more than {drop:g} points: nothing was pruned')
-    return found.file
+    return best.file
 
 
 def train_rival(
