@@ -5,8 +5,8 @@
     python prune.py -m best.pth -o slim.pth --cost 0.5 --images imgs --masks masks --amp
     python predict.py -m slim.pth -i image.jpg                        # as any other checkpoint
 
-Channels go in three rounds; after each the network learns from the masks and from the dense network
-(distillation). The same command continues a run that was stopped. Rounds are kept in a folder
+Channels go in rounds that each keep at least a quarter; after each the network is trained. The same
+command continues a run that was stopped. Rounds are kept in a folder
 beside the output, slim-rounds/, each with the files of a training, and a picture of the widths; the
 folder can be removed at the end.
 """
@@ -52,7 +52,10 @@ def make_parser() -> argparse.ArgumentParser:
     add('--importance', choices=['taylor', 'batchnorm', 'magnitude'], default='taylor',
         help='what makes a channel important: the change of the loss without it, the scale of its '
         'BatchNorm, or the size of its weights (default: %(default)s)')
-    add('--epochs', '-e', type=number_in(int, 1), default=4, metavar='E',
+    add('--distill', action='store_true',
+        help="learn from the given network's probabilities, too, which takes twice as long "
+        '(default: from the masks)')
+    add('--epochs', '-e', type=number_in(int, 1), default=12, metavar='E',
         help='epochs after the last round; one follows each other round (default: %(default)s). '
         'Of --cost auto: after each')
     add('--batch-size', '-b', type=number_in(int, 1), metavar='B',
@@ -120,8 +123,8 @@ def train_network(
 ) -> Path | None:
     """Train in a folder, or go on there; return the best checkpoint, None if stopped.
 
-    settings: of train.py, in place of the data's. A network to `load` has been pruned, and learns
-    from the dense one; without it, a new one is trained.
+    settings: of train.py, in place of the data's. A network to `load` has been pruned, and with
+    --distill learns from the dense one; without it, a new one is trained.
     """
     from utils.pruning.distillation import Distillation
     from utils.pruning.rounds import result_of
@@ -134,7 +137,7 @@ def train_network(
     if args.load:  # trained already: steps at half the resolution would only set it back
         recipe = replace(recipe, coarse=0.0)
     run = build_run(args, partial(_as_asked, args), recipe=recipe)
-    if args.load:
+    if args.load and pruning.args.distill:
         Distillation.attach(run, pruning.dense)
     if run.state.finished():
         run.close()
@@ -149,14 +152,15 @@ def _as_asked(settings: argparse.Namespace, _: dict) -> argparse.Namespace:
 
 def run_rounds(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
     """Prune and train, round by round; return the last round's checkpoint, None if stopped."""
-    from utils.pruning.rounds import ROUNDS
+    from utils.pruning.plan import round_count
 
     source: Path | None = pruning.args.model
-    for number in range(1, ROUNDS + 1):
+    cost, rounds = pruning.args.cost, round_count(pruning.args.cost)
+    for number in range(1, rounds + 1):
         pruned, epochs = folder / f'round{number}.pth', 1
         if not pruned.is_file() and source:
-            pruning.write_pruned(source, pruning.args.cost ** (number / ROUNDS), pruned)
-        if number == ROUNDS:
+            pruning.write_pruned(source, cost ** (number / rounds), pruned)
+        if number == rounds:
             epochs = pruning.args.epochs
         source = train_network(pruning, pruned.with_suffix(''), epochs, stop, load=str(pruned))
         if source is None:
@@ -188,11 +192,11 @@ def search(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
         write_pareto(trials, least_dice, folder / 'pareto.csv')
         print(f'{pruned.stem}: {trials[-1].describe(trials[0].dice)}')
     draw_pareto(trials, least_dice, folder / 'pareto.png')
-    found = cheapest_passing(trials, least_dice)
-    if found is trials[0]:
+    best = cheapest_passing(trials, least_dice)
+    if best is trials[0]:
         drop = pruning.args.max_drop
         print(f'note: every cheaper network loses more than {drop:g} points: nothing was pruned')
-    return found.file
+    return best.file
 
 
 def train_rival(

@@ -8,7 +8,7 @@ from test_surgery import random_network, zeroed_logits
 from unet import UNet, default_widths
 from unet.widths import UPSAMPLED, follow_below
 from utils.pruning.importance import MEASURES, batchnorm_scale, magnitude, taylor
-from utils.pruning.plan import choose_channels
+from utils.pruning.plan import choose_channels, round_count
 from utils.pruning.surgery import groups, prune
 from utils.training.optimization.loss import segmentation_loss
 
@@ -164,3 +164,10 @@ def test_removing_what_taylor_calls_unimportant_changes_the_loss_less():
         change[descending] = abs(segmentation_loss(logits, masks).item() - dense)
     assert change[False] < change[True]
     assert not set(UPSAMPLED) - set(importance)
+
+
+@pytest.mark.parametrize(
+    ('cost', 'rounds'), [(0.99, 1), (0.25, 1), (0.24, 2), (1 / 16, 2), (0.06, 3), (1 / 64, 3)]
+)
+def test_each_round_keeps_at_least_a_quarter(cost, rounds):
+    assert round_count(cost) == rounds

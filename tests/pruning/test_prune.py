@@ -14,7 +14,8 @@ import predict
 import prune
 from unet import UNet
 from utils.inference.checkpoint import load_checkpoint
-from utils.pruning import rounds
+from utils.pruning import plan
+from utils.pruning.distillation import Distillation
 from utils.runtime import distributed
 from utils.training.recorder import Recorder
 
@@ -24,7 +25,7 @@ OPTIONS = ['-m', 'run/best.pth', '--device', 'cpu', '-e', '1']
 @pytest.fixture
 def trained(folder, monkeypatch):
     """Six pictures, and a network that was trained on them, as args.json says."""
-    monkeypatch.setattr(rounds, 'ROUNDS', 2)
+    monkeypatch.setattr(plan, 'round_count', lambda _: 2)
     data_set(folder / 'data/discs', 6)
     (folder / 'run').mkdir()
     torch.manual_seed(0)
@@ -108,6 +109,19 @@ def test_a_signal_ends_the_program_with_its_code_and_the_command_continues(
     assert not Path('slim-rounds/round2.pth').exists() and not Path('slim.pth').exists()
 
 
+@pytest.mark.parametrize('options', [[], ['--distill']])
+def test_the_network_learns_from_the_dense_one_if_asked_to(trained, monkeypatch, options):
+    def stopped(run, stop):
+        run.close()
+        stop.received = 'SIGTERM'
+        criteria.append(run.step_runner.step.criterion)
+
+    criteria = []
+    monkeypatch.setattr(prune.train, 'train_run', stopped)
+    assert prune.main([*OPTIONS, *options]) == 143
+    assert isinstance(criteria[0], Distillation) == bool(options)
+
+
 def test_several_processes_are_refused(trained, monkeypatch, capsys):
     monkeypatch.setattr(distributed, 'world_size', lambda: 2)
     assert prune.main(OPTIONS) == 2
@@ -136,7 +150,7 @@ def test_a_stopped_pruning_goes_on_to_the_same_network(trained, monkeypatch, sto
 def test_a_finished_pruning_does_nothing_again_and_another_one_needs_its_own_folder(
     trained, monkeypatch, capsys
 ):
-    monkeypatch.setattr(rounds, 'ROUNDS', 1)
+    monkeypatch.setattr(plan, 'round_count', lambda _: 1)
     assert prune.main(OPTIONS) == 0
     assert 'Epoch' in capsys.readouterr().out
     before = load_checkpoint('slim.pth').weights
@@ -150,7 +164,7 @@ def test_a_finished_pruning_does_nothing_again_and_another_one_needs_its_own_fol
 
 
 def test_other_data_take_the_place_of_the_runs(trained, monkeypatch):
-    monkeypatch.setattr(rounds, 'ROUNDS', 1)
+    monkeypatch.setattr(plan, 'round_count', lambda _: 1)
     data_set(Path('other'), 4)
     own = ['--images', 'other/imgs', '--masks', 'other/masks', '--cost', '0.7']
     assert prune.main([*OPTIONS, *own]) == 0

@@ -11,7 +11,7 @@ from test_prune import OPTIONS, trained  # noqa: F401  a fixture
 import prune
 from unet import UNet, default_widths
 from utils.inference.checkpoint import load_checkpoint
-from utils.pruning import rival, rounds
+from utils.pruning import plan, rival
 from utils.training.optimization.recipes import RECIPES
 
 
@@ -58,7 +58,7 @@ def test_the_rival_has_the_cost_and_the_time_of_the_slim_network(
     trained, monkeypatch, capsys  # noqa: F811
 ):  # fmt: skip
     monkeypatch.setattr(prune, 'train_network', untrained)
-    monkeypatch.setattr(rounds, 'ROUNDS', 1)
+    monkeypatch.setattr(plan, 'round_count', lambda _: 1)
     Path('run/metrics.csv').write_text('epoch,seconds\n1,30\n')
     options = [*OPTIONS, '--cost', '0.4', '--json', 's.json']
     assert prune.main([*options, '--rival']) == 0

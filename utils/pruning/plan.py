@@ -1,5 +1,7 @@
 """Which channels to keep for a given cost."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,14 @@ def choose_channels(
         if removed := model.widths[group] - widths[group]:
             kept[group] = torch.sort(ranked[removed:]).values
     return kept
+
+
+def round_count(cost: float) -> int:
+    """Return in how many rounds to reach a part of the cost: each keeps at least a quarter.
+
+    More rounds for a quarter took time from the training after the last one (dev/LOG.md).
+    """
+    return max(1, math.ceil(round(math.log(1 / cost, 4), 9)))
 
 
 def portion_of(widths: list[int]) -> int:

@@ -31,8 +31,8 @@ def draw_widths(before: Sequence[int], after: Sequence[int], picture: Path, dpi:
     axis.bar(places, after, color='#1f5a99', label='after', width=0.85)
     for place, (dense, slim) in enumerate(zip(before, after, strict=True)):
         axis.text(place, dense * 1.05, str(dense), ha='center', fontsize=7, color='#5b6b7d')
-        if slim < dense:
-            axis.text(place, slim * 1.05, str(slim), ha='center', fontsize=7, color='#0b2f57')
+        if slim < dense:  # inside its bar, clear of the other number
+            axis.text(place, slim * 0.93, str(slim), ha='center', va='top', fontsize=7, color='w')
     axis.set_yscale('log', base=2)
     axis.set_ylim(min(after) / 2, max(before) * 2)
     axis.set_yticks([2**k for k in range(16) if min(after) / 2 <= 2**k <= max(before) * 2])

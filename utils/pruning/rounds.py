@@ -26,7 +26,6 @@ from .plan import choose_channels, least_cost, portion_of
 from .search import Trial
 from .surgery import prune
 
-ROUNDS = 3
 MEASURED_IMAGES = 32  # for importance
 
 # Settings of the run that trained a network by which its data are found and read again: those of
@@ -171,7 +170,7 @@ def open_folder(folder: Path, args: argparse.Namespace) -> None:
         'model': str(args.model.resolve()), 'changed': stat.st_mtime_ns, 'cost': args.cost,
         'max_drop': args.max_drop, 'epochs': args.epochs, 'importance': args.importance,
         'batch_size': args.batch_size, 'images': str(args.images), 'masks': str(args.masks),
-        'amp': args.amp,
+        'amp': args.amp, 'distill': args.distill,
     }  # fmt: skip
     path = folder / 'prune.json'
     if folder.exists() and not folder.is_dir():
