@@ -156,7 +156,8 @@ class Recorder:
         if self.args.scale < 1:
             others.append(f'-s {min(1, 2 * self.args.scale):g}, which keeps thin things')
         new = f'; or, in a new run, {" and ".join(others)}' if others else ''
-        return f'Try more epochs: {self.how_to_resume()} -e {2 * self.state.epochs}{new}.'
+        epochs = self.state.epochs or self.state.epoch  # the former is not known yet with auto
+        return f'Try more epochs: {self.how_to_resume()} -e {2 * epochs}{new}.'
 
     def close(self) -> None:
         """End the progress display of an epoch that failed, and the loggers."""
