@@ -65,14 +65,21 @@ def test_help_of_the_scripts_needs_neither_torch_nor_numpy_nor_pillow(script):
 
 
 @pytest.mark.slow
-def test_each_way_from_pictures_to_masks_is_timed_and_compared(tmp_path):
+@pytest.mark.parametrize(
+    ('models', 'ways'),
+    [('m.pth', ['torch']), ('m.pth slim.pth', ['m.pth torch', 'slim.pth torch'])],
+)
+def test_each_way_from_pictures_to_masks_is_timed_and_compared(tmp_path, models, ways):
     data_set(tmp_path, 3)
-    save(tmp_path / 'm.pth', UNet(3, 2, base_channels=2), mask_values=[0, 255])
-    command = [sys.executable, str(ROOT / 'scripts/benchmark_prediction.py'), '-m', 'm.pth']
+    for name in models.split():
+        save(tmp_path / name, UNet(3, 2, base_channels=2), mask_values=[0, 255])
+    script = str(ROOT / 'scripts/benchmark_prediction.py')
+    command = [sys.executable, script, '-m', *models.split()]
     options = ['--images', 'imgs', '--backends', 'torch', '--runs', '1', '--count', '2', '-s', '1']
     result = subprocess.run(command + options, cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = re.findall(r'^(file to mask.*?)  +(.+)$', result.stdout, re.MULTILINE)
     names = [name for name, _ in lines]
-    assert names == ["file to mask, the original's way", *3 * ['file to mask, torch']]
+    ways = [f'file to mask, {way}' for way in ways]
+    assert names == ["file to mask, the original's way", *3 * ways]
     assert lines[-1][1] == '100.000 % agree'
