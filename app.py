@@ -33,9 +33,10 @@ def get_args(argv: list[str] | None = None) -> argparse.Namespace:
 def serve(args: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C or SIGTERM. The first model is loaded before it begins."""
     options.check_packages()
+    from utils.app.examples import find_examples
     from utils.app.hosting import bound_socket, uploads_folder
     from utils.app.models import Models, find_models
-    from utils.app.pictures import find_examples
+    from utils.app.results import Results
 
     models = Models(find_models(args.model), (args.scale, args.device, args.amp))
     examples = find_examples(args.images)
@@ -43,9 +44,10 @@ def serve(args: argparse.Namespace) -> None:
     print(f'Using device {first.precision.device}. Model loaded! {models.names[0]}')
     host = args.host or options.default_host()
     with uploads_folder() as folder, closing(bound_socket(host, args.port)) as server:
-        from utils.app.server import serve_page  # Gradio reads what uploads_folder sets
+        from utils.app.page import Page  # Gradio reads what uploads_folder sets
+        from utils.app.server import serve_page
 
-        serve_page(models, examples, folder, server)
+        serve_page(Page(models, Results(models), examples), folder, server)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,9 +9,9 @@ from networks import brightness_network, save
 from PIL import Image
 
 from utils.app import pictures
+from utils.app.examples import find_examples
 from utils.app.pictures import (
     check_limits,
-    find_examples,
     shown_name,
     shown_picture,
     take_pictures,

@@ -12,7 +12,7 @@ from utils.runtime.errors import UserError, explain
 from . import views
 from .models import Models
 from .pictures import check_limits, shown_name, take_pictures, thumbnails, without_folder
-from .results import Request, Results, View
+from .results import FILES, Request, Results, View
 
 TILES = {'automatic': 0, '256': 256, '512': 512, '1024': 1024, '2048': 2048}
 # No stylesheet of a font is fetched for the names of fonts that are there.
@@ -45,6 +45,7 @@ class Page:
 
     def __init__(self, models: Models, results: Results, examples: Sequence[Source]):
         self.models, self.results, self.examples = models, results, tuple(examples)
+        self.theme = THEME
 
     def build(self) -> gr.Blocks:
         """Return the page."""
@@ -214,13 +215,15 @@ class Page:
         loaded = self.models.load(request.model, request.version)
         masks, score = loaded.predictor.masks, drawing.score
         name = self.results.link(request)
+        one = len(masks.values) == 2
+        files = {kind: title for kind, title in FILES.items() if one or '16-bit' not in title}
         status = views.message(shelf.notes) + views.status(
             shown_name(request.source), drawing, loaded
         )
         return (
             status, drawing.overlay, drawing.mask, drawing.probability,
             views.class_table(drawing, masks),
-            views.links(name, f'?threshold={view.threshold}', len(masks.values) == 2),
+            views.links(name, f'?threshold={view.threshold}', files),
             gr.update(visible=bool(score)), score.errors if score else None,
         )  # fmt: skip
 

@@ -15,34 +15,14 @@ from utils.images.pages import Page, Source, file_of, may_have_pages
 from utils.images.volumes import check_package, is_volume
 from utils.inference.inputs import pages_to_predict
 from utils.inference.predictor import Predictor
-from utils.inference.work_list import find_images
 from utils.masks.visualize import displayable
 from utils.runtime.errors import UserError
-
-from .options import EXAMPLES
 
 MOST_BYTES = 100 * 2**20  # of an uploaded file
 MOST_PIXELS = 50_000_000  # of a picture: 0.2 GB of probabilities for each class
 MOST_PICTURES = 24  # of an upload, pages of stacks included
-MOST_EXAMPLES = 8
 SHOWN_SIDE = 1200  # pixels; three pictures beside each other, on a page of 1280, have 400 each
 THUMBNAIL_SIDE = 240
-
-
-def find_examples(folder: Path | None) -> list[Source]:
-    """Return the first pictures of --images, by default of data/imgs, which may have none.
-
-    Raises UserError if a folder that was named has none.
-    """
-    if folder is None and not EXAMPLES.is_dir():
-        return []
-    try:
-        found, _ = find_images([str(folder or EXAMPLES)], [], False, None)
-    except UserError:
-        if folder is None:
-            return []
-        raise
-    return [one.path for one in found[:MOST_EXAMPLES]]
 
 
 def take_pictures(paths: Iterable[Path], channels: int) -> tuple[list[Source], list[str]]:

@@ -4,24 +4,23 @@ import logging
 import socket
 import tempfile
 import webbrowser
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import uvicorn
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
-from utils.images.pages import Source
 from utils.runtime.errors import UserError
 
 from .hosting import can_open_browser, page_address
-from .models import Models
-from .page import THEME, Page
 from .pictures import MOST_BYTES
 from .results import Results, View
 from .views import STYLE
+
+if TYPE_CHECKING:  # keeps the chain of imports short
+    from .page import Page
 
 # The browser loads nothing from elsewhere, whatever a version of Gradio asks for. Its own scripts
 # and styles are in the page, and it compiles some.
@@ -31,15 +30,12 @@ POLICY = (
 )
 
 
-def serve_page(
-    models: Models, examples: Sequence[Source], folder: Path, server: socket.socket
-) -> None:
+def serve_page(page: 'Page', folder: Path, server: socket.socket) -> None:
     """Serve the page at a bound socket until Ctrl-C or SIGTERM.
 
     folder: of uploads_folder, which has to be there before this module is imported.
     """
-    results = Results(models)
-    app = make_app(Page(models, results, examples), results, folder)
+    app = make_app(page, page.results, folder)
     address = page_address(server)
     print(f'The page is at {address} (Ctrl-C ends it)', flush=True)
     if can_open_browser():
@@ -58,7 +54,7 @@ class QuietEnd(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_app(page: Page, results: Results, folder: Path) -> FastAPI:
+def make_app(page: 'Page', results: Results, folder: Path) -> FastAPI:
     """Return the application: the page at /, and the files of its results below /results.
 
     folder: for files while they are sent.
@@ -79,7 +75,7 @@ def make_app(page: Page, results: Results, folder: Path) -> FastAPI:
 
     app.add_middleware(WithPolicy)
     return gr.mount_gradio_app(
-        app, page.build(), '/', theme=THEME, css=STYLE, max_file_size=MOST_BYTES,
+        app, page.build(), '/', theme=page.theme, css=STYLE, max_file_size=MOST_BYTES,
         footer_links=[], run_history=False, ssr_mode=False, enable_monitoring=False, pwa=False,
     )  # fmt: skip
 

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterable, Mapping
 from html import escape
+from typing import TYPE_CHECKING
 
 from utils.evaluation.metrics import number
 from utils.masks.encoding import CLASS_COLOURS, MaskEncoding
 from utils.masks.visualize import ERROR_COLOURS
 
-from .models import LoadedModel
-from .results import FILES, Drawing
+if TYPE_CHECKING:  # keeps the chain of imports short
+    from .models import LoadedModel
+    from .results import Drawing
 
 STYLE = """
 .gradio-container { max-width: 1280px !important; margin: 0 auto }
@@ -41,7 +43,7 @@ def message(texts: Iterable[str]) -> str:
     return f'<div class="unet error" role="alert">{escape(shown)}</div>' if shown else ''
 
 
-def status(name: str, drawing: Drawing, model: LoadedModel) -> str:
+def status(name: str, drawing: 'Drawing', model: 'LoadedModel') -> str:
     """Return the line about a picture: its size, what was predicted, and how long it took."""
     width, height = drawing.size
     taken, predictor = drawing.prediction, model.predictor
@@ -54,7 +56,7 @@ def status(name: str, drawing: Drawing, model: LoadedModel) -> str:
     return f'<div class="unet"><b>{escape(name)}</b>: {escape(text)}</div>'
 
 
-def class_table(drawing: Drawing, masks: MaskEncoding) -> str:
+def class_table(drawing: 'Drawing', masks: MaskEncoding) -> str:
     """Return the table of classes: colour, name, share of pixels and, with a true mask, Dice."""
     score = drawing.score
     head = '<th></th><th>class</th><th>share of pixels</th>' + '<th>Dice</th>' * bool(score)
@@ -88,12 +90,14 @@ def error_legend() -> str:
     return f'<div class="unet">{keys}</div>'
 
 
-def links(name: str, view: str, one_class: bool) -> str:
-    """Return links to the files of a result. view: the query that says how it is drawn."""
+def links(name: str, view: str, files: Mapping[str, str]) -> str:
+    """Return links to the files of a result. view: the query that says how it is drawn.
+
+    files: titles by the ends of their names.
+    """
     parts = [
         f'<a class="file" href="results/{name}/{kind}{view}" download>{escape(title)}</a>'
-        for kind, title in FILES.items()
-        if one_class or '16-bit' not in title
+        for kind, title in files.items()
     ]
     return f'<div class="unet"><b>Download</b> &nbsp;{"".join(parts)}</div>'
 
