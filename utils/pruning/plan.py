@@ -57,7 +57,7 @@ def choose_channels(
 def round_count(cost: float) -> int:
     """Return in how many rounds to reach a part of the cost: each keeps at least a quarter.
 
-    More rounds for a quarter took time from the training after the last one (dev/LOG.md).
+    One round and 12 epochs served for a quarter; more rounds were not compared (dev/LOG.md).
     """
     return max(1, math.ceil(round(math.log(1 / cost, 4), 9)))
 
