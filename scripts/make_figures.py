@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[1]
 SIZE = '960x640'
 CARS = ['--count', '96', '--classes', '4']  # 80 to train on, 16 of another car
 TRAINING = ['--amp', '--scale', '0.2', '--wandb', 'disabled']
@@ -144,11 +145,23 @@ def touching_cells(work: Path) -> 'Image.Image':
     return Image.fromarray(np.hstack(parts))
 
 
+def pruned_widths(work: Path) -> 'Image.Image':
+    """Return the channels of each layer before and after the pruning that the README shows."""
+    from PIL import Image
+
+    from utils.pruning.plots import draw_widths
+
+    record = json.loads((ROOT / 'dev/pruned_cars.json').read_text('utf-8'))
+    draw_widths(record['before']['widths'], record['after']['widths'], work / 'widths.png')
+    return Image.open(work / 'widths.png')
+
+
 FIGURES: dict[str, 'Callable[[Path], Image.Image]'] = {
     'unseen_cars.jpg': unseen_cars,
     'four_classes.jpg': four_classes,
     'data_page.png': data_page,
     'touching_cells.png': touching_cells,
+    'pruned_widths.png': pruned_widths,
 }
 # Made by --only: it takes minutes, and the default recipe does not change it.
 ONLY_NAMED = ('touching_cells.png',)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import predict
 from utils.images.decoding import PILLOW_NOTE
-from utils.inference import predictor as predictors
+from utils.inference.backends import selection
 from utils.inference.checkpoint import load_checkpoint, save_checkpoint
 from utils.inference.predictor import Predictor
 
@@ -169,7 +169,7 @@ def test_one_line_says_so_and_the_backend_is_torch_with_the_network_as_it_is(
     photo().save('img.jpg', exif=EXIF)
     photo().save('b.png')
     flat(brightness_network(), mask_values=[0, 1])
-    monkeypatch.setattr(predictors, 'build_network', None)  # calling it would be a TypeError
+    monkeypatch.setattr(selection, 'fold_batchnorm', None)  # calling it would be a TypeError
     for models in (['flat.pth'], ['flat.pth', '-m', 'flat.pth']):
         assert predict.main(['-m', *models, '-i', 'img.jpg', 'b.png', '-n', '-s', '0.5']) == 0
         out = capsys.readouterr().out

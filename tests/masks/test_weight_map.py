@@ -150,7 +150,7 @@ def test_options_change_the_weights(cells):
 def test_the_papers_recipe_makes_its_network_with_the_map_unless_told_not_to(cells, capsys):
     small = ['-e', '1', '-v', '0', '--base-channels', '2', '--recipe', 'paper']
     assert run_train(*small, '--output', 'a') == 0
-    assert 'epochs 1, batch size 1, learning rate 0.001' in capsys.readouterr().out
+    assert 'epochs 1 (3 steps), batch size 1, learning rate 0.001' in capsys.readouterr().out
     last = load_checkpoint('a/last.pth')
     kinds = {'padding': 'valid', 'norm': 'none', 'dropout': 0.5}
     assert last.model.items() >= kinds.items()

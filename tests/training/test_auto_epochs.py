@@ -58,7 +58,7 @@ RATIOS = {
     for r in ('dice', 'iou', 'precision', 'recall')
     for of in ('dataset', 'per_image')
 }
-FIGURES = RATIOS | {'dice_reference': 0.5, 'all_classes': RATIOS}
+FIGURES = RATIOS | {'dice_reference': 0.5, 'all_classes': RATIOS, 'classes': []}
 
 
 @pytest.mark.parametrize(
