@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add('--only', choices=FIGURES, metavar='NAME',
         help=f'one of {", ".join(FIGURES)} (default: all but {", ".join(ONLY_NAMED)})')  # fmt: skip
-    add('--output', type=Path, default=cells.ROOT / 'docs', metavar='DIR',
+    add('--output', type=Path, default=ROOT / 'docs', metavar='DIR',
         help='existing folder to write them into (default: docs)')  # fmt: skip
     args = parser.parse_args(argv)
     if not args.output.is_dir():
