@@ -31,6 +31,18 @@ def rows(path='checkpoints/metrics.csv'):
         return list(csv.DictReader(file))
 
 
+# Columns of metrics.csv that two equal runs do not share: of the clock and of the machine's memory.
+MEASURED = ('images_per_second', 'data_wait', 'seconds', 'peak_memory_mib')
+
+
+def learned(run):
+    """The rows of a run's metrics.csv without what was measured of the machine."""
+    return [
+        {name: value for name, value in row.items() if name not in MEASURED}
+        for row in rows(Path(run, 'metrics.csv'))
+    ]
+
+
 def checked(capsys, *options):
     """What --check says of imgs and masks: its text and its report."""
     run_train('--check', '--json', 'report.json', *options)

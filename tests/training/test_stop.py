@@ -1,6 +1,5 @@
 """A training can be stopped anywhere, and the resumed run ends with the unbroken one's weights."""
 
-import csv
 import gc
 import os
 import random
@@ -14,7 +13,7 @@ import pytest
 from conftest import ROOT
 from devices import training_on_device
 from drawing import data_set
-from running import same_weights
+from running import learned, same_weights
 
 import train
 from utils.inference.checkpoint import load_checkpoint
@@ -25,13 +24,6 @@ OPTIONS = [
     '--images', 'imgs', '--masks', 'masks', '--base-channels', '4', '-s', '1',
     '--wandb', 'disabled', *training_on_device(),
 ]  # fmt: skip
-
-
-def rows(run):
-    """metrics.csv without what the clock decides."""
-    with Path(run, 'metrics.csv').open(newline='') as file:
-        timed = ('images_per_second', 'data_wait', 'seconds')
-        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
 
 
 @pytest.fixture
@@ -83,7 +75,7 @@ def test_a_signal_ends_the_step_saves_and_the_resumed_run_is_the_unbroken_one(
     assert load_checkpoint('broken/last.pth').training['step'] == step
     assert train.main(['--resume', 'broken/last.pth']) == 0
     assert same_weights('whole/last.pth', 'broken/last.pth')
-    assert rows('whole') == rows('broken')
+    assert learned('whole') == learned('broken')
 
 
 def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
@@ -154,7 +146,7 @@ def test_killed_again_and_again_it_ends_with_the_weights_of_the_unbroken_run(tmp
             load_checkpoint(path)
     assert kills >= 3
     assert same_weights(tmp_path / 'whole/last.pth', last)
-    assert rows(tmp_path / 'whole') == rows(tmp_path / 'broken')
+    assert learned(tmp_path / 'whole') == learned(tmp_path / 'broken')
 
 
 @pytest.mark.slow
