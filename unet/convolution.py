@@ -144,7 +144,8 @@ def _own_gradients(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
     """
     weight = layer.weight
     return (
-        layer.training
+        not torch.compiler.is_compiling()  # first: what follows would break a compiler's graph
+        and layer.training
         and torch.is_grad_enabled()
         and weight.requires_grad
         and x.device.type == 'cpu'
@@ -152,7 +153,7 @@ def _own_gradients(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and weight.is_contiguous(memory_format=torch.channels_last)
         and without_avx512()
-        and not (torch.is_autocast_enabled('cpu') or torch.compiler.is_compiling())
+        and not torch.is_autocast_enabled('cpu')
     )
 
 

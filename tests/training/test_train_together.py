@@ -14,8 +14,7 @@ from conftest import ROOT
 from devices import skip_on_card
 from drawing import data_set
 from launching import run_together
-from running import SMALL, rows, same_weights
-from test_stop import rows as untimed_rows
+from running import SMALL, learned, rows, same_weights
 
 import evaluate
 import train
@@ -112,7 +111,7 @@ def test_a_signal_to_one_process_stops_all_and_the_resumed_run_is_the_unbroken_o
     resume = ['--resume', 'broken/last.pth']
     assert run_together(lambda rank: train.main(resume), folder) == [0, 0]
     assert same_weights('whole/last.pth', 'broken/last.pth')
-    assert untimed_rows('whole') == untimed_rows('broken')
+    assert learned('whole') == learned('broken')
 
 
 def weights_of_each(folder, options, before=lambda rank: None):
