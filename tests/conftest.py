@@ -17,6 +17,7 @@ from gpu_report import GpuReport  # noqa: E402
 
 import utils.runtime.precision  # noqa: E402
 import utils.training.recorder  # noqa: E402
+from utils.training.state import TrainState  # noqa: E402
 
 # Variables of real runs: Weights & Biases, torchrun, threads.
 FOREIGN = re.compile(
@@ -104,3 +105,16 @@ def folder(tmp_path, monkeypatch):
     """Return an empty folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The learning rate of each step that is trained, as a part of the recipe's 2e-3."""
+    seen, advance = [], TrainState.advance
+
+    def noting(state):
+        seen.append(state.learning_rate / 2e-3)
+        advance(state)
+
+    monkeypatch.setattr(TrainState, 'advance', noting)
+    return seen

@@ -25,6 +25,7 @@ def car(street: Street, x: float, z: float) -> Draw:
     side = x - np.sign(x - street.lane) * half
 
     def draw() -> None:
+        """Paint the car, from its shadow to its plate."""
         far = z + long
         street.ground((x - half - 0.15, x + half + 0.15), (z - 0.2, far), DARK, None, alpha=0.75)
         street.quad((x - half, 0.3, far), (x + half, top, far), paint * 0.8, CAR)
@@ -62,6 +63,7 @@ def pedestrian(street: Street, x: float, z: float) -> Draw:
     bag = rng.random() < 0.3
 
     def draw() -> None:
+        """Paint the person, from the feet up."""
         hip, neck = 0.5 * tall, 0.84 * tall
         for foot in (-stride, stride):
             street.bar(x, z, (foot, 0), (0.4 * foot, hip), 0.15, trousers, PERSON)
@@ -89,6 +91,7 @@ def cyclist(street: Street, x: float, z: float) -> Draw:
     knee = rng.uniform(-0.15, 0.15)
 
     def draw() -> None:
+        """Paint bicycle and rider."""
         for axle in (-0.52 * turned, 0.52 * turned):
             r = max(0.03, 0.34 * abs(turned))
             outer = [(axle - r, 0), (axle + r, 0.68)]

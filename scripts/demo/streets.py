@@ -193,6 +193,7 @@ def building(street: Street, side: int, x: float, near: float, far: float) -> Dr
     light, shop = street.side_light(side), rng.random() < 0.4
 
     def draw() -> None:
+        """Paint the walls, then windows and drain pipes."""
         start = max(near, 1.2)
         if far <= start:
             return
@@ -221,6 +222,7 @@ def fence(street: Street, x: float, near: float, far: float) -> Draw:
     rails = rng.integers(2, 4)
 
     def draw() -> None:
+        """Paint the fence, from its far end on."""
         for z in np.arange(far, max(near, 1.3), -1.0):
             low = max(z - 1.0, 1.2)
             street.quad((x, 0, low), (x, height, z), colour, FENCE, alpha=body)
@@ -241,6 +243,7 @@ def tree(street: Street, x: float, z: float) -> Draw:
     trunk = rng.uniform(0.12, 0.3), np.float32([70, 60, 50]) * rng.uniform(0.6, 1.3)
 
     def draw() -> None:
+        """Paint trunk and patches."""
         if z < 3:
             return
         street.bar(x, z, (0, 0), (0, height - radius / 2), trunk[0], trunk[1], TREE)
@@ -264,6 +267,7 @@ def pole(street: Street, x: float, z: float) -> Draw:
     disc, arm = rng.random() < 0.5, -np.sign(x) * rng.uniform(0.8, 2.2)
 
     def draw() -> None:
+        """Paint the post and what it carries."""
         street.bar(x, z, (0, 0), (0, height), wide, colour, POLE)
         if kind == 'lamp':
             street.bar(x, z, (0, height), (arm, height + 0.3), wide * 0.7, colour, POLE)

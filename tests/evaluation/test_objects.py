@@ -276,8 +276,7 @@ def test_the_size_of_a_pixel_is_one_or_two_numbers_over_0(text, capsys):
 
 
 def test_a_sweep_finds_the_threshold_that_parts_the_cells(cells, capsys):
-    # Between two cells lie pixels of brightness 153, whose probability is 0.88: higher thresholds
-    # part them. At 0.95 the lower cell is lost.
+    # Pixels between two cells have a probability of 0.88; at 0.95 the lower cell is lost.
     truth = boxes(LEFT, (4, 16, 10, 10), LOW)
     predicted = boxes((4, 14, 10, 2), LEFT, (4, 16, 10, 10), LOW, value=(153, 255, 255, 163))
     write('a', truth, predicted)
@@ -291,8 +290,7 @@ def test_a_sweep_finds_the_threshold_that_parts_the_cells(cells, capsys):
     assert by_threshold[0.5]['rand_thinned_per_image'] < 0.9
     assert by_threshold[0.95]['rand_thinned_per_image'] < 1
     assert found['best_threshold_rand'] == 0.9
-    lines = capsys.readouterr().out.splitlines()
-    assert 'best for objects, by Rand F: 0.9' in lines
+    assert 'best for objects, by Rand F: 0.9' in (lines := capsys.readouterr().out.splitlines())
     assert max(map(len, lines)) <= 80
     page = scores('--instances', '--threshold-sweep', '--report', 'r')
     assert page['best_threshold_rand'] == 0.9

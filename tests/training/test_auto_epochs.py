@@ -13,7 +13,6 @@ from utils.inference.checkpoint import load_checkpoint
 from utils.training.duration import steps as duration
 from utils.training.optimization.schedule import first_plan, has_stalled, open_plan
 from utils.training.recorder import Recorder
-from utils.training.state import TrainState
 from utils.training.validation import Validator
 
 
@@ -24,19 +23,6 @@ def short(folder, monkeypatch):
     monkeypatch.setitem(duration.ENOUGH_STEPS, 'fast', 9)
     monkeypatch.setattr('utils.training.recorder.write_samples', lambda *_: None)  # 0.1 s each
     return ['-e', 'auto', '-v', '34']
-
-
-@pytest.fixture
-def rates(monkeypatch):
-    """The learning rate of each step that is trained, as a part of the recipe's 2e-3."""
-    seen, advance = [], TrainState.advance
-
-    def noting(state):
-        seen.append(state.learning_rate / 2e-3)
-        advance(state)
-
-    monkeypatch.setattr(TrainState, 'advance', noting)
-    return seen
 
 
 def let_dice_be(monkeypatch, *scores):

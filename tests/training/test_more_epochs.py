@@ -9,21 +9,7 @@ import train
 from utils.inference.checkpoint import load_checkpoint
 from utils.training.optimization.schedule import first_plan
 from utils.training.recorder import Recorder
-from utils.training.state import TrainState
 from utils.training.step import StepRunner
-
-
-@pytest.fixture
-def rates(monkeypatch):
-    """The learning rate of each step that is trained, as a part of the recipe's 2e-3."""
-    seen, advance = [], TrainState.advance
-
-    def noting(state):
-        seen.append(state.learning_rate / 2e-3)
-        advance(state)
-
-    monkeypatch.setattr(TrainState, 'advance', noting)
-    return seen
 
 
 def interrupt(patch, epoch, step):

@@ -57,11 +57,11 @@ def _watch(
     sums: Importance, group: int, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
 ) -> None:
     """Add |sum of output x gradient| of each image to sums[group] in the backward pass."""
-
     values = output.detach()  # `output` itself would be in a circle with its hook, and stay
     exact = torch.promote_types(values.dtype, torch.float32)
 
     def add(gradient: Tensor) -> None:
+        """Add what the gradient (B, C, H, W) of the output says."""
         product = values.to(exact) * gradient.to(exact)
         product = product.sum((2, 3), dtype=torch.float64).abs().sum(0)
         sums[group] = sums[group] + product if group in sums else product

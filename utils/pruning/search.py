@@ -58,6 +58,7 @@ def on_front(trials: list[Trial]) -> list[bool]:
     """Return of each trial whether no other one costs as little and scores as well."""
 
     def beaten(one: Trial) -> bool:
+        """Return whether another trial is better in one respect, and no worse in the other."""
         return any(
             other.cost <= one.cost
             and other.dice >= one.dice
