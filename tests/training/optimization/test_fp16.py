@@ -22,7 +22,8 @@ def loss_after(steps, recipe, rate, precision):
     """Return the mean loss of the last quarter of so many steps on bright patches of noise."""
     torch.manual_seed(1)
     chosen = RECIPES[recipe]
-    model = UNet(1, 2, base_channels=4).train()
+    # At width 4 the last convolution learns 16 times as fast, and roundings grow to 1 to 4 %.
+    model = UNet(1, 2, base_channels=8).train()
     optimizer = chosen.optimizer(model, rate)
     step = TrainStep(model, optimizer, MixedPrecision(CPU, True, precision), StepGuard(model))
     step.criterion = partial(segmentation_loss, per_class=chosen.dice_loss == 'per-class')
