@@ -64,6 +64,16 @@ def test_what_killed_processes_left_half_written_is_removed_after_a_day(folder):
     assert {p.name for p in folder.iterdir()} == {'new.txt', '.unet-76543210.part.txt', *others}
 
 
+def test_they_are_removed_from_each_folder_of_one_name(folder, monkeypatch):
+    for place in ('one', 'two'):
+        (folder / place / 'out').mkdir(parents=True)
+        part = aged(folder / place / 'out/.unet-0123abcd.part', 2)
+        monkeypatch.chdir(folder / place)
+        with whole_file(Path('out/new.txt')) as new:
+            new.write_text('x')
+        assert not part.exists(), place
+
+
 def test_a_temporary_file_in_use_is_kept_whatever_its_age(folder):
     with whole_file(folder / 'a.txt') as part:
         aged(part, 2)

@@ -61,9 +61,10 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
             yield temporary
         return
     target = path.resolve() if path.is_symlink() else path
-    if target.parent not in _swept:
-        _swept.add(target.parent)
-        remove_parts(target.parent)
+    folder = target.parent.absolute()
+    if folder not in _swept:
+        _swept.add(folder)
+        remove_parts(folder)
     temporary = target.with_name(PART.format(secrets.token_hex(4), target.suffix))
     # O_EXCL: a link that somebody has put there is not followed.
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0)
