@@ -199,10 +199,6 @@ def large_picture(path, size, seed):
     Image.fromarray(noise).resize(size).save(path, quality=90)
 
 
-@pytest.mark.xfail(
-    reason='grew by 200 MiB in 20 uploads on a busy machine, not understood, see dev/LOG.md',
-    strict=False,
-)
 def test_twenty_uploads_in_a_row_grow_no_memory(visitor, server, tmp_path):
     def show(k):
         large_picture(tmp_path / f'{k}.jpg', (2400, 1800), k)

@@ -45,21 +45,21 @@ def drawn(page, shelf, model='two.pth', truth=None, **changes):
 def test_uploads_replace_the_examples_and_return_when_they_are_removed(page):
     shelf = Shelf(page.examples)
     assert drawn(page, shelf).overlay is None
-    taken, gallery, truth = page.take(['imgs/disc01.png', 'imgs/disc02.png'], 'two.pth', shelf)
+    taken, gallery, truth, _ = page.take(['imgs/disc01.png', 'imgs/disc02.png'], 'two.pth')
     assert [source.name for source in taken.pictures] == ['disc01.png', 'disc02.png']
     assert taken.chosen == 0
     assert len(gallery['value']) == 2
     assert truth is None
-    assert page.take(['imgs/disc01.png'], 'two.pth', taken)[1]['visible'] is False
-    back, gallery, _ = page.take(None, 'two.pth', taken)
+    assert page.take(['imgs/disc01.png'], 'two.pth')[1]['visible'] is False
+    back, gallery, *_ = page.take(None, 'two.pth')
     assert back.pictures == page.examples
     assert back.chosen is None
     assert len(gallery['value']) == 1
 
 
 def test_the_chosen_picture_is_shown_with_its_figures_and_files(page):
-    shelf, _, _ = page.take(['imgs/disc01.png', 'imgs/disc02.png'], 'two.pth', Shelf())
-    shelf, truth = page.choose(shelf, SimpleNamespace(index=1))
+    shelf, *_ = page.take(['imgs/disc01.png', 'imgs/disc02.png'], 'two.pth')
+    shelf, truth, _ = page.choose(shelf, SimpleNamespace(index=1))
     assert truth is None
     shown = drawn(page, shelf, threshold=0.4)
     assert 'disc02.png' in shown.status
@@ -76,7 +76,7 @@ def test_the_chosen_picture_is_shown_with_its_figures_and_files(page):
 
 def test_errors_are_the_programs_messages_in_place_of_the_result(page):
     Path('text.png').write_text('none')
-    shelf, _, _ = page.take(['text.png', 'imgs/disc01.png'], 'two.pth', Shelf())
+    shelf, *_ = page.take(['text.png', 'imgs/disc01.png'], 'two.pth')
     shown = drawn(page, shelf)
     assert 'text.png cannot be read as a picture' in shown.status
     assert 'disc01.png' in shown.status
@@ -89,26 +89,42 @@ def test_errors_are_the_programs_messages_in_place_of_the_result(page):
     shown = drawn(page, shelf, model='gone.pth')
     assert 'gone.pth' in shown.status
     assert 'role="alert"' in shown.status
-    shelf, gallery, _ = page.take(['imgs/disc01.png'], 'gone.pth', Shelf())
+    shelf, gallery, *_ = page.take(['imgs/disc01.png'], 'gone.pth')
     assert 'gone.pth' in shelf.notes[0]
     assert not gallery['visible']
 
 
 def test_a_model_of_three_classes_has_no_threshold_but_a_class_to_show(page):
-    threshold, shown, facts, shelf = page.describe('three.pth', Shelf())
+    threshold, shown, facts, _ = page.describe('three.pth')
     assert not threshold['visible']
     assert shown['visible']
     assert [title for title, _ in shown['choices']] == ['0', '1', '2']
     assert 'n_classes 3' in facts
-    assert shelf.changes == 1
-    threshold, shown, *_ = page.describe('two.pth', shelf)
+    threshold, shown, *_ = page.describe('two.pth')
     assert threshold['visible']
     assert not shown['visible']
-    assert page.describe('gone.pth', shelf)[2] == ''
+    assert page.describe('gone.pth')[2] == ''
+
+
+def test_no_event_waits_for_the_stream_of_the_queue(page):
+    assert {event.queue for event in page.build().fns.values()} == {False}
+
+
+def test_each_event_that_needs_a_drawing_gives_another_number(page):
+    shelf, *_, number = page.take(None, 'two.pth')
+    numbers = {
+        number,
+        page.take(['imgs/disc01.png'], 'gone.pth')[-1],
+        page.choose(shelf, SimpleNamespace(index=0))[-1],
+        page.describe('two.pth')[-1],
+        page.describe('gone.pth')[-1],
+        page.forget(shelf, 'two.pth', 'automatic', False),
+    }
+    assert len(numbers) == 6
 
 
 def test_predicting_again_computes_anew(page):
-    shelf, _, _ = page.take(['imgs/disc01.png'], 'two.pth', Shelf())
+    shelf, *_ = page.take(['imgs/disc01.png'], 'two.pth')
     drawn(page, shelf)
     (request,) = page.results._kept
     page.forget(shelf, 'two.pth', 'automatic', False)

@@ -41,3 +41,21 @@ def test_cuda_memory_is_what_the_driver_has_free_and_for_prediction_torchs_cache
     for device in (torch.device('cpu'), torch.device('mps')):
         assert memory.available_device_memory(device) == 7
         assert memory.available_prediction_memory(device) == 7
+
+
+@pytest.mark.parametrize('library', [OSError, TypeError, AttributeError])
+def test_freed_memory_is_kept_where_the_c_library_cannot_give_it_back(monkeypatch, library):
+    def load(name):
+        raise library
+
+    monkeypatch.setattr(memory.ctypes, 'CDLL', load)
+    memory.return_freed_memory()
+
+
+def test_freed_memory_is_given_back_down_to_the_last_page(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        memory.ctypes, 'CDLL', lambda name: SimpleNamespace(malloc_trim=calls.append)
+    )
+    memory.return_freed_memory()
+    assert calls == [0]

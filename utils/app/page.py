@@ -1,5 +1,7 @@
 """The page of app.py: components of Gradio, and what happens when they are used."""
 
+import itertools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +33,6 @@ class Shelf(NamedTuple):
     pictures: tuple[Source, ...] = ()
     chosen: int | None = None
     notes: tuple[str, ...] = ()
-    changes: int = 0  # so that any event draws anew
 
     @property
     def source(self) -> Source | None:
@@ -47,15 +48,24 @@ class Page:
 
     def __init__(self, models: 'Models', results: Results, examples: Sequence[Source]):
         self.models, self.results, self.examples = models, results, tuple(examples)
+        self._numbers = itertools.count(1)  # of changes, see build
+        self._places = threading.BoundedSemaphore(SIDE_BY_SIDE)
 
     def build(self) -> gr.Blocks:
-        """Return the page."""
+        """Return the page.
+
+        Nothing goes through Gradio's queue: its stream of answers is closed at times when the next
+        event has just been sent, and the page then waited for good, once in 60 to 90 pictures that
+        were dropped one after another (Gradio 6.31, dev/LOG.md). A change of State draws nothing
+        without the queue, hence a hidden number that is another one after each event.
+        """
         blocks = gr.Blocks(
             title='U-Net', analytics_enabled=False, delete_cache=(UPLOADS_AGE // 4, UPLOADS_AGE)
         )
         with blocks:
             gr.HTML('<h1 style="font-size: 1.5em; margin: 0">Try a U-Net</h1>', padding=False)
             self.shelf = gr.State(Shelf(self.examples))
+            self.change = gr.Number(0, visible='hidden')
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
                     self._add_controls()
@@ -114,76 +124,72 @@ class Page:
                 gr.HTML(views.error_legend())
 
     def _connect(self) -> None:
-        private: dict = {'api_visibility': 'private', 'show_progress': 'hidden'}
-        taking = [self.shelf, self.gallery, self.truth]
+        private: dict = {'api_visibility': 'private', 'show_progress': 'hidden', 'queue': False}
         gr.on(
             [self.files.upload, self.files.clear, self.files.delete], self.take,
-            [self.files, self.model, self.shelf], taking, trigger_mode='always_last',
-            concurrency_limit=SIDE_BY_SIDE, **private,
+            [self.files, self.model], [self.shelf, self.gallery, self.truth, self.change],
+            trigger_mode='always_last', **private,
         )  # fmt: skip
         self.gallery.select(
-            self.choose, self.shelf, [self.shelf, self.truth], trigger_mode='multiple', **private
-        )
+            self.choose, self.shelf, [self.shelf, self.truth, self.change],
+            trigger_mode='multiple', **private,
+        )  # fmt: skip
         self.model.change(
-            self.describe, [self.model, self.shelf],
-            [self.threshold, self.shown, self.facts, self.shelf], trigger_mode='always_last',
-            **private,
+            self.describe, self.model, [self.threshold, self.shown, self.facts, self.change],
+            trigger_mode='always_last', **private,
         )  # fmt: skip
         inputs = [
             self.shelf, self.model, self.tile, self.tta, self.threshold, self.opacity, self.shown,
             self.truth,
         ]  # fmt: skip
-        self.again.click(self.forget, inputs[:4], self.shelf, **private)
+        self.again.click(self.forget, inputs[:4], self.change, **private)
         # One event for all: while one is drawn, only the last change waits, in each browser.
-        changes = [component.change for component in (self.shelf, *inputs[2:])]
+        changes = [component.change for component in (self.change, *inputs[2:])]
         outputs = [
             self.status, self.overlay, self.mask, self.probability, self.classes, self.links,
             self.errors_column, self.errors,
         ]  # fmt: skip
         gr.on(
-            changes, self.draw, inputs, outputs, trigger_mode='always_last',
-            concurrency_limit=SIDE_BY_SIDE,
+            changes, self.draw, inputs, outputs, trigger_mode='always_last', queue=False,
             api_visibility='private', show_progress='minimal', show_progress_on=self.status,
         )  # fmt: skip
 
-    def take(self, files: list[str] | None, model: str, shelf: Shelf) -> tuple:
+    def take(self, files: list[str] | None, model: str) -> tuple:
         """Put uploaded files on the shelf, or the examples if there are none."""
-        try:
-            predictor = self.models.load(model).predictor
-        except UserError as error:
-            new = Shelf((), None, (str(error),), shelf.changes + 1)
-            return new, gr.update(value=[], visible=False), None
-        pictures, notes = take_pictures(map(Path, files or ()), predictor.model.n_channels)
-        chosen = 0 if pictures else None
-        new = Shelf(tuple(pictures) if files else self.examples, chosen, tuple(notes),
-                    shelf.changes + 1)  # fmt: skip
-        offered = thumbnails(new.pictures, predictor) if len(pictures) != 1 else []
+        with self._places:
+            try:
+                predictor = self.models.load(model).predictor
+            except UserError as error:
+                gallery = gr.update(value=[], visible=False)
+                return Shelf((), None, (str(error),)), gallery, None, next(self._numbers)
+            pictures, notes = take_pictures(map(Path, files or ()), predictor.model.n_channels)
+            chosen = 0 if pictures else None
+            shelf = Shelf(tuple(pictures) if files else self.examples, chosen, tuple(notes))
+            offered = thumbnails(shelf.pictures, predictor) if len(pictures) != 1 else []
         gallery = gr.update(value=offered, visible=bool(offered), selected_index=chosen)
-        return new, gallery, None
+        return shelf, gallery, None, next(self._numbers)
 
     def choose(self, shelf: Shelf, event: gr.SelectData) -> tuple:
         """Choose a picture of the shelf; the true mask was another one's."""
-        return shelf._replace(chosen=event.index, changes=shelf.changes + 1), None
+        return shelf._replace(chosen=event.index), None, next(self._numbers)
 
-    def describe(self, model: str, shelf: Shelf) -> tuple:
+    def describe(self, model: str) -> tuple:
         """Show what depends on the model, nothing of one that cannot be read; draw anew."""
         try:
             loaded = self.models.load(model)
         except UserError:  # said by draw
-            return gr.skip(), gr.skip(), '', shelf._replace(changes=shelf.changes + 1)
+            return gr.skip(), gr.skip(), '', next(self._numbers)
         titles = loaded.predictor.masks.titles
         several = len(titles) > 2
         shown = gr.update(choices=_choices(titles), value=1, visible=several)
-        return (
-            gr.update(visible=not several), shown, views.facts(loaded.facts),
-            shelf._replace(changes=shelf.changes + 1),
-        )  # fmt: skip
+        threshold = gr.update(visible=not several)
+        return threshold, shown, views.facts(loaded.facts), next(self._numbers)
 
-    def forget(self, shelf: Shelf, model: str, tile: str, tta: bool) -> Shelf:
+    def forget(self, shelf: Shelf, model: str, tile: str, tta: bool) -> int:
         """Let the chosen picture be predicted again."""
         if shelf.source is not None:
             self.results.forget(self._request(shelf.source, model, tile, tta))
-        return shelf._replace(changes=shelf.changes + 1)
+        return next(self._numbers)
 
     def _request(self, source: Source, model: str, tile: str, tta: bool) -> Request:
         return self.results.request(model, source, TILES[tile], tta)
@@ -202,7 +208,8 @@ class Page:
             view = View(threshold, opacity, shown or 0)
             if truth:
                 check_limits(Path(truth))
-            drawing = self.results.draw(request, view, Path(truth) if truth else None)
+            with self._places:
+                drawing = self.results.draw(request, view, Path(truth) if truth else None)
         except (UserError, OSError, RuntimeError, MemoryError) as error:
             text = explain(error)
             if text is None:

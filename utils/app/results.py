@@ -23,6 +23,7 @@ from utils.inference.outputs.formats import format_mask, format_probabilities, s
 from utils.masks.encoding import indexed_image, load_mask, resize_mask
 from utils.masks.visualize import error_map, overlay
 from utils.runtime.errors import UserError
+from utils.runtime.memory import return_freed_memory
 
 from .downloads import FILES, PROBABILITIES
 from .pictures import SHOWN_SIDE, fit, shown_picture
@@ -124,6 +125,7 @@ class Results:
             self._kept[request] = kept
             while len(self._kept) > 1 and self._bytes() > KEPT_BYTES:
                 self._kept.popitem(last=False)
+        return_freed_memory()
         return kept
 
     def _bytes(self) -> int:
