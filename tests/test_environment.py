@@ -203,6 +203,7 @@ def test_test_sh_stops_where_a_check_fails(checkout, failing):
     assert 'pytest' not in steps
 
 
+@pytest.mark.slow
 def test_plain_pytest_needs_no_plugin(tmp_path):
     (tmp_path / 'test_one.py').write_text('def test_one():\n    pass\n')
     command = [sys.executable, '-m', 'pytest', '-q', '-c', ROOT / 'pyproject.toml', tmp_path]

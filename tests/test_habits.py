@@ -149,6 +149,7 @@ def promised():
                 yield now.strip('`'), name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / 'utils/runtime').is_dir(), reason='the packages are not there yet')
 def test_the_import_paths_of_the_changelog_are_there():
     missing = [

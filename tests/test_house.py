@@ -79,6 +79,7 @@ def imported_modules(path, modules):
     return found & set(modules)
 
 
+@pytest.mark.slow
 def test_no_chain_of_imports_is_longer_than_twelve_files_and_none_is_a_circle():
     modules = {}
     for path in SOURCES:

@@ -49,7 +49,7 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     'options',
-    [[], pytest.param(['--amp'], marks=SLOW), ['-c', '1'], pytest.param(['-b', '1'], marks=SLOW)],
+    [[], *(pytest.param(more, marks=SLOW) for more in (['--amp'], ['-c', '1'], ['-b', '1']))],
 )
 def test_training_learns(folder, options):
     data_set(folder, 12, size=(64, 48))

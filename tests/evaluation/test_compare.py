@@ -242,6 +242,7 @@ def test_model_and_compare_exclude_each_other(capsys):
     assert 'not allowed with' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_page_shows_verdicts_figures_and_where_the_networks_differ(discs):
     found = compared('wrong.pth', 'right.pth', 'wrong.pth', '--report', 'r', '--worst', '2')
     page = Path('r/index.html').read_text(encoding='utf-8')

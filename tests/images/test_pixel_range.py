@@ -142,6 +142,7 @@ def test_image_range_is_taken_instead(folder, capsys):
     assert torch.equal(dataset[0]['image'], other[0]['image'])  # as 16 bits always were
 
 
+@pytest.mark.slow
 def test_a_resumed_and_a_loaded_network_keep_their_range(folder, capsys):
     camera_set(folder)
     assert run_train(*QUICK) == 0

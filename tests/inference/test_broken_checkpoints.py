@@ -69,6 +69,7 @@ def structure_refused(contents, seed, monkeypatch=None):
     return use('changed.pth') is None
 
 
+@pytest.mark.slow
 def test_mutated_structures_are_used_or_refused_with_one_message(files, monkeypatch, capsys):
     contents = [torch.load(name, weights_only=True) for name in files[:4]]
     Path('whole.pth').touch()

@@ -107,6 +107,7 @@ def test_the_threshold_is_refused_for_more_classes(folder, capsys):
     assert '--mask-threshold' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_viz_without_a_display_writes_a_picture_and_says_so(folder, capsys, monkeypatch):
     monkeypatch.setenv('MPLBACKEND', 'agg')
     assert predict.main(['-i', 'img.jpg', '--viz']) == 0

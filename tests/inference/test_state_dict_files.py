@@ -76,6 +76,7 @@ def version_1(checkpoint, path):
     torch.save(content, path)
 
 
+@pytest.mark.slow
 def test_a_program_without_this_project_loads_training_files_and_its_own_come_back(folder):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0

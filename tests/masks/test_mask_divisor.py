@@ -53,6 +53,7 @@ def test_values_below_the_divisor_are_classes_as_in_cityscapes(folder, capsys):
     assert load_checkpoint(LAST).mask_values == [7, 8, 26]
 
 
+@pytest.mark.slow
 def test_all_programs_take_and_write_class_values(folder):
     save_set(folder, [numbered(seed, 1000)[0] for seed in range(4)])
     assert run_train('-e', '1', '-v', '0', '-b', '4', '--mask-divisor', '1000') == 0

@@ -147,6 +147,7 @@ def test_options_change_the_weights(cells):
         assert not same_weights('a/last.pth', 'b/last.pth')
 
 
+@pytest.mark.slow
 def test_the_papers_recipe_makes_its_network_with_the_map_unless_told_not_to(cells, capsys):
     small = ['-e', '1', '-v', '0', '--base-channels', '2', '--recipe', 'paper']
     assert run_train(*small, '--output', 'a') == 0

@@ -79,6 +79,7 @@ def test_scripts_run_in_processes_of_their_own_with_workers(data):
     assert len(list(Path('data/imgs').glob('*_OUT.png'))) == 3
 
 
+@pytest.mark.slow
 def test_hubs_network_loads_what_a_script_has_saved(data):
     torch.manual_seed(0)
     net = torch.hub.load(str(ROOT), 'unet_carvana', source='local', pretrained=False, scale=0.5)

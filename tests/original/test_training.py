@@ -87,6 +87,7 @@ def small_network(n_classes=2):
     return UNet(3, n_classes, base_channels=2)
 
 
+@pytest.mark.slow
 def test_train_model_trains_the_network_that_it_is_given_and_writes_checkpoints(data):
     net = small_network()
     before = copy.deepcopy(net.state_dict())

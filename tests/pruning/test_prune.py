@@ -95,6 +95,7 @@ def test_all_of_the_cost_changes_no_weight(trained, name):
     assert not Path('slim-rounds').exists()
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_program_with_its_code_and_the_command_continues(
     trained, monkeypatch, capsys
 ):
@@ -109,6 +110,7 @@ def test_a_signal_ends_the_program_with_its_code_and_the_command_continues(
     assert not Path('slim-rounds/round2.pth').exists() and not Path('slim.pth').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('options', [[], ['--distill']])
 def test_the_network_learns_from_the_dense_one_if_asked_to(trained, monkeypatch, options):
     def stopped(run, stop):
@@ -147,6 +149,7 @@ def test_a_stopped_pruning_goes_on_to_the_same_network(trained, monkeypatch, sto
     assert same_weights('whole.pth', 'broken.pth')
 
 
+@pytest.mark.slow
 def test_a_finished_pruning_does_nothing_again_and_another_one_needs_its_own_folder(
     trained, monkeypatch, capsys
 ):
@@ -163,6 +166,7 @@ def test_a_finished_pruning_does_nothing_again_and_another_one_needs_its_own_fol
     assert 'slim-rounds is of another pruning: cost was 0.25, is 0.3' in error
 
 
+@pytest.mark.slow
 def test_other_data_take_the_place_of_the_runs(trained, monkeypatch):
     monkeypatch.setattr(plan, 'round_count', lambda _: 1)
     data_set(Path('other'), 4)

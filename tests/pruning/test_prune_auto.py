@@ -60,6 +60,7 @@ def test_auto_takes_the_cheapest_network_that_keeps_to_max_drop(scored, monkeypa
     assert f'max_drop was {drop[1] + ".0" if drop else 0.2}, is 7' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_every_network_loses_too_much_the_dense_one_is_written(
     scored, monkeypatch, capsys
 ):  # fmt: skip

@@ -54,6 +54,7 @@ def untrained(pruning, folder, epochs, stop, **settings):
     return folder / 'best.pth'
 
 
+@pytest.mark.slow
 def test_the_rival_has_the_cost_and_the_time_of_the_slim_network(
     trained, monkeypatch, capsys  # noqa: F811
 ):  # fmt: skip

@@ -2,6 +2,7 @@
 
 import timeit
 from functools import partial
+from itertools import count
 
 import pytest
 import torch
@@ -80,11 +81,11 @@ def test_only_fp16_scales_gradients(machine):
     assert not MixedPrecision(CUDA, amp=False).scaler.is_enabled()
 
 
+@pytest.mark.parametrize('busy', [range(0), range(5)], ids=['quiet', 'busy'])
 @pytest.mark.parametrize('slow', [torch.float32, torch.bfloat16])
-def test_the_speedup_of_bfloat16_is_measured(monkeypatch, slow):
-    clock = [0.0]
-    repeat = partial(timeit.repeat, timer=lambda: clock[0])
-    monkeypatch.setattr(precision.timeit, 'repeat', repeat)
+def test_the_speedup_of_bfloat16_is_measured_beside_other_programs_too(monkeypatch, slow, busy):
+    clock, products = [0.0], count()
+    monkeypatch.setattr(precision.timeit, 'timeit', partial(timeit.timeit, timer=lambda: clock[0]))
     ones = torch.ones
 
     class Matrix:
@@ -92,7 +93,8 @@ def test_the_speedup_of_bfloat16_is_measured(monkeypatch, slow):
             self.dtype = dtype
 
         def __matmul__(self, other):
-            clock[0] += 3.0 if self.dtype == slow else 1.5
+            seconds = 3.0 if self.dtype == slow else 1.5
+            clock[0] += 10 * seconds if next(products) in busy else seconds
 
     monkeypatch.setattr(torch, 'ones', Matrix)
     speedup = MEASURE()

@@ -214,6 +214,7 @@ def test_each_rank_takes_its_own_card_and_more_ranks_than_cards_are_an_error(mon
         choose_device('mps')
 
 
+@pytest.mark.slow
 def test_evaluate_writes_the_same_files_and_prints_once(folder, capsys):
     data_set(folder, 7)
     data_set(folder, 2, size=(40, 40), names=['a', 'zz'])

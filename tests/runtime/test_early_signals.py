@@ -42,6 +42,7 @@ def run(folder, code, *options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ctrl_c_during_imports_ends_the_program_at_once_and_without_a_traceback(folder):
     data_set(folder, 4)
     done = run(folder, SWALLOWS, '-e', '1')

@@ -87,6 +87,7 @@ def seeds():
     return [row['seed'] for row in rows('out/runs.csv')]
 
 
+@pytest.mark.slow
 def test_every_run_leaves_a_row_and_none_is_run_twice(folder, monkeypatch):
     assert run('--seeds', '0', '2') == 0
     first, second = rows('out/runs.csv')

@@ -61,6 +61,7 @@ def test_the_default_size_is_half_that_of_camvid_and_classes_cannot_be_chosen(ca
     assert '--classes 4: streets have 12; leave it out' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_shares_are_those_of_a_street(scenes):
     _, masks = scenes
     shares = np.bincount(masks.ravel(), minlength=12) / masks.size

@@ -183,6 +183,7 @@ def third_party(source, own):
     return found - own - set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 def test_requirements_name_every_package_that_the_programs_import():
     own = {Path(name).stem for name in PROGRAMS} | {path.stem for path in sources()}
     own |= {path.parent.name for path in sources()}  # packages, as scripts/demo

@@ -31,7 +31,10 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
-@pytest.mark.parametrize(('options', 'kept'), [([], []), (['--keep-zips'], ZIPS)])
+@pytest.mark.parametrize(
+    ('options', 'kept'),
+    [([], []), pytest.param(['--keep-zips'], ZIPS, marks=pytest.mark.slow)],
+)
 def test_a_fresh_download_fills_both_folders_and_removes_the_zips(checkout, options, kept):
     assert '3 images and 3 masks' in checkout.run_whole(*options).stdout
     assert checkout.zips() == kept
@@ -39,6 +42,7 @@ def test_a_fresh_download_fills_both_folders_and_removes_the_zips(checkout, opti
     assert checkout.calls() == [command.format(name, checkout.data) for name in ZIPS]
 
 
+@pytest.mark.slow
 def test_a_log_file_has_whole_lines_of_progress_and_few(checkout):
     error = checkout.run_whole().stderr
     assert '\r' not in error
@@ -152,6 +156,7 @@ def test_every_place_kaggle_reads_credentials_from_is_accepted(checkout, file, e
     checkout.run_whole(**{'KAGGLE_API_TOKEN': '', **extra})
 
 
+@pytest.mark.slow
 def test_a_terminal_asks_for_the_token_unseen_and_stores_it_for_the_owner_only(checkout):
     terminal, inner = pty.openpty()
     environment = checkout.environment(KAGGLE_API_TOKEN='')

@@ -81,6 +81,7 @@ def test_a_car_has_16_numbered_views_and_the_last_car_may_be_cut_short(written):
     assert views == [['01', '02'], [f'{view:02d}' for view in range(1, 17)]]
 
 
+@pytest.mark.slow
 def test_images_are_rgb_jpegs_and_masks_palette_gifs_of_zeros_and_ones(written):
     for image, mask in zip(*map(opened, written), strict=True):
         assert (image.format, image.mode, image.size) == ('JPEG', 'RGB', (WIDTH, HEIGHT))
@@ -121,6 +122,7 @@ def test_the_car_covers_a_plausible_fraction_and_never_touches_the_border(views,
         assert not mask[:, [0, -1]].any()
 
 
+@pytest.mark.slow
 def test_the_mask_is_exactly_where_the_picture_differs_from_the_empty_studio(views):
     for picture, mask, empty in views:
         changed = (np.asarray(picture) != np.asarray(empty)).any(axis=2)

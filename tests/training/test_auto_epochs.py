@@ -113,6 +113,7 @@ def test_it_ends_after_the_decay_and_says_so(short, rates, monkeypatch, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_auto_changes_the_weights_and_the_length(short):
     assert run_train(*short, '--output', 'a') == 0
     steps = load_checkpoint('a/last.pth').training['step']
@@ -127,7 +128,7 @@ def test_keep_is_obeyed(short):
 
 
 @pytest.mark.parametrize(  # plateau, decay, before its last step
-    'moment', [(2, 1), pytest.param((3, 0), marks=pytest.mark.slow), (4, 1)]
+    'moment', [*(pytest.param(m, marks=pytest.mark.slow) for m in ((2, 1), (3, 0))), (4, 1)]
 )
 def test_it_is_resumed_bit_for_bit(short, rates, monkeypatch, moment):
     scores = [0.2, 0.6]
@@ -158,6 +159,7 @@ def test_it_is_resumed_bit_for_bit(short, rates, monkeypatch, moment):
     assert len(rows('whole/metrics.csv')) == len(rows('broken/metrics.csv'))
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_and_takes_a_number(short, rates, capsys):
     assert run_train(*short) == 0
     epochs = len(rates) // 2
@@ -200,6 +202,7 @@ def after_epoch(count, end_epoch):
     return interrupted
 
 
+@pytest.mark.slow
 def test_a_run_of_a_number_goes_on_until_a_plateau(short, rates, monkeypatch, capsys):
     assert run_train('-e', '2', '-v', '34') == 0
     rates.clear()

@@ -84,6 +84,7 @@ def test_the_other_recipes_keep_the_fast_way(folder):
     assert load_checkpoint('checkpoints/last.pth').decode == DECODE_PATH
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_way_it_began_with(folder):
     data_set(folder, 3)
     assert run_train('-e', '1', '-v', '0', '--recipe', 'classic') == 0

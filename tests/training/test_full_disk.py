@@ -16,6 +16,7 @@ from running import SMALL, run_train, same_weights
 LAST = Path('checkpoints/last.pth')
 
 
+@pytest.mark.slow
 @in_own_process
 def test_a_last_file_that_cannot_be_written_leaves_the_one_before(folder, capsys):
     data_set(folder, 4)

@@ -95,6 +95,7 @@ def test_a_finished_run_goes_on_from_its_last_rate_and_says_so(folder, rates, ca
     assert load_checkpoint('checkpoints/last.pth').training['epoch'] == 6
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_it_was_extended_ends_as_the_unbroken_one(folder, rates, monkeypatch):
     data_set(folder, 9)  # 8 to train on: 4 steps an epoch
     for output in ('whole', 'broken'):

@@ -29,6 +29,7 @@ def draw(tmp_path):
     return drawn
 
 
+@pytest.mark.slow
 def test_a_picture_of_three_panels_appears_and_lines_grow_with_the_run(draw):
     one = pixels_of(BLUE, draw('1,10,1e-3,0.9,0.5,0.4\n'))
     assert Image.open(draw('1,10,1e-3,0.9,0.5,0.4\n')).size == (800, 800)

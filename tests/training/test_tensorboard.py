@@ -93,6 +93,7 @@ def test_a_killed_run_is_readable_and_its_resumption_replaces_the_steps_that_it_
     assert [sheet.step for sheet in events.Images('samples')] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_folder_and_a_new_one_begins_anew(folder):
     data_set(folder, 4)
     assert run_train('-e', '1', '--tensorboard') == 0

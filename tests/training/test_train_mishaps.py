@@ -99,6 +99,7 @@ def fail_at(step, monkeypatch, times, error=NO_MEMORY):
     monkeypatch.setattr(UNet, 'forward', failing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'error',
     [

@@ -58,6 +58,7 @@ def test_split_random_is_another_split_than_by_car(folder, capsys):
     assert '11 images to train on, 1 to validate on' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_workers_change_no_weight(folder):
     data_set(folder, 6)
     assert run_train('-e', '2', '--output', 'a') == 0

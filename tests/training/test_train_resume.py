@@ -60,7 +60,7 @@ def test_load_of_another_channel_count_is_refused(folder, capsys):
 
 
 @pytest.mark.parametrize('recipe', ['fast', pytest.param('classic', marks=pytest.mark.slow)])
-@pytest.mark.parametrize('workers', ['0', '1'])
+@pytest.mark.parametrize('workers', ['0', pytest.param('1', marks=pytest.mark.slow)])
 def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch, recipe, workers):
     data_set(folder, 6)
     options = ['-e', '3', '--recipe', recipe, '--workers', workers]

@@ -79,6 +79,7 @@ def server():
         one.shutdown()
 
 
+@pytest.mark.slow
 def test_after_wandb_login_auto_is_online_unless_another_server_or_mode_is_set(
     own_home, monkeypatch, capsys, tmp_path
 ):

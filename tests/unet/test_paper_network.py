@@ -160,6 +160,7 @@ def test_the_papers_network_trains_and_predicts_from_each_kind_of_file(folder):
         assert predict.main(['-m', name, '-i', 'imgs/disc00.png', '-o', 'out.png']) == 0
 
 
+@pytest.mark.slow
 def test_a_run_with_dropout_and_tiles_resumes_bit_for_bit(folder, monkeypatch):
     data_set(folder, 3, size=(48, 32), colours=1)
     options = ['--recipe', 'paper', '--base-channels', '2', '--tile', '20', '-e', '2']
@@ -195,6 +196,7 @@ def test_options_change_the_weights(folder, options):
         assert not same_weights('a/last.pth', 'b/last.pth')
 
 
+@pytest.mark.slow
 def test_loaded_weights_keep_their_padding_and_impossible_tiles_are_errors(folder, capsys):
     data_set(folder, 3, size=(48, 32), colours=1)
     assert run_train('-e', '1', *PAPER, '--output', 'a') == 0

@@ -55,12 +55,14 @@ def amp_precision(device: torch.device) -> str:
 def cpu_bf16_speedup() -> float:
     """Return how many times faster this CPU multiplies matrices in bfloat16 than in float32.
 
-    Measured, in 0.05 s, because the CPU's flags do not tell: of two CPUs with avx512_bf16, one gave
-    2.7 and another, without AMX, 0.5 (dev/LOG.md, 2026-11-24).
+    Measured, in 0.02 s, because the CPU's flags do not tell: of two CPUs with avx512_bf16, one gave
+    2.7 and another, without AMX, 0.5 (dev/LOG.md, 2026-11-24). The products are short and in turn,
+    so that some of each run undisturbed where other programs use the cores, too.
     """
-
-    def seconds(dtype: torch.dtype) -> float:
-        matrix = torch.ones(768, 768, dtype=dtype)
-        return min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=4))  # the first warms up
-
-    return seconds(torch.float32) / seconds(torch.bfloat16)
+    matrices = [torch.ones(256, 256, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    turns = [
+        [timeit.timeit(lambda m=matrix: m @ m, number=1) for matrix in matrices]  # type: ignore[misc]
+        for _ in range(16)
+    ]
+    exact, half = map(min, zip(*turns, strict=True))
+    return exact / half

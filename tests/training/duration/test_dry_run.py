@@ -164,6 +164,7 @@ def test_a_signal_ends_it_without_a_file(folder, monkeypatch, capsys):
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_workers_and_a_problem_of_the_data(folder, capsys):
     data_set(folder, 9)
     assert run_train('--dry-run', '--workers', '1') == 0

@@ -35,6 +35,7 @@ def loss_after(steps, recipe, rate, precision):
     return float(torch.stack(losses)[-steps // 4 :].mean()), float(losses[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('recipe', 'rate'), [('fast', 2e-3), ('classic', 1e-4)])
 def test_float16_learns_as_bfloat16_does(recipe, rate):
     (half, first), (brain, _) = (loss_after(16, recipe, rate, name) for name in ('fp16', 'bf16'))
