@@ -39,12 +39,16 @@ CURVES = {
 
 @dataclass
 class Run:
-    """What the files of a run's folder say. written: when the latest row was, in Unix time."""
+    """What the files of a run's folder say.
+
+    written: when the latest row was, in Unix time; touched: when any file of the run was.
+    """
 
     folder: Path
     settings: dict
     rows: list[dict[str, str]]
     written: float
+    touched: float
 
     def whole(self, name: str) -> int:
         """Return a setting that is a whole number; 0 where it is missing, as in an older run."""
@@ -78,7 +82,7 @@ class Run:
         if self.ended() or started is None:
             return self.ended()
         if done <= 0 or self.written <= started:
-            return 'the expected end is known after the next validation'
+            return self._before_rows(now, started)
         rows = sum((finite(row, 'step') or 0) > self.whole('first_step') for row in self.rows)
         silent, pace = now - self.written, (self.written - started) / done
         if silent > max(60, SILENT * (self.written - started) / rows):
@@ -90,6 +94,14 @@ class Run:
         left = min(left, 1e9)  # 31 years: datetime ends in 9999
         return f'ends at about {clock(now + left)}, in {duration(left)}'
 
+    def _before_rows(self, now: float, started: float) -> str:
+        """Return what is known of a run that has not validated since its start, or resumption."""
+        silent, pause = now - self.touched, self.settings.get('save_minutes')
+        if silent > SILENT * 60 * (pause if isinstance(pause, int | float) else 10):  # of last.pth
+            return f'no file written for {duration(silent)}: the run has probably stopped'
+        since = f'started {duration(now - started)} ago'
+        return f'the expected end is known after the next validation, {since}'
+
 
 def read_run(folder: Path) -> Run:
     """Read the files of a run. Raises UserError for a folder without them."""
@@ -98,15 +110,24 @@ def read_run(folder: Path) -> Run:
         settings = json.loads((folder / 'args.json').read_text(encoding='utf-8'))
     if not isinstance(settings, dict):
         settings = {}
-    if table.is_file():
-        return Run(folder, settings, read_rows(table), table.stat().st_mtime)
-    if settings:
-        return Run(folder, settings, [], 0.0)
+    if table.is_file() or settings:
+        rows = read_rows(table) if table.is_file() else []
+        written = table.stat().st_mtime if table.is_file() else 0.0
+        return Run(folder, settings, rows, written, touched(folder))
     found = sorted(path.parent for path in Path('checkpoints').rglob('metrics.csv'))
     raise UserError(
         f'{folder} has no run: expected metrics.csv and args.json, which train.py writes into its '
         f'--output. Runs in checkpoints: {first_few(found) or "none"}.'
     )
+
+
+def touched(folder: Path) -> float:
+    """Return when a file of a folder was written last, in Unix time."""
+    times = [folder.stat().st_mtime]
+    for path in folder.iterdir():
+        with suppress(OSError):  # a temporary file that has gone
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def finite(row: dict[str, str], column: str) -> float | None:
@@ -160,15 +181,16 @@ def draw(run: Run, now: float, width: int = WIDTH, unicode: bool = True) -> list
     recipe = f', recipe {run.settings["recipe"]}' if 'recipe' in run.settings else ''
     lines = [f'{place}{steps}{recipe}, in {run.folder}']
     if total:
-        share, length = min(1, run.step / total), width - BESIDE
+        share, length = min(1, run.step / total), max(0, width - BESIDE)
         full, empty = '█░' if unicode else '#.'
         lines.append(f'{full * round(length * share):{empty}<{length}} {share:4.0%}')
-    lines += [run.forecast(now), ''] if run.rows else ['no validation so far']
+    told = run.forecast(now)
+    lines += [told, ''] if run.rows else ['no validation so far', *filter(None, [told])]
     for name, (column, form) in CURVES.items():
         values = [number(row, column) for row in run.rows]
         known = [value for value in values if value is not None]
         if known:
-            curve = sparkline(values, width - BESIDE, BLOCKS if unicode else ASCII)
+            curve = sparkline(values, max(0, width - BESIDE), BLOCKS if unicode else ASCII)
             lines.append(f'{name:<16}{known[0]:>10{form}} {curve} {known[-1]:{form}}')
     best = max(run.rows, key=lambda row: finite(row, 'dice_dataset') or 0, default={})
     if score := finite(best, 'dice_dataset'):

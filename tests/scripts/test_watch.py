@@ -36,7 +36,7 @@ def write_run(folder, rows, text=None, **settings):
 def drawn(folder, minutes=0.0, **how):
     """The display of a run whose last row was a minute an epoch after START, so much later."""
     run = watch.read_run(folder)
-    run.written = START + 6 * (run.step - run.whole('first_step'))
+    run.written = run.touched = START + 6 * (run.step - run.whole('first_step'))
     return watch.draw(run, run.written + 60 * minutes, **how)
 
 
@@ -46,11 +46,13 @@ def curve(lines, name):
 
 
 @pytest.mark.parametrize('rows', [1, 2, 5, 43, 500])
-@pytest.mark.parametrize('width', [80, 60])
+@pytest.mark.parametrize('width', [80, 60, 38, 20, 1])
 def test_a_run_of_any_length_is_drawn_within_the_width(tmp_path, rows, width):
     lines = drawn(write_run(tmp_path / 'run', rows), width=width)
     assert max(map(len, lines)) <= width
-    assert lines[0].startswith(f'epoch {rows} of 1000, step {10 * rows} of 10000, recipe fast')
+    assert f'epoch {rows} of 1000, step {10 * rows} of 10000, recipe fast'.startswith(lines[0][:40])
+    if width < 60:
+        return
     dice = curve(lines, 'Dice ')
     assert len(dice) == min(rows, width - 38)
     if rows > 1:
@@ -81,7 +83,8 @@ def test_a_resumed_run_is_timed_from_its_resumption(tmp_path):
     folder = write_run(tmp_path / 'run', 100, total_steps=1100, first_step=900)
     assert 'in 10 min' in drawn(folder)[2]
     write_run(tmp_path / 'run', 100, total_steps=1100, first_step=1000)
-    assert drawn(folder)[2] == 'the expected end is known after the next validation'
+    told = 'the expected end is known after the next validation, started 0 s ago'
+    assert drawn(folder)[2] == told
 
 
 def test_a_run_that_has_ended_says_so(tmp_path):
@@ -107,9 +110,25 @@ def test_a_row_that_is_being_written_is_not_drawn_yet(tmp_path):
 
 @pytest.mark.parametrize('text', ['', HEADER[:10], HEADER])
 def test_a_run_before_its_first_row_is_no_error(tmp_path, text):
-    assert drawn(write_run(tmp_path / 'run', 0, text=text))[-1] == 'no validation so far'
-    (tmp_path / 'run/metrics.csv').unlink()
-    assert watch.draw(watch.read_run(tmp_path / 'run'), START)[-1] == 'no validation so far'
+    folder = write_run(tmp_path / 'run', 0, text=text)
+    told = [
+        'no validation so far',
+        'the expected end is known after the next validation, started 0 s ago',
+    ]
+    assert drawn(folder)[-2:] == told
+    (folder / 'metrics.csv').unlink()
+    assert drawn(folder)[-2:] == told
+
+
+def test_a_run_that_died_before_its_first_row_is_told_by_the_files_that_it_no_longer_writes(
+    tmp_path,
+):
+    folder = write_run(tmp_path / 'run', 0, save_minutes=2)
+    assert drawn(folder, minutes=6)[-1].endswith('started 6 min ago')
+    assert drawn(folder, minutes=7)[-1] == 'no file written for 7 min: the run has probably stopped'
+    resumed = write_run(tmp_path / 'resumed', 5, first_step=50)
+    assert drawn(resumed, minutes=29)[2].endswith('started 29 min ago')
+    assert drawn(resumed, minutes=31)[2].startswith('no file written for 31 min')
 
 
 def test_without_a_validation_set_or_settings_the_rest_is_drawn(tmp_path):
