@@ -39,8 +39,8 @@ def serve(args: argparse.Namespace) -> None:
 
     models = Models(find_models(args.model), (args.scale, args.device, args.amp))
     examples = find_examples(args.images)
-    first = models.load(models.names[0]).predictor
-    print(f'Using device {first.precision.device}. Model loaded! {models.names[0]}')
+    first = models.first_readable()
+    print(f'Using device {models.load(first).predictor.precision.device}. Model loaded! {first}')
     host = args.host or options.default_host()
     with uploads_folder() as folder, closing(bound_socket(host, args.port)) as server:
         from utils.app.server import serve_page  # Gradio reads what uploads_folder sets

@@ -75,8 +75,8 @@ def test_the_pages_of_a_stack_are_pictures_and_too_many_are_left_out(folder):
     assert taken == [Page(Path('stack.tif'), k) for k in range(24)]
     assert shown_name(taken[2]) == 'stack.tif, page 3'
     assert messages == [
-        'stack.tif: 6 pictures are left out, because the page takes 24 at a time. predict.py takes '
-        'any number.'
+        'The last 6 of 30 pictures are left out, because the page takes 24 at a time. predict.py '
+        'takes any number.'
     ]
 
 

@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def find_models(name: str | None) -> list[Path]:
     path = Path(name)
     if not path.is_dir():
         return [path]  # that it is missing is said when it is loaded
-    files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES]
+    files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not files:
         raise UserError(
             f'no model files in {path}; expected names that end in {", ".join(SUFFIXES)}. Name a '
@@ -129,13 +130,28 @@ class Models:
         path = self.path(name)
         return path.stat().st_mtime_ns if path.is_file() else 0
 
-    def load(self, name: str, version: int | None = None) -> LoadedModel:
-        """Return the model of a file, of that version if it is in memory, else as the file is now.
+    def first_readable(self) -> str:
+        """Return the name of the first file that can be loaded; raise UserError if none can."""
+        first, *others = self.names
+        try:
+            self.load(first)
+        except UserError:
+            for name in others:
+                with suppress(UserError):
+                    self.load(name)
+                    return name
+            raise
+        return first
 
-        Raises UserError if it cannot be loaded.
+    def load(self, name: str, version: int | None = None) -> LoadedModel:
+        """Return the model of a file, by default as it is now, else of that version.
+
+        Raises UserError if it cannot be loaded, or if that version is neither in memory nor there.
         """
         return self._load(name, self.version(name) if version is None else version)
 
     def _load_file(self, name: str, version: int) -> LoadedModel:
         path = self.path(name)
+        if version != self.version(name):
+            raise UserError(f'{path} has changed since; choose the picture again')
         return LoadedModel(Predictor.load(path, *self._settings), load_checkpoint(path).settings())

@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import gradio as gr
 
@@ -12,8 +12,9 @@ from utils.images.pages import Source
 from utils.runtime.errors import UserError, explain
 
 from . import views
+from .inputs import any_choice, any_number
 from .pictures import check_limits, shown_name, take_pictures, thumbnails, without_folder
-from .results import Request, Results, View
+from .results import Drawing, Request, Results, View
 
 if TYPE_CHECKING:
     from .models import Models
@@ -75,8 +76,8 @@ class Page:
         return blocks
 
     def _add_controls(self) -> None:
-        names = self.models.names
-        first = self.models.load(names[0])
+        names, chosen = self.models.names, self.models.first_readable()
+        first = self.models.load(chosen)
         titles, offered = first.predictor.masks.titles, thumbnails(self.examples, first.predictor)
         self.files = gr.File(label='Pictures', file_count='multiple', height=150)
         self.gallery = gr.Gallery(
@@ -84,16 +85,18 @@ class Page:
             show_label=False, allow_preview=False, interactive=False, buttons=[],
             visible=bool(offered),
         )  # fmt: skip
-        self.model = gr.Dropdown(names, value=names[0], label='Model', visible=len(names) > 1)
-        self.threshold = gr.Slider(
+        self.model = gr.Dropdown(names, value=chosen, label='Model', visible=len(names) > 1)
+        self.threshold = any_number(gr.Slider(
             0, 1, 0.5, step=0.01, label='Threshold', buttons=[],
             info='A pixel is foreground if its probability is higher.', visible=len(titles) <= 2,
-        )  # fmt: skip
-        self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the overlay', buttons=[])
-        self.shown = gr.Dropdown(
+        ))  # fmt: skip
+        self.opacity = any_number(
+            gr.Slider(0, 1, 0.5, step=0.05, label='Opacity of the overlay', buttons=[])
+        )
+        self.shown = any_choice(gr.Dropdown(
             _choices(titles), value=1, label='Class of the probability map',
             visible=len(titles) > 2,
-        )  # fmt: skip
+        ))  # fmt: skip
         self.truth = gr.File(label='True mask, for Dice and the error map', height=150)
         with gr.Accordion('More', open=False):
             self.tta = gr.Checkbox(label='Average with the mirror image (--tta flip)')
@@ -105,10 +108,13 @@ class Page:
             self.facts = gr.HTML(views.facts(first.facts))
 
     def _add_results(self) -> None:
-        self.status = gr.HTML(
-            '<div class="unet">Drop a picture, or several, or choose one.</div>', min_height=40
-        )
-        options: dict = {'interactive': False, 'buttons': ['fullscreen'], 'min_width': 220}
+        self.status = gr.HTML(views.HINT, min_height=40)
+        options: dict = {
+            'interactive': False,
+            'buttons': ['fullscreen'],
+            'min_width': 220,
+            'elem_classes': 'picture',
+        }
         with gr.Row():
             # A slider has to be followed: JPEG takes 2 ms of 1200 x 801 pixels, WebP 60.
             self.overlay = gr.Image(label='Overlay', format='jpeg', **options)
@@ -127,69 +133,80 @@ class Page:
         private: dict = {'api_visibility': 'private', 'show_progress': 'hidden', 'queue': False}
         gr.on(
             [self.files.upload, self.files.clear, self.files.delete], self.take,
-            [self.files, self.model], [self.shelf, self.gallery, self.truth, self.change],
+            [self.files, self.model, self.shelf],
+            [self.shelf, self.gallery, self.truth, self.status, self.change],
             trigger_mode='always_last', **private,
         )  # fmt: skip
         self.gallery.select(
-            self.choose, self.shelf, [self.shelf, self.truth, self.change],
+            self.choose, [self.shelf, self.model],
+            [self.shelf, self.truth, self.status, self.change],
             trigger_mode='multiple', **private,
         )  # fmt: skip
         self.model.change(
-            self.describe, self.model, [self.threshold, self.shown, self.facts, self.change],
-            trigger_mode='always_last', **private,
+            self.describe, [self.files, self.model, self.shelf],
+            [self.shelf, self.gallery, self.status, self.change], trigger_mode='always_last',
+            **private,
         )  # fmt: skip
         inputs = [
             self.shelf, self.model, self.tile, self.tta, self.threshold, self.opacity, self.shown,
             self.truth,
         ]  # fmt: skip
-        self.again.click(self.forget, inputs[:4], self.change, **private)
+        self.again.click(self.forget, inputs[:4], [self.status, self.change], **private)
         # One event for all: while one is drawn, only the last change waits, in each browser.
         changes = [component.change for component in (self.change, *inputs[2:])]
         outputs = [
             self.status, self.overlay, self.mask, self.probability, self.classes, self.links,
-            self.errors_column, self.errors,
+            self.errors_column, self.errors, self.threshold, self.shown, self.facts,
         ]  # fmt: skip
         gr.on(
             changes, self.draw, inputs, outputs, trigger_mode='always_last', queue=False,
             api_visibility='private', show_progress='minimal', show_progress_on=self.status,
         )  # fmt: skip
 
-    def take(self, files: list[str] | None, model: str) -> tuple:
-        """Put uploaded files on the shelf, or the examples if there are none."""
+    def take(self, files: list[str] | None, model: str, shelf: Shelf) -> tuple:
+        """Put uploaded files on the shelf, or the examples if there are none.
+
+        The chosen picture stays chosen, with its true mask, if it is still there.
+        """
         with self._places:
             try:
                 predictor = self.models.load(model).predictor
             except UserError as error:
                 gallery = gr.update(value=[], visible=False)
-                return Shelf((), None, (str(error),)), gallery, None, next(self._numbers)
-            pictures, notes = take_pictures(map(Path, files or ()), predictor.model.n_channels)
-            chosen = 0 if pictures else None
-            shelf = Shelf(tuple(pictures) if files else self.examples, chosen, tuple(notes))
-            offered = thumbnails(shelf.pictures, predictor) if len(pictures) != 1 else []
+                new = Shelf((), None, (str(error),))
+                return new, gallery, gr.skip(), '', next(self._numbers)
+            found, notes = take_pictures(map(Path, files or ()), predictor.model.n_channels)
+            pictures = tuple(found) if files else self.examples
+            stays = shelf.source is not None and shelf.source in pictures
+            chosen = pictures.index(shelf.source) if stays else 0 if found else None
+            offered = thumbnails(pictures, predictor) if not files or len(pictures) != 1 else []
+        new = Shelf(pictures, chosen, tuple(notes))
         gallery = gr.update(value=offered, visible=bool(offered), selected_index=chosen)
-        return shelf, gallery, None, next(self._numbers)
+        # A mask that was dropped before its picture waits for it.
+        truth = gr.skip() if stays or shelf.source is None else None
+        return new, gallery, truth, self._working(new, model), next(self._numbers)
 
-    def choose(self, shelf: Shelf, event: gr.SelectData) -> tuple:
+    def choose(self, shelf: Shelf, model: str, event: gr.SelectData) -> tuple:
         """Choose a picture of the shelf; the true mask was another one's."""
-        return shelf._replace(chosen=event.index), None, next(self._numbers)
+        new = shelf._replace(chosen=event.index)
+        return new, None, self._working(new, model), next(self._numbers)
 
-    def describe(self, model: str) -> tuple:
-        """Show what depends on the model, nothing of one that cannot be read; draw anew."""
-        try:
-            loaded = self.models.load(model)
-        except UserError:  # said by draw
-            return gr.skip(), gr.skip(), '', next(self._numbers)
-        titles = loaded.predictor.masks.titles
-        several = len(titles) > 2
-        shown = gr.update(choices=_choices(titles), value=1, visible=several)
-        threshold = gr.update(visible=not several)
-        return threshold, shown, views.facts(loaded.facts), next(self._numbers)
+    def describe(self, files: list[str] | None, model: str, shelf: Shelf) -> tuple:
+        """Draw anew with another model; files that the one before could not use are taken again."""
+        gallery = gr.skip()
+        if shelf.notes or not shelf.pictures:
+            shelf, gallery, *_ = self.take(files, model, shelf)
+        return shelf, gallery, self._working(shelf, model), next(self._numbers)
 
-    def forget(self, shelf: Shelf, model: str, tile: str, tta: bool) -> int:
+    def forget(self, shelf: Shelf, model: str, tile: str, tta: bool) -> tuple:
         """Let the chosen picture be predicted again."""
         if shelf.source is not None:
             self.results.forget(self._request(shelf.source, model, tile, tta))
-        return next(self._numbers)
+        return self._working(shelf, model), next(self._numbers)
+
+    def _working(self, shelf: Shelf, model: str) -> str:
+        """Return what stands there until `draw` has its result."""
+        return '' if shelf.source is None else views.working(shown_name(shelf.source), model)
 
     def _request(self, source: Source, model: str, tile: str, tta: bool) -> Request:
         return self.results.request(model, source, TILES[tile], tta)
@@ -199,27 +216,36 @@ class Page:
         shown: int, truth: str | None,
     ) -> tuple:  # fmt: skip
         """Show the chosen picture, or the message of an error."""
-        nothing = (None, None, None, '', '', gr.update(visible=False), None)
-        source = shelf.source
+        nothing = (
+            None, None, None, '', '', gr.update(visible=False), None, *self._about(model, shown),
+        )  # fmt: skip
+        source, notes = shelf.source, list(shelf.notes)
         if source is None:
-            return views.message(shelf.notes), *nothing
-        try:
-            request = self._request(source, model, tile, tta)
-            view = View(threshold, opacity, shown or 0)
+            return views.message(notes) or views.HINT, *nothing
+        view, drawing = View(threshold, opacity, shown), None
+        for mask in dict.fromkeys((truth, None)):  # without the true mask if it is of no use
+            try:
+                request = self._request(source, model, tile, tta)
+                drawing = self._drawing(request, view, mask)
+                break
+            except (UserError, OSError, RuntimeError, MemoryError) as error:
+                text = explain(error)
+                if text is None:
+                    raise
+                for file in (source, *([Path(mask)] if mask else [])):
+                    text = without_folder(text, file)
+                notes += [text] if text not in notes else []
+        if drawing is None:
+            return views.message(notes), *nothing
+        return self._shown(shelf._replace(notes=tuple(notes)), request, view, drawing)
+
+    def _drawing(self, request: Request, view: View, truth: str | None) -> Drawing:
+        with self._places:
             if truth:
                 check_limits(Path(truth))
-            with self._places:
-                drawing = self.results.draw(request, view, Path(truth) if truth else None)
-        except (UserError, OSError, RuntimeError, MemoryError) as error:
-            text = explain(error)
-            if text is None:
-                raise
-            for file in (source, *([Path(truth)] if truth else [])):
-                text = without_folder(text, file)
-            return views.message([*shelf.notes, text]), *nothing
-        return self._shown(shelf, request, view, drawing)
+            return self.results.draw(request, view, Path(truth) if truth else None)
 
-    def _shown(self, shelf: Shelf, request: Request, view: View, drawing: Any) -> tuple:
+    def _shown(self, shelf: Shelf, request: Request, view: View, drawing: Drawing) -> tuple:
         loaded = self.models.load(request.model, request.version)
         masks, score = loaded.predictor.masks, drawing.score
         name = self.results.link(request)
@@ -231,7 +257,20 @@ class Page:
             views.class_table(drawing, masks),
             views.links(name, f'?threshold={view.threshold}', len(masks.values) == 2),
             gr.update(visible=bool(score)), score.errors if score else None,
+            *self._about(request.model, view.shown),
         )  # fmt: skip
+
+    def _about(self, model: str, shown: int) -> tuple:
+        """Return what depends on the model alone: slider, choice of a class, table of facts."""
+        try:
+            loaded = self.models.load(model)
+        except UserError:  # said by draw
+            return gr.skip(), gr.skip(), ''
+        titles = loaded.predictor.masks.titles
+        several = len(titles) > 2
+        value = {} if shown in range(len(titles)) else {'value': 1}
+        choice = gr.update(choices=_choices(titles), visible=several, **value)
+        return gr.update(visible=not several), choice, views.facts(loaded.facts)
 
 
 def _choices(titles: Sequence[str]) -> list[tuple[str, int]]:

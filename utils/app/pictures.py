@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 100 * 2**20  # of an uploaded file
 MOST_PIXELS = 50_000_000  # of a picture: 0.2 GB of probabilities for each class
 MOST_PICTURES = 24  # of an upload, pages of stacks included
+MOST_MESSAGES = 5  # about files of an upload that cannot be used
+LEAST_SIDE = 384  # pixels of the longer side; smaller pictures are shown in larger pixels
 SHOWN_SIDE = 1200  # pixels; three pictures beside each other, on a page of 1280, have 400 each
 THUMBNAIL_SIDE = 240
 
@@ -41,14 +43,15 @@ def take_pictures(paths: Iterable[Path], channels: int) -> tuple[list[Source], l
         except UserError as error:
             messages.append(without_folder(str(error), path))
             continue
-        room = MOST_PICTURES - len(taken)
-        if len(pictures) > room:
-            messages.append(
-                f'{path.name}: {len(pictures) - room} pictures are left out, because the page '
-                f'takes {MOST_PICTURES} at a time. predict.py takes any number.'
-            )
-        taken += pictures[:room]
-    return taken, messages
+        taken += pictures
+    if (more := len(messages) - MOST_MESSAGES) > 0:
+        messages[MOST_MESSAGES:] = [f'{more} more files cannot be used either.']
+    if (more := len(taken) - MOST_PICTURES) > 0:
+        messages.append(
+            f'The last {more} of {len(taken)} pictures are left out, because the page takes '
+            f'{MOST_PICTURES} at a time. predict.py takes any number.'
+        )
+    return taken[:MOST_PICTURES], messages
 
 
 def _pictures_of(path: Path, channels: int) -> Sequence[Source]:
@@ -101,6 +104,14 @@ def shown_picture(source: Source, predictor: 'Predictor', side: int = SHOWN_SIDE
         picture, size, _ = open_reduced(source, min(1.0, side / max(size)), channels)
     pixels = to_channels(picture, channels, source, predictor.image_range)
     return displayable(picture, pixels).resize(fit(size, side), reducing_gap=2.0)
+
+
+def enlarge(picture: Image.Image) -> Image.Image:
+    """Return a small picture in larger pixels, each a square of its own colour."""
+    return picture.resize(
+        [side * max(1, LEAST_SIDE // max(picture.size)) for side in picture.size],
+        Image.Resampling.NEAREST,
+    )
 
 
 def thumbnails(pictures: Sequence[Source], predictor: 'Predictor') -> list[tuple[Image.Image, str]]:

@@ -26,7 +26,7 @@ from utils.runtime.errors import UserError
 from utils.runtime.memory import return_freed_memory
 
 from .downloads import FILES, PROBABILITIES
-from .pictures import SHOWN_SIDE, fit, shown_picture
+from .pictures import SHOWN_SIDE, enlarge, fit, shown_picture
 
 if TYPE_CHECKING:
     from .models import LoadedModel, Models, Prediction
@@ -75,7 +75,7 @@ class Score(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What is shown of a result: pictures of at most SHOWN_SIDE, and figures of the whole one."""
+    """What is shown of a result: pictures (see fit, enlarge), and figures of the whole one."""
 
     size: tuple[int, int]  # of the picture's file: width, height
     prediction: 'Prediction'
@@ -147,8 +147,8 @@ class Results:
         return Drawing(
             indices.shape[::-1],
             kept.prediction,
-            overlay(kept.picture, shown, background, view.opacity),
-            indexed_image(shown),
+            enlarge(overlay(kept.picture, shown, background, view.opacity)),
+            enlarge(indexed_image(shown)),
             self._probability(request, outputs, view.shown, small),
             (counts / indices.size).tolist(),
             self._score(request, indices, truth) if truth else None,
@@ -161,7 +161,7 @@ class Results:
         probabilities = self._model(request).predictor.to_probabilities(outputs)
         plane = probabilities[min(shown, len(probabilities) - 1)].numpy()
         small = Image.fromarray(plane).resize(size, Image.Resampling.BOX)
-        return Image.fromarray((np.asarray(small) * 255).round().astype(np.uint8))
+        return enlarge(Image.fromarray((np.asarray(small) * 255).round().astype(np.uint8)))
 
     def _score(self, request: Request, indices: np.ndarray, truth: Path) -> Score:
         predictor = self._model(request).predictor
@@ -176,7 +176,7 @@ class Results:
         counts = count_pixels(torch.from_numpy(indices)[None], expected[None], len(masks.values))
         errors = error_map(expected.numpy(), indices, masks.background)
         # Box filter: nearest neighbour would lose thin errors.
-        errors = errors.resize(fit(errors.size, SHOWN_SIDE), Image.Resampling.BOX)
+        errors = enlarge(errors.resize(fit(errors.size, SHOWN_SIDE), Image.Resampling.BOX))
         dice = float(image_dice(counts, masks.scored)[0])
         return Score(dice, ratios(counts)['dice'][0].tolist(), errors)
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from .results import Drawing
 
 STYLE = """
-.gradio-container { max-width: 1280px !important; margin: 0 auto }
+.gradio-container { max-width: 1280px !important; width: 100%; margin: 0 auto }
+.gradio-container .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)) !important }
+.gradio-container .picture .image-container, .gradio-container .picture .empty { padding-top: 2em }
 .gradio-container .grid-wrap.fixed-height { min-height: 0; max-height: 240px }
 .gradio-container .caption-label { font-size: .65rem !important; padding: .1em .4em !important;
   max-width: 100% !important; left: auto }
@@ -27,7 +29,8 @@ STYLE = """
   border-bottom: 1px solid var(--border-color-primary) }
 .unet td:nth-child(n+3) { white-space: nowrap }
 .unet th:nth-child(-n+2), .unet td:nth-child(-n+2) { text-align: left }
-.unet.facts td { overflow-wrap: anywhere; vertical-align: top }
+.unet.facts td { vertical-align: top }
+.unet.facts td + td { overflow-wrap: anywhere }
 .unet .key { display: inline-block; width: 1em; height: 1em; border: 1px solid #888;
   vertical-align: -.15em; margin: 0 .15em 0 .5em }
 .unet.error { border-left: .4em solid #b3261e; padding: .4em .8em;
@@ -39,10 +42,18 @@ STYLE = """
 """.strip()
 
 
+HINT = '<div class="unet">Drop a picture, or several, or choose one.</div>'
+
+
 def message(texts: Iterable[str]) -> str:
     """Return messages of errors, '' for none."""
     shown = '\n'.join(filter(None, texts))
     return f'<div class="unet error" role="alert">{escape(shown)}</div>' if shown else ''
+
+
+def working(name: str, model: str) -> str:
+    """Return the line that stands there until a picture is predicted."""
+    return f'<div class="unet">Predicting <b>{escape(name)}</b> with {escape(model)} ...</div>'
 
 
 def status(name: str, drawing: 'Drawing', model: 'LoadedModel') -> str:
