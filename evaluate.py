@@ -137,6 +137,17 @@ def open_model(
     return predictor, dataset, conditions
 
 
+def open_named(
+    args: argparse.Namespace, model: str
+) -> tuple['Predictor', 'SegmentationDataset', 'Conditions']:
+    """Do as open_model; an error names the model, because there are several."""
+    try:
+        return open_model(args, model)
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if model in text else f'with {model}: {text}') from error
+
+
 def evaluate_checkpoint(args: argparse.Namespace) -> None:
     """Score the checkpoint on this rank's shard of the images; rank 0 reports the scores of all."""
     from utils.evaluation.report import write_report
@@ -173,7 +184,7 @@ def compare_checkpoints(args: argparse.Namespace) -> None:
 
     check_options(args)
     check_outputs(args)
-    candidates = [Candidate(*open_model(args, model)) for model in args.compare]
+    candidates = [Candidate(*open_named(args, model)) for model in args.compare]
     check_same_classes(candidates)
     result = compare(candidates, args.workers)
     if result is None:  # not the first rank

@@ -115,6 +115,14 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
     from utils.inference.backends.quantization import quantize  # needs its own packages
     from utils.runtime.distributed import local_main_process_first
 
+    for option in ('images', 'masks'):
+        folder = getattr(args, f'calibration_{option}')
+        if not folder.exists():
+            raise UserError(
+                f'--quantize int8 measures on pictures and masks like those of the training, and '
+                f'{folder} does not exist. Name them with --calibration-images and '
+                '--calibration-masks.'
+            )
     with local_main_process_first():
         dataset = SegmentationDataset(
             args.calibration_images, args.calibration_masks, predictor.scale, None,

@@ -26,6 +26,8 @@ from utils.runtime.errors import UserError
 from utils.runtime.files import check_output_file, whole_file
 from utils.runtime.signals import StopRequest
 
+MUCH = 0.05  # of Dice; a network that lost more is not what anybody wants
+
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
     from unet import UNet
     from utils.pruning.rounds import Pruning
@@ -109,7 +111,15 @@ def open_pruning(args: argparse.Namespace) -> 'Pruning':
     if args.output.resolve() == args.model.resolve():
         raise UserError(f'--output is {args.model}, the network to prune. Name another file.')
     settings: dict = {'scale': checkpoint.scale or 0.5, 'validation': 10.0}
-    settings |= trained_with(args.model, checkpoint)
+    known = trained_with(args.model, checkpoint)
+    if not known:
+        print(
+            f'note: the settings of the training of {args.model} are not known, because no '
+            'args.json is beside it: pictures to validate on may be among those it was trained on'
+        )
+    settings |= known
+    if args.images and ('val_images' in known or 'val_list' in known):
+        settings['validation'] = 10.0  # those of --val-images are left out, too
     if args.images:  # and none of the files that belong to the others
         settings = {name: value for name, value in settings.items() if name in READING}
         settings |= {'images': str(args.images), 'masks': str(args.masks)}
@@ -136,7 +146,8 @@ def train_network(
     recipe = RECIPES['fast']
     if args.load:  # trained already: steps at half the resolution would only set it back
         recipe = replace(recipe, coarse=0.0)
-    run = build_run(args, partial(_as_asked, args), recipe=recipe)
+    masks = pruning.checkpoint.masks
+    run = build_run(args, partial(_as_asked, args), recipe=recipe, masks=masks)
     if args.load and pruning.args.distill:
         Distillation.attach(run, pruning.dense)
     if run.state.finished():
@@ -195,7 +206,12 @@ def search(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
     best = cheapest_passing(trials, least_dice)
     if best is trials[0]:
         drop = pruning.args.max_drop
-        print(f'note: every cheaper network loses more than {drop:g} points: nothing was pruned')
+        why = (
+            f'every cheaper network loses more than {drop:g} points'
+            if trials[1:]
+            else ('no network of narrower layers is cheaper')
+        )
+        print(f'note: {why}: nothing was pruned')
     return best.file
 
 
@@ -230,7 +246,7 @@ def train_rival(
 def prune(args: argparse.Namespace, stop: StopRequest) -> int:
     """Write the slim network and print the table; return the exit code."""
     from utils.inference.checkpoint import load_checkpoint, save_checkpoint
-    from utils.pruning.figures import table, to_json
+    from utils.pruning.figures import loss_of_dice, table, to_json
     from utils.pruning.plots import draw_widths
     from utils.pruning.rounds import open_folder
 
@@ -262,6 +278,9 @@ def prune(args: argparse.Namespace, stop: StopRequest) -> int:
         with whole_file(args.json) as part:
             part.write_text(json.dumps(to_json(figures), indent=1) + '\n')
     print(table(figures))
+    lost = loss_of_dice(figures['before'], figures['after'])
+    if lost and lost['mean'] > MUCH:
+        print(f'note: much is lost. Try more epochs (-e {2 * args.epochs}), or a higher --cost.')
     print(f'{args.output} written. Predict with: python predict.py -m {args.output} -i IMAGE')
     return 0
 

@@ -186,7 +186,7 @@ def test_other_data_take_the_place_of_the_runs(trained, monkeypatch):
         (['-o', 'no/slim.pth'], 'no folder no'),
         (
             ['--images', 'data/three/imgs', '--masks', 'data/three/masks'],
-            '2 classes, and the',
+            'masks hold 3 distinct values .* but the model was trained on 2',
         ),
         (['-m', 'paper.pth', '--importance', 'batchnorm'], 'paper.pth has no BatchNorm'),
     ],

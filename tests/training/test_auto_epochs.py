@@ -246,6 +246,21 @@ def test_it_needs_a_validation_set(folder, capsys):
     assert not Path('checkpoints').exists()
 
 
+def test_a_resumed_run_without_a_validation_set_is_not_told_to_ask_for_one(folder, capsys):
+    data_set(folder, 4)
+    assert run_train('-v', '0', '-e', '1') == 0
+    assert run_train('--resume', '-e', 'auto') == 2
+    error = capsys.readouterr().err
+    assert 'Give a number of epochs (-e 5).' in error
+    assert '--validation' not in error
+
+
+def test_a_run_with_early_stop_may_go_on_with_it(short):
+    assert run_train(*short, '-e', '1', '--early-stop', '1') == 0
+    assert run_train('--resume', '-e', 'auto') == 0
+    assert json.loads(Path('checkpoints/args.json').read_text())['early_stop'] is None
+
+
 def test_a_classic_run_cannot_go_on_with_it(folder, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1', '--recipe', 'classic') == 0

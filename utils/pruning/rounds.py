@@ -75,8 +75,9 @@ class Pruning:
         self.device = choose_device(self.args.device)
         self.precision = MixedPrecision(self.device, self.args.amp)
         self.dense = self.checkpoint.build_model()
+        source = replace(self.checkpoint, training=None)
         self.data = TrainingData(
-            self.settings, self.dense.padding, self.device, replace(self.checkpoint, training=None)
+            self.settings, self.dense.padding, self.device, source, self.checkpoint.masks
         )
         classes, values = max(2, self.dense.n_classes), self.data.dataset.masks.values
         if len(values) != classes:

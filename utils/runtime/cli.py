@@ -181,7 +181,7 @@ def pixel_size(text: str) -> tuple[float, float]:
 
 def count_or_auto(text: str) -> int | str:
     """Argparse type: 'auto', or a whole number from 1."""
-    return text if text == 'auto' else int(number_in(int, 1)(text))
+    return 'auto' if text.lower() == 'auto' else int(number_in(int, 1)(text))
 
 
 # fmt: off

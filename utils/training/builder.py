@@ -12,6 +12,7 @@ from unet import UNet
 from utils.data.report.check import add_data_problems
 from utils.inference.backends.selection import compiled
 from utils.inference.checkpoint import Checkpoint, load_checkpoint, model_config
+from utils.masks.encoding import MaskEncoding
 from utils.runtime.devices import choose_device
 from utils.runtime.distributed import world_size
 from utils.runtime.errors import UserError
@@ -99,12 +100,13 @@ def build_run(
     parse: Callable[[dict], argparse.Namespace],
     model: UNet | None = None,
     recipe: Recipe | None = None,
+    masks: MaskEncoding | None = None,
 ) -> TrainingRun:
     """Build a new run, or the one that --resume names.
 
     parse: parses the command line with the given defaults, those of the resumed run.
     model: to train, unless the options name one; they have to describe it.
-    recipe: by default, that of the options.
+    recipe: by default, that of the options. masks: see TrainingData.
     Raises UserError for everything that could not work, before a file is written.
     """
     source = None
@@ -118,7 +120,7 @@ def build_run(
     device = choose_device(args.device)
     config = network_config(args, recipe, source)
     try:
-        data = TrainingData(args, config['padding'], device, source)
+        data = TrainingData(args, config['padding'], device, source, masks)
     except UserError as error:
         raise add_data_problems(error, args, decode_path(args, source)) from error
     if saved:
@@ -144,8 +146,7 @@ def build_run(
     tracker = open_output(args, saved, data.dataset.scan.left_out, state.schedule.plan.steps)
     guard = StepGuard(model)
     recorder = Recorder(args, state, data, tracker, guard)
-    on_cpu = None if weights is None else weights.cpu()
-    totals = partial(sum_totals, class_weights=on_cpu)
+    totals = partial(sum_totals, class_weights=None if weights is None else weights.cpu())
     step = TrainStep(
         network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
     )

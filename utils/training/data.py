@@ -24,6 +24,7 @@ from utils.images.pixel_range import check_range_option, describe_range, range_o
 from utils.inference.checkpoint import Checkpoint
 from utils.masks.background import describe_background
 from utils.masks.classes import MaskOptions
+from utils.masks.encoding import MaskEncoding
 from utils.runtime.devices import default_workers
 from utils.runtime.distributed import (
     broadcast_object,
@@ -54,9 +55,11 @@ def check_needs_no_validation(args: argparse.Namespace) -> None:
         option, remedy = '--epochs auto', 'Give a number of epochs (-e 5)'
     elif not args.early_stop:
         return
+    if args.resume is None:  # a resumed run keeps its data
+        remedy += ', or ask for a set with --validation (-v)'
     raise UserError(
         f'{option} ends a run when validation Dice no longer rises, and there is no validation '
-        f'set. {remedy}, or ask for a set with --validation (-v).'
+        f'set. {remedy}.'
     )
 
 
@@ -64,7 +67,8 @@ class TrainingData:
     """The data of a run: dataset, split, cache, augmentation and dataloaders.
 
     padding: the network's, 'same' or 'valid'.
-    source: the checkpoint to start from; one with `training` also has the run's mask encoding.
+    source: the checkpoint to start from.
+    masks: the encoding of the mask files; by default that of the run to resume, or found in them.
 
     `training` and `validation` are positions in `dataset`, and in `items`, its cached view.
     Raises UserError for everything that could not work.
@@ -76,6 +80,7 @@ class TrainingData:
         padding: str,
         device: torch.device,
         source: Checkpoint | None,
+        masks: MaskEncoding | None = None,
     ):
         recipe = RECIPES[args.recipe]
         self.mask_options = MaskOptions.from_args(args)
@@ -94,9 +99,8 @@ class TrainingData:
         with local_main_process_first():
             self.dataset = SegmentationDataset(
                 args.images, args.masks, args.scale, args.mask_suffix, channels=asked or channels,
-                mask_values=source.masks if source and source.training else None,
-                wanted=self.mask_options,
-                resize_masks=args.resize_masks, skip_bad=args.skip_bad,
+                mask_values=masks or (source.masks if source and source.training else None),
+                wanted=self.mask_options, resize_masks=args.resize_masks, skip_bad=args.skip_bad,
                 weight_map=recipe.weight_map if args.weight_map is None else args.weight_map,
                 validation_dirs=(args.val_images, args.val_masks) if args.val_images else None,
                 lists=(args.list, args.val_list), decode=decode_path(args, source),

@@ -17,7 +17,13 @@ from utils.runtime.distributed import is_main_process, world_size
 from utils.runtime.errors import DivergedError
 from utils.runtime.memory import peak_memory
 
-from .optimization.guard import MOST_IN_A_ROW, StepGuard, describe_unlearned
+from .duration.steps import enough_epochs
+from .optimization.guard import (
+    MOST_IN_A_ROW,
+    StepGuard,
+    describe_unlearned,
+    unlearned_share,
+)
 from .plots import draw_curves, write_samples
 from .progress import Meter
 from .resume import launcher
@@ -150,14 +156,16 @@ class Recorder:
 
     def _how_to_learn_more(self) -> str:
         """Return what to try where classes are not learned: what this run has not done yet."""
-        others = (
-            [] if self.args.loss_weights else ['--loss-weights auto, which raises rare classes']
-        )
+        others = []
+        rare = 1 / len(self.data.dataset.masks.values)  # what a class has of the pixels if not
+        if not self.args.loss_weights and unlearned_share(self.scores) < rare:
+            others.append('--loss-weights auto, which raises rare classes')
         if self.args.scale < 1:
             others.append(f'-s {min(1, 2 * self.args.scale):g}, which keeps thin things')
         new = f'; or, in a new run, {" and ".join(others)}' if others else ''
         epochs = self.state.epochs or self.state.epoch  # the former is not known yet with auto
-        return f'Try more epochs: {self.how_to_resume()} -e {2 * epochs}{new}.'
+        more = max(2 * epochs, enough_epochs(self.args.recipe, self.state.steps_per_epoch))
+        return f'Try more epochs: {self.how_to_resume()} -e {more}{new}.'
 
     def close(self) -> None:
         """End the progress display of an epoch that failed, and the loggers."""

@@ -127,6 +127,8 @@ def read_last(
     if 'plan' in source.training:
         check_entries(path, source.training['plan'], PLAN, PLAN_OPTIONS, 'training.plan.')
     settings = source.training['args'] | {'output': str(path.parent)}
+    if args.epochs == 'auto':  # which ends the run in place of it
+        settings.pop('early_stop', None)
     args = parse(settings)
     check_entries(path, source.training['args'], {}, {'epochs': EPOCHS}, 'training.args.')
     if settings.get('epochs') == 'auto':

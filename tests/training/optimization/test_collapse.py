@@ -7,6 +7,7 @@ from running import run_train
 
 from utils.evaluation.metrics import count_pixels, summarize
 from utils.training import validation
+from utils.training.duration import steps
 from utils.training.optimization.guard import CollapseWatch, describe_unlearned
 
 TRUTH = torch.tensor([[[0, 1], [1, 1]]])
@@ -73,9 +74,20 @@ def test_a_run_ends_by_saying_which_classes_are_not_learned_and_what_to_try(
     data_set(folder, 4)
     background = count_pixels(torch.zeros(1, 4, 4, dtype=int), torch.tensor([[[0, 0, 0, 1]]]), 2)
     monkeypatch.setattr(validation, 'count_at_scale', lambda *_: background)
+    monkeypatch.setitem(steps.ENOUGH_STEPS, 'fast', 10)
     assert run_train('-e', '2', *options.split()) == 0
     said = capsys.readouterr().out
     assert 'note: 1 of 2 classes are not learned: 255 (25 % of the pixels, Dice 0.000)' in said
-    assert f'Try more epochs: python train.py --resume checkpoints/last.pth -e 4{remedy}' in said
-    assert run_train('--resume', '-e', '4', *options.split()) == 0  # as it says
+    assert f'Try more epochs: python train.py --resume checkpoints/last.pth -e 5{remedy}' in said
+    assert run_train('--resume', '-e', '5', *options.split()) == 0  # as it says
     assert said.splitlines()[-1].startswith('Predict with: ')
+
+
+def test_a_common_class_is_not_said_to_need_a_weight(folder, capsys, monkeypatch):
+    data_set(folder, 4)
+    foreground = count_pixels(torch.ones(1, 4, 4, dtype=int), torch.tensor([[[0, 0, 0, 1]]]), 2)
+    monkeypatch.setattr(validation, 'count_at_scale', lambda *_: foreground)
+    assert run_train('-e', '1', '-s', '1') == 0
+    said = capsys.readouterr().out
+    assert '1 of 2 classes are not learned: 0 (75 % of the pixels' in said
+    assert '--loss-weights' not in said

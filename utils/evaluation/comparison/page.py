@@ -143,6 +143,6 @@ def _chart(comparison: dict) -> str:
     height = bottom + 28
     return (
         f'<p class="note">{label}</p><svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img" aria-label="{label}" font-size="12">'
+        f'style="max-width: 100%; height: auto" role="img" aria-label="{label}" font-size="12">'
         f'<title>{label}</title>{"".join(lines)}</svg>'
     )

@@ -113,9 +113,18 @@ def describe_unlearned(scores: dict, titles: list[str]) -> str:
     missed = [
         f'{titles[row["class"]]} ({100 * row["share"]:.2g} % of the pixels, Dice '
         f'{row["dice_dataset"]:.3f})'
-        for row in scores['classes']
-        if row.get('share') and row['dice_dataset'] < UNLEARNED
+        for row in _unlearned(scores)
     ]
     if not missed:
         return ''
     return f'{len(missed)} of {len(titles)} classes are not learned: {first_few(missed, 8)}'
+
+
+def unlearned_share(scores: dict | None) -> float:
+    """Return the part of the pixels, 0 to 1, of the rarest class that a run has not learned."""
+    return min((row['share'] for row in _unlearned(scores or {'classes': []})), default=1.0)
+
+
+def _unlearned(scores: dict) -> list[dict]:
+    classes = scores['classes']
+    return [row for row in classes if row.get('share') and row['dice_dataset'] < UNLEARNED]
