@@ -101,3 +101,15 @@ def test_a_reduced_jpeg_is_turned_by_its_exif_orientation(tmp_path, turn, shown)
     assert picture.size == (shown[0] // 2, shown[1] // 2)
     whole = np.asarray(open_picture(tmp_path / 'a.jpg').resize(picture.size, Image.BICUBIC))
     assert np.abs(whole.astype(int) - np.asarray(picture)).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'remedy'), [('photo.heic', 'JPEG or PNG'), ('slide.tif', 'another kind of TIFF')]
+)
+def test_a_kind_that_is_not_read_is_to_be_saved_as_one_that_is(tmp_path, name, remedy):
+    path = tmp_path / name
+    path.write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(99))
+    with pytest.raises(
+        UserError, match=f'{name} cannot be read as a picture.* Save it as {remedy}'
+    ):
+        open_picture(path)

@@ -261,14 +261,17 @@ def check_mode(mode: str, path: Source) -> None:
 
 def _unreadable_error(path: Source, error: Exception) -> UserError:
     if isinstance(error, Image.DecompressionBombError):
+        found = str(error).rstrip('.')
         return UserError(
-            f'{path} is too large: {error}. Expected at most {arrays.max_pixels():,} pixels. Cut '
+            f'{path} is too large: {found}. Expected at most {arrays.max_pixels():,} pixels. Cut '
             'it into parts; predict.py takes any size with --tile.',
             kind='too large',
         )
     remedy = 'Replace it, or leave it out.'
-    if isinstance(error, UnidentifiedImageError) and path.suffix.lower() in ('.tif', '.tiff'):
-        remedy = 'Save it as another kind of TIFF, or as .npy (H, W, C).'
+    if isinstance(error, UnidentifiedImageError):  # such as HEIC, which Pillow does not read
+        remedy = 'Save it as JPEG or PNG, or leave it out.'
+        if path.suffix.lower() in ('.tif', '.tiff'):
+            remedy = 'Save it as another kind of TIFF, or as .npy (H, W, C).'
     kind = 'truncated' if 'truncated' in str(error) else 'unreadable'
     reason = str(error) or type(error).__name__
     return UserError(f'{path} cannot be read as a picture: {reason}. {remedy}', kind)
