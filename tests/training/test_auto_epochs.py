@@ -255,7 +255,8 @@ def test_a_resumed_run_without_a_validation_set_is_not_told_to_ask_for_one(folde
     assert '--validation' not in error
 
 
-def test_a_run_with_early_stop_may_go_on_with_it(short):
+def test_a_run_with_early_stop_may_go_on_with_it(short, monkeypatch):
+    let_dice_be(monkeypatch, 0.5)
     assert run_train(*short, '-e', '1', '--early-stop', '1') == 0
     assert run_train('--resume', '-e', 'auto') == 0
     assert json.loads(Path('checkpoints/args.json').read_text())['early_stop'] is None
