@@ -1,5 +1,6 @@
 """prune.py reads masks as the network's file says, wherever its pictures are."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -61,6 +62,18 @@ def test_numbered_objects_stay_one_class(discs):
     assert figures('--cost', '1')['before']['dice'] > 0.95
 
 
+def test_a_pruned_network_is_trained_more_gently_than_a_new_one(discs, monkeypatch):
+    rates = []
+    for name, part in [('a', prune.GENTLE), ('b', 1)]:
+        monkeypatch.setattr(prune, 'GENTLE', part)
+        command = [*OPTIONS, '--cost', '0.7', '-e', '2', '-o', f'{name}.pth']
+        assert prune.main(command) == 0
+        table = Path(f'{name}-rounds/round1/metrics.csv').read_text().splitlines()
+        rates.append(float(next(csv.DictReader(table))['learning_rate']))
+    assert rates[0] == pytest.approx(0.4 * rates[1])
+    assert rates[0] > 0
+
+
 def test_without_the_settings_of_the_training_a_note_tells_of_the_validation_set(discs, capsys):
     assert prune.main([*OPTIONS, '--cost', '1']) == 0
     assert (
@@ -78,8 +91,9 @@ def test_named_pictures_are_validated_on_where_the_training_had_others_for_that(
 
 
 def test_a_network_that_lost_much_is_told_of_with_what_to_try(discs, capsys, monkeypatch):
-    monkeypatch.setattr(prune, 'MUCH', 0.001)  # of 1; this one loses 0.002
-    assert prune.main([*OPTIONS, '--cost', '0.3']) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(prune, 'MUCH', -1)  # this one loses nothing
+        assert prune.main([*OPTIONS, '--cost', '0.3']) == 0
     assert 'note: much is lost. Try more epochs (-e 2), or a higher --cost.' in (
         capsys.readouterr().out
     )
