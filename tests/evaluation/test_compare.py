@@ -235,6 +235,14 @@ def test_a_network_of_more_classes_is_refused_although_it_fits_the_masks(folder,
     assert 'three.pth has other classes than two.pth: 3 classes' in capsys.readouterr().err
 
 
+def test_an_error_about_the_masks_names_the_network_that_does_not_fit_them(folder, capsys):
+    data_set(folder, 2, values=(0, 1, 2))
+    save('three.pth', brightness_network(3), mask_values=[0, 1, 2])
+    save('two.pth', brightness_network(), mask_values=[0, 1])
+    assert evaluate.main([*COMPARE, 'three.pth', 'two.pth']) == 2
+    assert 'error: with two.pth: masks hold 3 distinct values' in capsys.readouterr().err
+
+
 def test_model_and_compare_exclude_each_other(capsys):
     with pytest.raises(SystemExit) as stop:
         evaluate.get_args(['-m', 'MODEL.pth', '--compare', 'a.pth', 'b.pth'])
