@@ -168,6 +168,17 @@ def test_a_model_file_that_was_replaced_is_what_the_page_tells_of(page):
     assert shown.shown['visible']
 
 
+def test_an_old_version_of_a_file_is_never_taken_from_the_new_one(folder):
+    save('a.pth', brightness_network(), mask_values=[0, 255])
+    models = Models([Path('a.pth')], (None, 'cpu', False))
+    version = models.version('a.pth')
+    save('b.pth', brightness_network(3), mask_values=[0, 1, 2])
+    Path('b.pth').replace('a.pth')
+    with pytest.raises(UserError, match=r'a\.pth has changed since; choose the picture again'):
+        models.load('a.pth', version)
+    assert models.load('a.pth').predictor.model.n_classes == 3
+
+
 def test_the_first_model_that_can_be_read_is_the_first_one(folder):
     Path('a.pth').write_text('none')
     save('b.pth', brightness_network(), mask_values=[0, 255])
