@@ -111,16 +111,16 @@ def use_backend(args: argparse.Namespace, predictor: 'Predictor', pixels: int) -
         predictor.use_backend(backend)
         return
     from utils.data.dataset import SegmentationDataset
+    from utils.data.pairing.patterns import is_pattern
     from utils.evaluation.scoring import pooled_dice
     from utils.inference.backends.quantization import quantize  # needs its own packages
     from utils.runtime.distributed import local_main_process_first
 
-    for option in ('images', 'masks'):
-        folder = getattr(args, f'calibration_{option}')
-        if not folder.exists():
+    for source in (args.calibration_images, args.calibration_masks):
+        if not source.exists() and not is_pattern(source):
             raise UserError(
                 f'--quantize int8 measures on pictures and masks like those of the training, and '
-                f'{folder} does not exist. Name them with --calibration-images and '
+                f'{source} does not exist. Name them with --calibration-images and '
                 '--calibration-masks.'
             )
     with local_main_process_first():

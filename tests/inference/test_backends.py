@@ -211,14 +211,6 @@ def test_predict_names_the_backend_and_writes_the_same_masks(pictures, capsys):
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@INT8_PACKAGES
-def test_int8_without_pictures_to_measure_on_names_its_own_options(pictures, capsys):
-    assert predict.main([*PREDICT, 'out/', '--quantize', 'int8']) == 2
-    error = capsys.readouterr().err
-    assert 'data/imgs does not exist. Name them with --calibration-images' in error
-    assert 'demo' not in error
-
-
 @pytest.fixture
 def built(monkeypatch):
     """The backends and widths of the networks that are built from now on, all by torch."""

@@ -6,8 +6,9 @@ import torch
 from devices import needs
 from drawing import data_set
 from launching import in_own_process
-from networks import SLIM, brightness_network
+from networks import SLIM, brightness_network, save
 
+import predict
 from unet import UNet
 from utils.data.dataset import SegmentationDataset
 from utils.inference.backends.selection import PACKAGES, fold_batchnorm
@@ -98,3 +99,28 @@ def test_every_convolution_but_the_first_and_those_in_float32_reads_8_bits(tmp_p
     assert len(found) == 19 + 4 * ('widths' in options)
     known = {name: name.split('.')[0] not in kept for name in found}
     assert found == known | {'inc.double_conv.0': False}
+
+
+@pytest.fixture
+def command(folder):
+    """predict.py with int8, for a network and four pictures."""
+    data_set(folder, 4)
+    save('MODEL.pth', brightness_network(), mask_values=[0, 255])
+    return ['-i', 'imgs', '-o', 'out/', '--device', 'cpu', '--quantize', 'int8']
+
+
+def test_without_pictures_to_measure_on_predict_names_its_own_options(command, capsys):
+    assert predict.main(command) == 2
+    error = capsys.readouterr().err
+    assert 'data/imgs does not exist. Name them with --calibration-images' in error
+    assert 'demo' not in error
+
+
+def test_pictures_to_measure_on_may_be_a_pattern(command, monkeypatch):
+    from utils.inference.backends import quantization
+
+    measured = []
+    monkeypatch.setattr(quantization, 'quantize', lambda _, dataset, __: measured.append(dataset))
+    places = ['--calibration-images', 'imgs/*.png', '--calibration-masks', 'masks/*.png']
+    assert predict.main([*command, *places]) == 0
+    assert len(measured[0]) == 4
