@@ -26,12 +26,12 @@ from utils.runtime.errors import UserError
 from utils.runtime.files import check_output_file, whole_file
 from utils.runtime.signals import StopRequest
 
-GENTLE = 0.4  # of a recipe's learning rate; on three seeds 0.04 to 0.13 points more than 1
-MUCH = 0.05  # of Dice; a network that lost more is not what anybody wants
-
 if TYPE_CHECKING:  # importing torch takes seconds: -h and argument errors come first
     from unet import UNet
     from utils.pruning.rounds import Pruning
+
+GENTLE = 0.4  # of a recipe's learning rate; a quarter of the cost gained 0.04 to 0.13 points by it
+MUCH = 0.05  # of Dice; a loss over this is told of with what to try
 
 
 # fmt: off
@@ -118,12 +118,12 @@ def open_pruning(args: argparse.Namespace) -> 'Pruning':
             f'note: the settings of the training of {args.model} are not known, because no '
             'args.json is beside it: pictures to validate on may be among those it was trained on'
         )
-    settings |= known
-    if args.images and ('val_images' in known or 'val_list' in known):
-        settings['validation'] = 10.0  # those of --val-images are left out, too
     if args.images:  # and none of the files that belong to the others
-        settings = {name: value for name, value in settings.items() if name in READING}
-        settings |= {'images': str(args.images), 'masks': str(args.masks)}
+        if 'val_images' in known or 'val_list' in known:
+            known.pop('validation', None)  # 0: it had files of its own
+        known = {name: value for name, value in known.items() if name in READING}
+        known |= {'images': str(args.images), 'masks': str(args.masks)}
+    settings |= known
     wanted = {'device': args.device, 'amp': args.amp, 'workers': args.workers}
     wanted |= {'batch_size': args.batch_size, 'wandb': 'disabled', 'keep': 1}
     return Pruning(args, train.get_args([], settings | wanted), checkpoint)
@@ -206,12 +206,9 @@ def search(pruning: 'Pruning', folder: Path, stop: StopRequest) -> Path | None:
     draw_pareto(trials, least_dice, folder / 'pareto.png')
     best = cheapest_passing(trials, least_dice)
     if best is trials[0]:
-        drop = pruning.args.max_drop
-        why = (
-            f'every cheaper network loses more than {drop:g} points'
-            if trials[1:]
-            else ('no network of narrower layers is cheaper')
-        )
+        why = 'no network of narrower layers is cheaper'
+        if trials[1:]:
+            why = f'every cheaper network loses more than {pruning.args.max_drop:g} points'
         print(f'note: {why}: nothing was pruned')
     return best.file
 

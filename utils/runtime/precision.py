@@ -55,7 +55,7 @@ def amp_precision(device: torch.device) -> str:
 def cpu_bf16_speedup() -> float:
     """Return how many times faster this CPU multiplies matrices in bfloat16 than in float32.
 
-    Measured, in 0.02 s, because the CPU's flags do not tell: of two CPUs with avx512_bf16, one gave
+    Measured, in 0.03 s, because the CPU's flags do not tell: of two CPUs with avx512_bf16, one gave
     2.7 and another, without AMX, 0.5 (dev/LOG.md, 2026-11-24). The products are short and in turn,
     so that some of each run undisturbed where other programs use the cores, too.
     """
