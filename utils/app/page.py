@@ -216,12 +216,9 @@ class Page:
         shown: int, truth: str | None,
     ) -> tuple:  # fmt: skip
         """Show the chosen picture, or the message of an error."""
-        nothing = (
-            None, None, None, '', '', gr.update(visible=False), None, *self._about(model, shown),
-        )  # fmt: skip
         source, notes = shelf.source, list(shelf.notes)
         if source is None:
-            return views.message(notes) or views.HINT, *nothing
+            return self._nothing(views.message(notes) or views.HINT, model, shown)
         view, drawing = View(threshold, opacity, shown), None
         for mask in dict.fromkeys((truth, None)):  # without the true mask if it is of no use
             try:
@@ -236,8 +233,15 @@ class Page:
                     text = without_folder(text, file)
                 notes += [text] if text not in notes else []
         if drawing is None:
-            return views.message(notes), *nothing
+            return self._nothing(views.message(notes), model, shown)
         return self._shown(shelf._replace(notes=tuple(notes)), request, view, drawing)
+
+    def _nothing(self, status: str, model: str, shown: int) -> tuple:
+        """Return what stands there without a result: a text, and what the model has."""
+        return (
+            status, None, None, None, '', '', gr.update(visible=False), None,
+            *self._about(model, shown),
+        )  # fmt: skip
 
     def _drawing(self, request: Request, view: View, truth: str | None) -> Drawing:
         with self._places:

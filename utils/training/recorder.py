@@ -157,8 +157,8 @@ class Recorder:
     def _how_to_learn_more(self) -> str:
         """Return what to try where classes are not learned: what this run has not done yet."""
         others = []
-        rare = 1 / len(self.data.dataset.masks.values)  # what a class has of the pixels if not
-        if not self.args.loss_weights and unlearned_share(self.scores) < rare:
+        equal = 1 / len(self.data.dataset.masks.values)  # share of each if all were as common
+        if not self.args.loss_weights and unlearned_share(self.scores) < equal:
             others.append('--loss-weights auto, which raises rare classes')
         if self.args.scale < 1:
             others.append(f'-s {min(1, 2 * self.args.scale):g}, which keeps thin things')
