@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -62,16 +63,18 @@ def test_numbered_objects_stay_one_class(discs):
     assert figures('--cost', '1')['before']['dice'] > 0.95
 
 
-def test_a_pruned_network_is_trained_more_gently_than_a_new_one(discs, monkeypatch):
-    rates = []
+def test_a_pruned_network_is_trained_more_gently_than_a_new_one(discs, monkeypatch, capsys):
+    rates, told = [], []
     for name, part in [('a', prune.GENTLE), ('b', 1)]:
         monkeypatch.setattr(prune, 'GENTLE', part)
         command = [*OPTIONS, '--cost', '0.7', '-e', '2', '-o', f'{name}.pth']
         assert prune.main(command) == 0
+        told.append(re.search('learning rate ([0-9.]+)', capsys.readouterr().out)[1])
         table = Path(f'{name}-rounds/round1/metrics.csv').read_text().splitlines()
         rates.append(float(next(csv.DictReader(table))['learning_rate']))
     assert rates[0] == pytest.approx(0.4 * rates[1])
     assert rates[0] > 0
+    assert told == ['0.0008', '0.002']
 
 
 def test_without_the_settings_of_the_training_a_note_tells_of_the_validation_set(discs, capsys):

@@ -37,6 +37,7 @@ class TrainingRun:
     """The parts of a training run."""
 
     args: argparse.Namespace
+    recipe: Recipe  # of the options, or the one that build_run was given
     data: TrainingData
     state: TrainState
     step_runner: StepRunner
@@ -47,7 +48,7 @@ class TrainingRun:
         """Return what is about to be trained, in a few lines."""
         state, args = self.state, self.args
         config = ', '.join(f'{name}={value}' for name, value in model_config(state.model).items())
-        rate = args.learning_rate or RECIPES[args.recipe].learning_rate
+        rate = args.learning_rate or self.recipe.learning_rate
         per_epoch = state.steps_per_epoch
         length = f'{per_epoch} steps each' if state.epochs is None else f'{state.total_steps} steps'
         lines = [
@@ -154,7 +155,7 @@ def build_run(
         recorder.load_state_dict(saved, source.metrics)
     runner = StepRunner(state, step, data.sampler, args.seed, args.scale, recipe.coarse)
     validator = Validator(state, data, recorder, recipe.precise_statistics)
-    return TrainingRun(args, data, state, runner, validator, recorder)
+    return TrainingRun(args, recipe, data, state, runner, validator, recorder)
 
 
 def network_config(args: argparse.Namespace, recipe: Recipe, source: Checkpoint | None) -> dict:
