@@ -8,7 +8,7 @@ from test_surgery import random_network, zeroed_logits
 from unet import UNet, default_widths
 from unet.widths import UPSAMPLED, follow_below
 from utils.pruning.importance import MEASURES, batchnorm_scale, magnitude, taylor
-from utils.pruning.plan import choose_channels, round_count
+from utils.pruning.plan import choose_channels, even_shares, round_count
 from utils.pruning.surgery import groups, prune
 from utils.training.optimization.loss import segmentation_loss
 
@@ -121,17 +121,34 @@ def test_the_kept_channels_reach_the_cost_in_multiples(bilinear, fraction):
 
 
 def test_the_least_important_group_for_its_cost_is_removed_first():
-    model = UNet(3, 2, base_channels=8)
-    importance = {group: torch.ones(model.widths[group]) for group in groups(False)}
-    importance[8] *= 1e-9
-    cost = model.multiply_adds((32, 32))
-    assert list(choose_channels(model, importance, cost - 1, (32, 32))) == [8]
-    importance[8] *= 1e9
-    # of equal importance: the channel that saves most, at full resolution, of the widest input
-    kept = choose_channels(model, importance, cost - 1, (32, 32), multiple=4)
-    (group,) = kept
-    smaller = {k: prune(model, {k: torch.arange(model.widths[k] - 4)}) for k in groups(False)}
-    assert group == min(smaller, key=lambda k: smaller[k].multiply_adds((32, 32)))
+    model = UNet(3, 2, base_channels=32)
+    size = (32, 32)
+    limit = 0.5 * model.multiply_adds(size)
+    shares = even_shares(model, limit, size)
+    assert model.multiply_adds(size, shares) <= limit
+    for group in (6, 8):
+        importance = {k: torch.ones(model.widths[k]) for k in groups(False)}
+        widths = {}
+        for name, factor in (('low', 1e-9), ('high', 1e9)):
+            scaled = importance | {group: factor * importance[group]}
+            kept = choose_channels(model, scaled, limit, size)
+            widths[name] = [len(kept.get(k, range(w))) for k, w in enumerate(model.widths)]
+        assert widths['low'][group] == shares[group] < widths['high'][group]
+
+
+def test_no_layer_keeps_less_than_its_even_share_however_unimportant():
+    model = UNet(3, 2, base_channels=32)
+    size = (32, 32)
+    importance = {k: torch.rand(w) * 10 ** (k % 7) for k, w in enumerate(model.widths)}
+    for fraction in (0.5, 0.25, 0.1):
+        limit = fraction * model.multiply_adds(size)
+        kept = choose_channels(model, importance, limit, size)
+        widths = [len(kept.get(k, range(w))) for k, w in enumerate(model.widths)]
+        shares = even_shares(model, limit, size)
+        assert all(width >= share for width, share in zip(widths, shares, strict=True))
+        # Half of each width is a quarter of the cost, but for the first and the last layer.
+        ratios = [share / width for share, width in zip(shares, model.widths, strict=True)]
+        assert min(ratios) > 0.7 * fraction**0.5
 
 
 def test_widths_that_are_no_multiples_lose_the_remainder_first_and_one_portion_stays():
