@@ -27,6 +27,9 @@ LAYOUTS = {
     'one level apart': (('i/a{}.png', 'm/deep/a{}.png'), 'i', 'm'),
     'nnU-Net': (('imagesTr/hip_00{}_0000.png', 'labelsTr/hip_00{}.png'), 'imagesTr', 'labelsTr'),
     'mixed folders': (('d/a{}/scan.png', 'd/a{}/label.png'), 'd', 'd'),
+    'TNBC': (('d/Slide_0{0}/0{0}_1.png', 'd/GT_0{0}/0{0}_1.png'), 'd', 'd'),
+    'PH2': (('d/I{0}/I{0}_Dermo/I{0}.png', 'd/I{0}/I{0}_lesion/I{0}_lesion.png'), 'd', 'd'),
+    'SegTHOR': (('d/Patient_{0}/Patient_{0}.png', 'd/Patient_{0}/GT.png'), 'd', 'd'),
 }  # fmt: skip
 
 
@@ -54,7 +57,9 @@ def test_the_first_proposal_pairs_all(folder, layout):
     names, images, masks = LAYOUTS[layout]
     for index in range(4):
         draw(folder, *names, index)
-    options, pairs, count = proposals_of(folder / images, folder / masks)[0]
+    proposed = proposals_of(folder / images, folder / masks)
+    assert proposed
+    options, pairs, count = proposed[0]
     assert (pairs, count) == ('4', '4')
     args = train.get_args(options)
     found = match_sets((args.images, args.masks), None, None)
@@ -107,6 +112,84 @@ def test_folders_of_one_mask_each_are_no_classes(folder):
     options = [words for words, _, _ in proposals_of(folder / 'd', folder / 'd')]
     assert len(options) == 2
     assert not any('{class}' in word for words in options for word in words)
+
+
+def draw_parts(folder, image, masks, indices=range(4)):
+    """Write images and binary masks of a left and a right part, of names with {} for the index."""
+    for index in indices:
+        draw(folder, image, masks[0], index)
+        for side, name in zip((slice(0, 16), slice(16, 32)), masks, strict=True):
+            part = np.zeros((32, 48), np.uint8)
+            part[8:24, side] = 255
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(part).save(folder / name.format(index))
+
+
+SEVERAL = {  # names of images and of two masks of each, the pattern of the masks, and its classes
+    'numbers': ('i/a{}.png', ('m/a{}_1.png', 'm/a{}_2.png'), 'm/*_*.png', []),
+    'classes': ('i/a{}.png', ('m/a{}_cat.png', 'm/a{}_dog.png'), 'm/*_{class}.png', ['cat', 'dog']),
+    'classes and numbers': (
+        'i/a_{}.jpg', ('m/a_{0}_cat_7{0}.png', 'm/a_{0}_dog_8{0}.png'), 'm/*_{class}_*.png',
+        ['cat', 'dog'],
+    ),
+    'one folder': (
+        'i/a ({}).png', ('i/a ({})_mask.png', 'i/a ({})_mask_1.png'), 'i/*_mask*.png', []
+    ),
+    'folders': ('i/a{}.png', ('m/cat/a{}.png', 'm/dog/a{}.png'), 'm/{class}/*.png', ['cat', 'dog']),
+    'folders and endings': (
+        'i/a{}.jpg', ('m/cat/a{}_C.png', 'm/dog/a{}_D.png'), 'm/{class}/*_*.png', ['cat', 'dog']
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('layout', SEVERAL)
+def test_the_first_proposal_joins_all_masks_of_an_image(folder, layout):
+    image, masks, pattern, classes = SEVERAL[layout]
+    (folder / 'm').mkdir(exist_ok=True)
+    draw_parts(folder, image, masks)
+    options, pairs, count = proposals_of(folder / 'i', folder / masks[0][0])[0]
+    assert options[3] == str(folder / pattern)
+    assert (pairs, count) == ('4', '4')
+    args = train.get_args(options)
+    found = match_sets((args.images, args.masks), None, None)
+    assert found.class_names == classes
+    for index, pair in enumerate(found.pairs):
+        assert list(pair.mask.paths) == [folder / name.format(index) for name in masks]
+
+
+def test_masks_left_out_of_images_that_have_another_are_proposed_to_be_joined(folder):
+    draw_parts(folder, 'i/a{}.png', ('m/a{}_mask.png', 'm/a{}_mask_1.png'))
+    for index in (0, 2):
+        (folder / f'm/a{index}_mask_1.png').unlink()
+    notes = match_sets((folder / 'i', folder / 'm'), None, None).notes
+    assert 'to join all masks' in notes[-1]
+    options = shlex.split(notes[-1].partition('an image: ')[2])
+    args = train.get_args(options)
+    found = match_sets((args.images, args.masks), None, None)
+    assert [len(pair.mask.paths) for pair in found.pairs] == [1, 2, 1, 2]
+
+
+def test_masks_of_other_kinds_are_not_proposed_to_be_joined(folder):
+    for index in range(4):
+        draw(folder, 'i/a{}.png', 'm/a{}_mask.png', index)
+        image = Image.open(folder / f'i/a{index}.png')
+        image.save(folder / f'm/a{index}_mask_overlay.png')
+    matching = match_sets((folder / 'i', folder / 'm'), None, None)
+    assert not any('join' in note for note in matching.notes)
+
+
+def test_a_mask_drawn_onto_the_picture_is_the_last_to_be_proposed_as_an_image(folder):
+    for index in range(3):
+        draw(folder, 'd/mask overlay/a{}.png', 'd/mask/a{}.png', index)
+        draw(folder, 'd/tissue/a{}.png', 'd/mask/a{}.png', index)
+    proposed = proposals_of(folder / 'd', folder / 'd')
+    assert ['overlay' in options[1] for options, _, _ in proposed] == [False, True]
+
+
+def test_a_number_of_a_folder_that_is_an_image_by_chance_pairs_nothing(folder):
+    draw_parts(folder, 'i/{}.png', ('m/0/0000{}_l.png', 'm/0/0000{}_r.png'), range(9))
+    assert proposals_of(folder / 'i', folder / 'm') == []
+    assert proposals_of(folder / 'i', folder / 'm/0') == []
 
 
 @pytest.mark.parametrize('step', [1, 4])

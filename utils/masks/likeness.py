@@ -1,14 +1,19 @@
 """Whether a picture looks like a mask, for proposals of names that pair."""
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 
 from utils.images.decoding import open_picture
 from utils.images.pages import Source
 from utils.runtime.errors import UserError
 
+from .joined import foreground
 from .values import mask_array, pack_colours
 
 FEW_GREYS, FEW_COLOURS, FEW_NUMBERS = 32, 64, 1024
+SAME = 0.5  # intersection over union from which two masks are of the same thing
 
 
 def label_likeness(path: Source) -> float:
@@ -29,6 +34,25 @@ def label_likeness(path: Source) -> float:
         return 0.8 if distinct <= FEW_NUMBERS and _is_flat(values) else 0.0
     extreme = np.count_nonzero((values < 32) | (values > 223))
     return 1.0 if distinct <= FEW_GREYS or extreme > 0.95 * values.size else 0.0
+
+
+def are_parts(paths: Sequence[Source]) -> bool:
+    """Return whether masks of one picture may be joined: objects, or a class each.
+
+    They are if they have two values each, and hardly overlap. Masks of several annotators do.
+    """
+    areas = []
+    for path in paths:
+        values = mask_array(open_picture(path), path)
+        if len(np.unique(pack_colours(values) if values.ndim == 3 else values)) > 2:
+            return False
+        areas.append(foreground(path))
+    if len({area.shape for area in areas}) > 1:
+        return False
+    return all(
+        (one & other).sum() < max(1, SAME * (one | other).sum())
+        for one, other in combinations(areas, 2)
+    )
 
 
 def _is_flat(values: np.ndarray) -> bool:

@@ -79,7 +79,11 @@ def find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> 
         raise _tie([fitting[0], *others])
     if fitting:
         return fitting[0]
-    return max(ordered[:20], key=lambda suffix: sum(name + suffix in masks for name in images))
+    found = {suffix: sum(name + suffix in masks for name in images) for suffix in ordered[:20]}
+    best = max(found, key=lambda suffix: found[suffix])
+    return (
+        best if found[best] > 1 or len(images) == 1 else ''
+    )  # that of a single mask tells nothing
 
 
 def _tie(endings: list[str]) -> UserError:

@@ -10,7 +10,8 @@ from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
 from .endings import find_suffix, images_of_mixed
-from .patterns import Listing, NamedFile, is_pattern, list_pictures
+from .patterns import Listing, NamedFile, is_pattern, list_pictures, without_repeats
+from .templates import SEPARATORS
 
 WITHOUT_MASK = 'without a mask'  # kind of problem
 Choice = Callable[[list[NamedFile]], list[NamedFile]]  # which images of all are matched
@@ -32,7 +33,8 @@ class Matching:
 
     rule: how names were paired. notes: lines about files that are left out. class_names: of
     {class}, in the order of their values 1, 2, …; empty without it. unlisted, missing: images that
-    a list leaves out, and how many it names that are not there.
+    a list leaves out, and how many it names that are not there. further: masks left out whose
+    names begin with that of an image.
     """
 
     pairs: list[Pair]
@@ -44,6 +46,7 @@ class Matching:
     proposals: list[str] = field(default_factory=list)  # options by which more files would pair
     unlisted: list[Path] = field(default_factory=list)
     missing: int = 0
+    further: list[Path] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)  # notes that propose options of train.py
 
     def lines(self) -> list[str]:
@@ -128,6 +131,13 @@ def _match_suffix(
     rule = f'{_anything(images)} with {_anything(masks)}{suffix}'
     problems += linked
     matching = Matching(pairs, problems, rule, len(named), _notes(images, masks, unused))
+    left = set(unused)
+    matching.further = [
+        file.path for file in masks.files
+        if file.path in left and any(
+            file.id[:k] in named for k, mark in enumerate(file.id) if mark in SEPARATORS
+        )
+    ]  # fmt: skip
     if images.nested and any('/' in pair.id for pair in pairs):
         matching.notes.append(
             'note: pictures lie in folders; to keep the pictures of a folder (patient, video) '
@@ -155,6 +165,10 @@ def _match_ids(images: Listing, masks: Listing, choose: Choice | None) -> Matchi
             f'{images.source} and {masks.source} match the same files; expected a pattern of the '
             'images and one of their masks'
         )
+    if is_pattern(images.source):  # after the masks among them, whose names differ
+        pictures = without_repeats(pictures)
+    if is_pattern(masks.source):
+        masks.files = without_repeats(masks.files)
     pictures = choose(pictures) if choose else pictures
     by_parts = defaultdict(list)
     for file in pictures:

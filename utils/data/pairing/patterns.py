@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -185,7 +185,7 @@ def _list_pattern(pattern: Path, remedy: str) -> Listing:
     listing = Listing(pattern)
     # Without an extension in the pattern, any extension of a picture fits.
     by_stem = '.' not in rest[-1].rpartition('*')[2].rpartition(CLASS)[2]
-    match = re.compile(_expression(rest)).fullmatch
+    match = re.compile(expression(rest)).fullmatch
     found = []
     for entry, relative in _walk(root, rest):
         stem, suffix = split_name(relative)
@@ -196,9 +196,8 @@ def _list_pattern(pattern: Path, remedy: str) -> Listing:
             listing.others.append(relative)
     class_names = [groups.pop(CLASS_GROUP, None) for _, groups in found]
     rows = [tuple(text.rstrip('/') for text in groups.values()) for _, groups in found]
-    keep = _distinct_columns(rows)
     for (entry, _), name, row in zip(found, class_names, rows, strict=True):
-        listing.files.append(NamedFile.of(entry, tuple(row[k] for k in keep), name))
+        listing.files.append(NamedFile.of(entry, row, name))
     if not listing.files:
         there = first_few(listing.others)
         there = f'There are {there}.' if there else f'{root} holds no files there.'
@@ -206,7 +205,7 @@ def _list_pattern(pattern: Path, remedy: str) -> Listing:
     return listing
 
 
-def _expression(parts: tuple[str, ...]) -> str:
+def expression(parts: tuple[str, ...]) -> str:
     """Return the regular expression of a relative path; its groups are the stars and the class."""
     text, stars = '', 0
     for position, part in enumerate(parts):
@@ -231,7 +230,7 @@ def _walk(
 ) -> Iterator[tuple[os.DirEntry, str]]:
     """Yield the files that may match the parts, with their names relative to the first folder."""
     anywhere = parts[0] == '**'
-    fits = re.compile(_expression(parts[:1])).fullmatch
+    fits = re.compile(expression(parts[:1])).fullmatch
     for entry in _entries(folder):
         relative = above + composed(entry.name)
         if not _is_folder(entry):
@@ -243,7 +242,8 @@ def _walk(
             yield from _walk(Path(entry.path), parts[1:], f'{relative}/')
 
 
-def _distinct_columns(rows: list[tuple[str, ...]]) -> list[int]:
-    """Return the stars to keep: one that repeats another's text in every file counts once."""
-    columns = list(zip(*rows, strict=True))
-    return [k for k, column in enumerate(columns) if column not in columns[:k]]
+def without_repeats(files: list[NamedFile]) -> list[NamedFile]:
+    """Return files of a pattern; a star that repeats another's text in every file counts once."""
+    columns = list(zip(*(file.parts for file in files), strict=True))
+    keep = [k for k, column in enumerate(columns) if column not in columns[:k]]
+    return [replace(file, parts=tuple(file.parts[k] for k in keep)) for file in files]

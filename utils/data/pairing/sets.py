@@ -7,6 +7,7 @@ from pathlib import Path
 
 from utils.annotations.recognize import annotation_command
 from utils.images.pages import file_of
+from utils.masks.joined import mask_files
 from utils.runtime.errors import UserError, first_few, proposed
 
 from .list_proposals import describe_lists, find_lists, options
@@ -151,7 +152,24 @@ def _match_or_propose(asked: _Asked) -> Matching:
             own = asked.options(asked.sources, asked.mask_suffix)
             matching.proposals = [f'{own} --skip-bad pairs {count} of {matching.images}']
         matching.proposals += _commands(asked.sources)
+    elif matching.further:
+        matching.notes += _further_masks(asked, matching)
     return matching
+
+
+def _further_masks(asked: _Asked, matching: Matching) -> list[str]:
+    """Return a note on masks left out of images that have another, if they can be joined."""
+    for patterns in propose(*asked.sources):
+        with suppress(UserError):
+            joined = match_listed(*patterns, None, asked.list_file, part=asked.part)
+            masks = sum(len(mask_files(pair.mask)) for pair in joined.pairs)
+            if len(joined.pairs) >= len(matching.pairs) and masks > len(joined.pairs):
+                return [
+                    f'note: {len(matching.further)} of these masks are of images that have another '
+                    f'({first_few(path.name for path in matching.further)}); to join all masks of '
+                    f'an image: {asked.options(patterns)}'
+                ]
+    return []
 
 
 def _commands(sources: tuple[Path, Path]) -> list[str]:
