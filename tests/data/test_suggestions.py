@@ -135,6 +135,7 @@ def test_rims_are_named_as_not_labelled(folder, capsys, value, width, table):
         ([3, 7, 8, 26, 11], 'grey', '3'),  # Cityscapes
         ([0, 1, 2, 3], 'colour', '0:0:0'),  # CamVid
         ([0, 127, 255, 127], 'grey', '0'),
+        ([*range(12), 60, 91, 181, 255], 'grey', '255'),  # COCO-Stuff
     ],
 )
 def test_values_that_may_mean_not_labelled_are_named_in_one_line(
@@ -144,6 +145,13 @@ def test_values_that_may_mean_not_labelled_are_named_in_one_line(
              form)  # fmt: skip
     assert proposed(capsys) == [f'--ignore-value {expected}']
     assert proposed(capsys, '--ignore-value', expected) == []
+
+
+def test_many_class_numbers_are_no_smoothed_mask(folder, capsys):
+    tiles = np.kron(np.arange(180).reshape(12, 15), np.ones((4, 4), int)) % 60  # 3 pieces each
+    save_set(folder, [np.where(tiles == 7, 255, tiles), np.where(tiles == 9, 255, tiles)])
+    assert proposed(capsys, code=2) == ['--ignore-value 255 --classes 60', '--classes 61']
+    assert proposed(capsys, *'--ignore-value 255 --classes 60'.split()) == []
 
 
 def test_named_classes_and_two_values_need_no_suggestion(folder, capsys):

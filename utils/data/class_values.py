@@ -19,7 +19,7 @@ from utils.runtime.errors import UserError, first_few
 
 from .pairing.matching import Matching
 from .pairing.patterns import literal_folder
-from .suggestions import suggest
+from .suggestions import are_class_numbers, suggest
 
 if TYPE_CHECKING:
     from .scan import DatasetScan
@@ -166,6 +166,10 @@ def _remedy(
     lines = [f'Or if {text}' for text in map(str, others)]
     if objects:
         lines = [f'The {text}' for text in map(str, objects)]
+    elif why and not jpeg and are_class_numbers(values):
+        encoding = MaskEncoding(values, ignore=[*ignore])
+        others = suggest(scan, encoding, MaskOptions(classes or len(values)))
+        lines = ['They look like numbers of classes.', *(f'If {other}' for other in others)]
     elif why and not deep:
         lines = [SMOOTHED]
     elif why:
@@ -195,6 +199,7 @@ def _why_lossy(scan: 'DatasetScan', values: list[MaskValue]) -> str:
     grey = [value for value in values if isinstance(value, int)]
     rare = [value for value in grey if shares[value] < 0.01]
     scattered = len(rare) >= 4 and max(rare) > MAX_GUESSED_CLASSES and max(grey) <= 255
+    scattered = scattered and not are_class_numbers(grey)
     palette = any(mask.mode == 'P' for _, _, mask in scan.metadata)
     if scattered and not palette and 2 * len(rare) >= len(values):
         return f', {len(rare)} of them under 1 % of the pixels each'

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .scan import DatasetScan
 
 CLASS_NUMBERS = 32  # values up to this one are taken for class numbers
+MANY_NUMBERS = 8  # values, most of them in sequence and far from 255, are, too
 GAP = 4  # classes without pixels; a value that is farther from the others is apart
 STRAY_PIXELS, STRAY_SHARE = 100, 0.001  # at most, of a single mask
 SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)  # that are proposed, besides 1
@@ -129,13 +130,28 @@ def _highest(values: Sequence[MaskValue]) -> list[MaskValue]:
     """Return a value apart from class numbers: 255, 65535, -1, or such as 11 beside 0 to 3."""
     numbers = [value for value in values if isinstance(value, int)]
     others = [value for value in numbers if value not in (-1, 255, 65535)]
-    if len(numbers) < len(values) or len(others) < 2 or others[-1] > CLASS_NUMBERS:
+    if len(numbers) < len(values) or len(others) < 2:
+        return []
+    if others[-1] > CLASS_NUMBERS and not are_class_numbers(numbers):
         return []
     if len(others) == len(numbers) > 3 and others[-1] > others[-2] + GAP:
         first = others[0]
         in_order = first in (0, 1) and others[:-1] == [*range(first, first + len(others) - 1)]
         others = others[:-1] if in_order else others
     return [value for value in numbers if value not in others]
+
+
+def are_class_numbers(values: Sequence[MaskValue]) -> bool:
+    """Return whether many values, maybe -1, 255 or 65535 beside them, are numbered from 0 or 1.
+
+    Values of smoothed or lossy masks are scattered, in the middle, or near black and white.
+    """
+    numbers = [value for value in values if isinstance(value, int)]
+    numbers = [value for value in numbers if value not in (-1, 255, 65535)]
+    if len(numbers) < MANY_NUMBERS or numbers[:2] not in ([0, 1], [1, 2]):
+        return False
+    in_sequence = sum(value + 1 in {*numbers} for value in numbers)
+    return 2 * in_sequence >= len(numbers) and numbers[-1] < 255 - CLASS_NUMBERS
 
 
 def _lowest(values: Sequence[MaskValue]) -> list[MaskValue]:
