@@ -147,6 +147,38 @@ def test_values_that_may_mean_not_labelled_are_named_in_one_line(
     assert proposed(capsys, '--ignore-value', expected) == []
 
 
+@pytest.mark.parametrize(
+    ('table', 'form', 'value'),
+    [
+        ([255, 128, 0], 'grey', '255'),  # REFUGE: 0 is the cup
+        ([255, 0, 0], 'grey', '255'),  # DIBCO: 0 is ink
+        ([2, 1, 0], 'colour', '0:128:0'),
+    ],
+)
+def test_a_value_that_fills_the_borders_is_named_as_background(folder, capsys, table, form, value):
+    save_set(folder, [np.array(table)[objects(seed, 2)] for seed in range(4)], form)
+    assert proposed(capsys) == [f'--background {value}']
+    assert proposed(capsys, '--background', value) == []
+    half = np.where(np.arange(96) < 48, table[0], 0) * np.ones((64, 1), int)
+    save_set(folder, [half] * 4, form)
+    assert proposed(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ('table', 'rim_value', 'ignored'),
+    [
+        ([6, 1, 2, 3], 0, '0'),  # 0 is the rim, as in Potsdam's labels without boundaries
+        ([255, 0, 1, 2], None, '255'),  # what fills the borders is not labelled
+    ],
+)
+def test_a_value_that_does_not_count_is_no_background(folder, capsys, table, rim_value, ignored):
+    masks = [np.array(table * 2)[objects(seed, 7)] for seed in range(4)]
+    masks = masks if rim_value is None else [rim(mask, rim_value) for mask in masks]
+    save_set(folder, masks)
+    assert proposed(capsys) == [f'--ignore-value {ignored}']
+    assert proposed(capsys, '--ignore-value', ignored) == []
+
+
 def test_many_class_numbers_are_no_smoothed_mask(folder, capsys):
     tiles = np.kron(np.arange(180).reshape(12, 15), np.ones((4, 4), int)) % 60  # 3 pieces each
     save_set(folder, [np.where(tiles == 7, 255, tiles), np.where(tiles == 9, 255, tiles)])

@@ -160,14 +160,14 @@ def _remedy(
 ) -> str:
     """Return what to do about values that are not the classes; lines may end in options to add."""
     jpeg = 'JPEG' in why
-    others = suggest(scan, MaskEncoding(values, ignore=[*ignore]), MaskOptions(classes))
+    encoding = MaskEncoding(values, ignore=[*ignore], background=None)  # not to be doubted here
+    others = suggest(scan, encoding, MaskOptions(classes))
     objects = [other for other in others if not other.options.startswith('--ignore-value')]
     palette, deep = ({mask.mode for _, _, mask in scan.metadata} >= {m} for m in ('P', 'I;16'))
     lines = [f'Or if {text}' for text in map(str, others)]
     if objects:
         lines = [f'The {text}' for text in map(str, objects)]
     elif why and not jpeg and are_class_numbers(values):
-        encoding = MaskEncoding(values, ignore=[*ignore])
         others = suggest(scan, encoding, MaskOptions(classes or len(values)))
         lines = ['They look like numbers of classes.', *(f'If {other}' for other in others)]
     elif why and not deep:

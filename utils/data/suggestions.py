@@ -6,14 +6,18 @@ look at a few masks, and at what the scan knows of all; their errors on drawn se
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from utils.images.decoding import scaled_size
 from utils.masks.encoding import MaskEncoding, load_mask
-from utils.masks.joined import mask_files
+from utils.masks.joined import mask_files, open_mask
+from utils.masks.metadata import count_values
 from utils.masks.tables.fitting import name_of
-from utils.masks.values import MaskValue, format_values
+from utils.masks.values import MaskValue, format_values, mask_array
 from utils.runtime.errors import UserError, first_few
 
 from .objects import Look, find_divisor, look_at, number_objects
@@ -28,7 +32,9 @@ MANY_NUMBERS = 8  # values, most of them in sequence and far from 255, are, too
 GAP = 4  # classes without pixels; a value that is farther from the others is apart
 STRAY_PIXELS, STRAY_SHARE = 100, 0.001  # at most, of a single mask
 SCALES = (0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)  # that are proposed, besides 1
-MASKS_TRIED = 16  # with a class, to find a scale that keeps it
+MASKS_TRIED = 16  # with a class, to find a scale that keeps it; others, for their borders
+FILLED = 0.95  # fraction of the borders of masks that a background fills
+MOST_BACKGROUND = 0.5  # fraction of the pixels from which value 0 is not doubted
 
 RIM = "a thin rim along outlines often means 'not labelled', here {}"
 HIGHEST = "a value apart from class numbers often means 'not labelled', here {}"
@@ -59,7 +65,7 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: 'MaskOptions') ->
         return []
     values = [value for value in scan.values() if value not in masks.ignore]
     if len(values) < 3:
-        return []
+        return _background(scan, masks, options)
     look = look_at(scan) if masks.divisor is None else Look()
     rims = [value for value in values if value in look.rims]
     left = [value for value in values if value not in rims]
@@ -71,8 +77,10 @@ def suggest(scan: 'DatasetScan', masks: MaskEncoding, options: 'MaskOptions') ->
         found = _ignoring(found, [*masks.ignore, *rims, *highest])
         return [*_classes_beside(scan), found]
     left = [value for value in left if value not in stray]
-    lowest = [] if masks.ignore or rims or highest else _lowest(left)
-    suggestions, ignored, count = [], list(masks.ignore), len(values)
+    background = _background(scan, masks, options, [*rims, *highest])
+    told = background or options.background not in (None, 'none')
+    lowest = [] if masks.ignore or rims or highest or told else _lowest(left)
+    suggestions, ignored, count = background, list(masks.ignore), len(values)
     for values, text in ((rims, RIM), (highest, HIGHEST), (stray, STRAY), (lowest, LOWEST)):
         if kind := [value for value in values if value not in named]:
             ignored, count = ignored + kind, count - len(kind)
@@ -159,6 +167,36 @@ def _lowest(values: Sequence[MaskValue]) -> list[MaskValue]:
     if len(values) < 3 or (isinstance(values[0], tuple) and any(values[0])):
         return []
     return [values[0]]
+
+
+def _background(
+    scan: 'DatasetScan',
+    masks: MaskEncoding,
+    options: 'MaskOptions',
+    ignored: Sequence[MaskValue] = (),
+) -> list[Suggestion]:
+    """Return that a value fills the borders of masks, where a rare 0 counts as background.
+
+    ignored: values that are suggested not to count, of which neither may be.
+    """
+    zero = 0 if masks.background is None else masks.values[masks.background]
+    chosen = options.background is not None or options.classes == 1 or masks.divisor
+    if chosen or masks.background is None or zero not in (0, (0, 0, 0)) or zero in ignored:
+        return []
+    share = scan.shares()[zero]
+    if share > MOST_BACKGROUND:
+        return []
+    borders: Counter[MaskValue] = Counter()
+    for pair, _, _ in scan.metadata[:: max(1, len(scan.metadata) // MASKS_TRIED)][:MASKS_TRIED]:
+        values = mask_array(open_mask(pair.mask, scan.decode), pair.mask)
+        sides = [values[0], values[-1], values[:, 0], values[:, -1]]
+        borders.update(count_values(np.concatenate(sides)[None]))
+    value, pixels = borders.most_common(1)[0]
+    if value in (zero, *ignored, *masks.ignore) or pixels < FILLED * borders.total():
+        return []
+    text = f'value {value} fills the borders of the masks, and {100 * share:.2g} % of the pixels '
+    text += f'have value {zero}, which counts as background; if value {value} is the background'
+    return [Suggestion(text, f'--background {format_values([value])}')]
 
 
 def _stray(scan: 'DatasetScan', values: Sequence[MaskValue]) -> list[MaskValue]:
