@@ -47,6 +47,13 @@ def test_classes_are_numbered_in_the_order_of_their_ids(run, tmp_path):
     assert text == '{"background": 0, "cat": 1, "dog": 2, "zebra": 3}\n'
 
 
+def test_annotations_by_their_ids_are_read_as_a_list_of_them(run):
+    document = coco((1, CAT), (18, DOG))
+    document['annotations'] = {str(entry['id']): entry for entry in document['annotations']}
+    found, printed = run(document)
+    assert (found == SCENE).all(), printed
+
+
 def test_several_polygons_are_one_object(run):
     parts = [[1, 1, 3, 1, 3, 3, 1, 3], [6, 4, 9, 4, 9, 6, 6, 6]]
     found, _ = run(coco((1, parts)))

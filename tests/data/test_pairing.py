@@ -137,6 +137,28 @@ def test_a_folder_without_pictures_names_what_it_holds(tmp_path):
         pair_files(images, masks)
 
 
+@pytest.mark.parametrize(
+    ('name', 'advice'),
+    [
+        ('a.jpg.json', 'masks_from.py'),  # Supervisely
+        ('a.xml', 'masks_from.py'),  # Aperio
+        ('train.csv', 'masks_from.py'),  # run lengths
+        ('a.dcm', 'NIfTI'),
+        ('a.npz', '.npy'),
+    ],
+)
+def test_files_of_other_kinds_have_advice(tmp_path, name, advice):
+    images = touch(tmp_path / 'i', 'a.png', 'b.png')
+    (tmp_path / 'm').mkdir()
+    (tmp_path / 'm' / name).write_text('something else')
+    for masks in (tmp_path / 'm', tmp_path / 'm' / name):
+        with pytest.raises(UserError, match=advice):
+            pair_files(images, masks)
+    (images / name).write_text('something else')
+    with pytest.raises(UserError, match=advice):
+        pair_files(images, images)
+
+
 def test_a_file_is_never_its_own_mask(tmp_path):
     touch(tmp_path / 'd', 'a.png', 'b.png')
     with pytest.raises(UserError, match=r'no ending tells them apart'):

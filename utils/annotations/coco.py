@@ -48,10 +48,12 @@ def _documents(paths: list[Path], source: Path) -> Iterator[tuple[Path, dict]]:
         document = fields.read_json(path)
         keys = document.keys() if isinstance(document, dict) else ()
         annotations = document.get('annotations') if isinstance(document, dict) else None
+        if isinstance(annotations, dict):  # by their ids, as in files of LIVECell
+            annotations = [*annotations.values()]
         first = annotations[0] if isinstance(annotations, list) and annotations else {}
         panoptic = isinstance(first, dict) and 'segments_info' in first
         if {'images', 'annotations', 'categories'} <= set(keys) and not panoptic:
-            yield path, fields.mapping(document, str(path))
+            yield path, fields.mapping(document, str(path)) | {'annotations': annotations}
         elif path == source:
             what = 'panoptic COCO, whose PNG files are masks' if panoptic else 'something else'
             raise UserError(f'{path} is {what}; {EXPECTED}')

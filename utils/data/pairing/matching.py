@@ -110,7 +110,7 @@ def _match_suffix(
     named, partners = images.by_id(), masks.by_id()
     one_folder = images.source.resolve() == masks.source.resolve()
     if one_folder:
-        named, suffix = images_of_mixed(images.source, named, suffix)
+        named, suffix = images_of_mixed(images.source, named, suffix, images.others)
     if choose:
         named = _chosen(named, images.files, choose)
     if suffix is None:

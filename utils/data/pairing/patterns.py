@@ -20,6 +20,16 @@ from utils.runtime.errors import EmptyFolderError, MissingFolderError, UserError
 
 CLASS = '{class}'
 CLASS_GROUP = 'class_'  # of the regular expression
+# What to do with files of other kinds, by the ends of their names.
+ADVICE = {
+    ('.dcm', '.mha', '.mhd', '.nrrd', '.h5', '.hdf5', '.mat', '.npz', '.czi', '.svs'): (
+        'Convert such files to pictures, to NIfTI (.nii.gz), or to an array a picture (.npy).'
+    ),
+    ('.json', '.xml', '.csv'): (
+        'Annotations of COCO, LabelMe, YOLO, CVAT and Label Studio become masks with '
+        'scripts/masks_from.py; export others in one of these formats, or as masks.'
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -119,8 +129,18 @@ def list_pictures(source: Path, remedy: str) -> Listing:
     if not listing.files:
         there = first_few(listing.others)
         there = f'; there are {there}, which are ignored' if listing.others else ''
-        raise EmptyFolderError(f'{source} holds no pictures{there}. {remedy}')
+        raise EmptyFolderError(
+            f'{source} holds no pictures{there}. {advice(listing.others)}{remedy}'
+        )
     return listing
+
+
+def advice(names: list[str]) -> str:
+    """Return what to do with files of other kinds, with a space at its end; '' for unknown ones."""
+    for suffixes, text in ADVICE.items():
+        if any(name.lower().endswith(suffixes) for name in names):
+            return f'{text} '
+    return ''
 
 
 def _list_file(path: Path) -> Listing:
@@ -128,7 +148,7 @@ def _list_file(path: Path) -> Listing:
     if suffix.lower() not in IMAGE_SUFFIXES:
         raise UserError(
             f'{path} is no picture by its name; expected a folder, a pattern, or a file such as a '
-            'stack (.tif) or a volume (.nii.gz)'
+            f'stack (.tif) or a volume (.nii.gz). {advice([path.name])}'.rstrip()
         )
     inode, linked = path.stat().st_ino, path.is_symlink()
     return Listing(path, [NamedFile(path, (composed(stem),), None, inode, linked)])
