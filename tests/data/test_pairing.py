@@ -5,7 +5,7 @@ from drawing import data_set, pair_files, scan_all
 from PIL import Image
 
 from utils.data.pairing import matching
-from utils.data.pairing.matching import is_own_output
+from utils.data.pairing.matching import is_own_output, match_files
 from utils.data.pairing.patterns import Listing, NamedFile
 from utils.data.pairing.sets import match_sets
 from utils.runtime.errors import UserError
@@ -135,6 +135,27 @@ def test_a_folder_without_pictures_names_what_it_holds(tmp_path):
     (images / 'disc00.png').rename(images / 'disc00.heic')
     with pytest.raises(UserError, match=r'holds no pictures.* disc00\.heic'):
         pair_files(images, masks)
+
+
+def test_a_portable_bitmap_is_a_mask(tmp_path):
+    images, masks = data_set(tmp_path, 2)
+    for path in masks.iterdir():
+        Image.open(path).convert('1').save(path.with_suffix('.pbm'))
+        path.unlink()
+    (masks / 'disc02.png').write_bytes((images / 'disc00.png').read_bytes())  # of no image
+    pairs = match_files(images, masks).pairs
+    assert [pair.mask.suffix for pair in pairs] == ['.pbm'] * 2
+    assert {mask.mode for _, _, mask in scan_all(pairs).metadata} == {'1'}
+
+
+def test_masks_of_which_some_have_a_suffix_and_others_the_name_of_their_image(tmp_path):
+    images = touch(tmp_path / 'i', 'a.png', 'b.png', 'c.png', 'd.png')
+    masks = touch(tmp_path / 'm', 'a_mask.png', 'b_mask.png', 'c.png')
+    found = match_files(images, masks)
+    assert [pair.mask.name for pair in found.pairs] == ['a_mask.png', 'b_mask.png', 'c.png']
+    assert found.rule.endswith('/*_mask, 1 of them with masks of their own names')
+    assert [problem.pairs for problem in found.problems] == [('d',)]
+    assert len(match_files(images, masks, '_mask').pairs) == 2
 
 
 @pytest.mark.parametrize(

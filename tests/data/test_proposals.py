@@ -29,6 +29,7 @@ LAYOUTS = {
     'mixed folders': (('d/a{}/scan.png', 'd/a{}/label.png'), 'd', 'd'),
     'TNBC': (('d/Slide_0{0}/0{0}_1.png', 'd/GT_0{0}/0{0}_1.png'), 'd', 'd'),
     'PH2': (('d/I{0}/I{0}_Dermo/I{0}.png', 'd/I{0}/I{0}_lesion/I{0}_lesion.png'), 'd', 'd'),
+    'forest': (('i/1{0}_sat_0{0}.png', 'm/1{0}_mask_0{0}.png'), 'i', 'm'),
     'SegTHOR': (('d/Patient_{0}/Patient_{0}.png', 'd/Patient_{0}/GT.png'), 'd', 'd'),
 }  # fmt: skip
 

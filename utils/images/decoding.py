@@ -40,7 +40,7 @@ PILLOW_NOTE = (
 # Files with other suffixes are ignored in folders.
 IMAGE_SUFFIXES = ARRAY_SUFFIXES | {
     '.jpg', '.jpeg', '.jfif', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm',
-    volumes.SUFFIX,
+    '.pbm', volumes.SUFFIX,
 }  # fmt: skip
 IMAGE_SUFFIXES |= {suffix + COMPRESSED for suffix in IMAGE_SUFFIXES - ARRAY_SUFFIXES}
 

@@ -113,10 +113,12 @@ def _match_suffix(
         named, suffix = images_of_mixed(images.source, named, suffix, images.others)
     if choose:
         named = _chosen(named, images.files, choose)
+    mask_ids: dict[str, str] = {}  # of masks without a suffix, where others have one
     if suffix is None:
         suffix = find_suffix(named, partners) if named else ''
+        mask_ids = {n: n for n in named if n in partners and n + suffix not in partners}
     there = first_few(path.name for paths in partners.values() for path in paths)
-    found = [partners.get(name + suffix, []) for name in named]
+    found = [partners.get(mask_ids.get(name, name + suffix), []) for name in named]
     pairs, problems = [], []
     for (name, files), masks_found in zip(named.items(), found, strict=True):
         if len(files) == len(masks_found) == 1:
@@ -129,21 +131,25 @@ def _match_suffix(
     used = {path for paths in [*named.values(), *found] for path in paths}
     unused = [] if choose else [file.path for file in masks.files if file.path not in used]
     rule = f'{_anything(images)} with {_anything(masks)}{suffix}'
+    rule += f', {len(mask_ids)} of them with masks of their own names' if mask_ids else ''
     problems += linked
     matching = Matching(pairs, problems, rule, len(named), _notes(images, masks, unused))
-    left = set(unused)
-    matching.further = [
-        file.path for file in masks.files
-        if file.path in left and any(
-            file.id[:k] in named for k, mark in enumerate(file.id) if mark in SEPARATORS
-        )
-    ]  # fmt: skip
+    matching.further = _further(masks, {*unused}, named)
     if images.nested and any('/' in pair.id for pair in pairs):
         matching.notes.append(
             'note: pictures lie in folders; to keep the pictures of a folder (patient, video) '
             "together in the split, say --group-regex '^[^/]+'"
         )
     return matching
+
+
+def _further(masks: Listing, left: set[Path], named: Container[str]) -> list[Path]:
+    """Return the masks among those left out whose names begin with an image's."""
+    return [
+        file.path for file in masks.files
+        if file.path in left
+        and any(file.id[:k] in named for k, mark in enumerate(file.id) if mark in SEPARATORS)
+    ]  # fmt: skip
 
 
 def _chosen(

@@ -57,7 +57,8 @@ def propose(images: Path, masks: Path) -> list[tuple[Path, Path]]:
             for other, path in by_key.get(template.key(file.folders, file.stem) or (), []):
                 partners[other].append(path)
             for other, paths in partners.items():
-                if file.path not in paths:
+                apart = template.numbers and other.numbers and template.numbers != other.numbers
+                if file.path not in paths and not apart:
                     scores[template, other] += stride
                     examples[template, other].append((file.path, tuple(paths)))
         for pair in [pair for pair in scores if pair[0] == template and pair[1].by_folder]:

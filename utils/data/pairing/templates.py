@@ -33,15 +33,19 @@ class Template(NamedTuple):
     name: str | None = None  # of all files, instead of affixes and star
     class_level: int | None = None  # of the folders, that which names a class
     tail: str = ''  # after the suffix, a pattern of what tells masks of an image apart
+    infix: str = ''  # instead of affixes, between two stars: *_sat_*
 
     def key(self, folders: tuple[str, ...], stem: str) -> Key | None:
         """Return the key of a file in these folders, None if the pattern does not match it."""
         if self.tail:
             named = re.match(f'(.*){re.escape(self.suffix)}{expression((self.tail,))}$', stem)
             stem = named[1] + self.suffix if named else ''
+        left, _, right = stem.rpartition(self.infix) if self.infix else ('', '', '')
         end = len(stem) - len(self.suffix)
         fits = end > len(self.prefix) and stem.startswith(self.prefix)
         if not (fits and stem.endswith(self.suffix)) or self.name not in (None, stem):
+            return None
+        if self.infix and not (left and right):
             return None
         stars = []
         for level, (name, own) in enumerate(zip(folders, self.folders, strict=True)):
@@ -51,7 +55,7 @@ class Template(NamedTuple):
                 start, _, end_ = own.partition('*')
                 stars.append(name[len(start) : len(name) - len(end_)])
         if self.keyed:
-            stars.append(stem[len(self.prefix) : end])
+            stars += [left, right] if self.infix else [stem[len(self.prefix) : end]]
         return tuple(dict.fromkeys(stars))  # equal stars count once
 
     def pattern(self) -> Path:
@@ -60,14 +64,21 @@ class Template(NamedTuple):
         if self.class_level is not None:
             folders[self.class_level] = CLASS
         name = self.name or f'{self.prefix}*{self.suffix}{self.tail}'
+        name = f'*{self.infix}*' if self.infix else name
         return Path(self.root, *folders, name + self.extension)
 
     def cost(self) -> int:
         """Return how special the pattern is: of equal ones the plainest is proposed."""
-        stars = self.folders.count(None)
-        affixes = sum(len(name) for name in self.folders if name and '*' in name)
-        affixes += len(self.prefix) + len(self.suffix) + len(self.tail)
+        parts = [name for name in self.folders if name and '*' in name]
+        stars = self.folders.count(None) + len(parts)
+        texts = (*parts, self.prefix, self.suffix, self.tail, self.infix)
+        affixes = sum(map(len, texts))
         return affixes + 20 * stars + 20 * (not self.keyed)
+
+    @property
+    def numbers(self) -> list[str]:
+        """The numbers in the affixes, which are those of one part of a data set."""
+        return re.findall('[0-9]+', f'{self.prefix} {self.suffix}')
 
     @property
     def by_folder(self) -> bool:
@@ -130,6 +141,8 @@ def _plain(template: Template, members: list[File]) -> Iterator[tuple[Template, 
     """Yield the template with affixes that names share, or with one name of a file a folder."""
     for prefix, suffix in product(*_affixes([file.stem for file in members])):
         yield template._replace(prefix=prefix, suffix=suffix), members
+    for infix in _infixes(members):
+        yield template._replace(infix=infix), members
     if None in template.folders:  # the id may be in the folders alone
         for name in _common_names(members):
             yield template._replace(keyed=False, name=name), members
@@ -219,6 +232,14 @@ def _class_levels(folders: tuple[str | None, ...], files: list[File]) -> list[in
         level for level, name in enumerate(folders)
         if name is None and 2 <= len({file.folders[level] for file in files}) <= MOST_CLASSES
     ]  # fmt: skip
+
+
+def _infixes(files: list[File]) -> list[str]:
+    """Return the words between separators that most names share."""
+    words = (re.findall(r'(?=(?<=.)([_\-. ][A-Za-z]+[_\-. ]).)', file.stem) for file in files)
+    counts = Counter(word for found in words for word in {*found})
+    shared = [word for word, count in counts.items() if count > max(1, len(files) / 2)]
+    return sorted(shared)[:MOST_AFFIXES]
 
 
 def _affixes(names: list[str]) -> tuple[list[str], list[str]]:
