@@ -55,6 +55,11 @@ def classes(data):
      ('label_colors.txt', '0 0 0\tsky\n128 64 128\troad\n64 0 128\tmy car\n'),
      ('label_colors.txt', 'sky 0 0 0\nroad 128 64 128\nmy car 64 0 128\n'),
      ('classes.json', {'sky': [0, 0, 0], 'road': [128, 64, 128], 'my car': [64, 0, 128]}),
+     ('classes.json', {'classes': [{'title': 'sky', 'shape': 'any', 'color': '#000000'},
+       {'title': 'road', 'color': '#804080'}, {'title': 'my car', 'color': '#400080'}],
+       'tags': []}),
+     ('label_colors.json', [{'name': 'sky', 'color': [0, 0, 0]},
+       {'name': 'road', 'color': [128, 64, 128]}, {'name': 'my car', 'color': [64, 0, 128]}]),
      ('obj_class_to_machine_color.json',
       {'sky': [0, 0, 0], 'road': [128, 64, 128], 'my car': [64, 0, 128]})],
 )  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 from utils.runtime.errors import UserError, first_few
 
 from .encoding import MaskEncoding
-from .tables.formats import Entry
+from .tables.formats import Entry, named_colours
 from .tables.lookup import OWN, ClassTable, find_tables, void_names
-from .values import MAX_CLASSES, MaskValue, format_values, value_from_json
+from .values import MAX_CLASSES, MaskValue, format_values, value_from_json, value_to_json
 
 FORM = (
     'expected one object of names and values, in class order: {"background": 0, "body": 128}, or '
@@ -158,7 +158,9 @@ def read_class_names(mask_dir: Path) -> tuple[Path, dict[str, MaskValue]] | None
     if not path.is_file():
         return None
     try:  # pairs, because a dict would lose all but the last of equal names
-        pairs = json.loads(path.read_text(encoding='utf-8-sig'), object_pairs_hook=list)
+        text = path.read_text(encoding='utf-8-sig')
+        colours = [(name, value_to_json(value)) for name, value in named_colours(json.loads(text))]
+        pairs = colours or json.loads(text, object_pairs_hook=list)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'{path} cannot be read: {error}; {FORM}') from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):

@@ -212,6 +212,8 @@ def _read_json(path: Path, text: str) -> tuple[list[Entry], bool] | None:
             return None
         line = getattr(error, 'lineno', 1)
         raise UserError(f'{path}, line {line}: {error}. {_remedy(path)}') from error
+    if objects := named_colours(content):
+        return [Entry(name, value, k, 1) for k, (name, value) in enumerate(objects)], True
     labels = content.get('labels') if dataset and isinstance(content, dict) else content
     if isinstance(labels, list) and dataset and all(isinstance(name, str) for name in labels):
         labels = {name: number for number, name in enumerate(labels)}
@@ -232,6 +234,28 @@ def _read_json(path: Path, text: str) -> tuple[list[Entry], bool] | None:
         found = (n for n, line in enumerate(lines, 1) if json.dumps(name)[1:-1] in line)
         entries.append(Entry(name, value, row, next(found, 1)))
     return entries, dataset
+
+
+def named_colours(content: object) -> list[tuple[str, MaskValue]]:
+    """Return names and colours of a JSON list of objects, or of one in an object; [] for others.
+
+    As labelling tools write them: {"classes": [{"title": "road", "color": "#804080"}]}.
+    """
+    lists = content.values() if isinstance(content, dict) else [content]
+    rows = next((v for v in lists if isinstance(v, list) and v), [])
+    found = []
+    for row in rows:
+        cells = row if isinstance(row, dict) else {}
+        cells = {re.sub('[^a-z]', '', key.lower()): value for key, value in cells.items()}
+        name = next((cells[key] for key in COLUMNS['name'].split() if key in cells), None)
+        colour = next((cells[key] for key in COLUMNS['colour'].split() if key in cells), None)
+        value = _value(str(colour), True) if _plain(colour) else None
+        if not isinstance(name, str) or not name.strip() or value is None:
+            return []
+        if re.search('[\ud800-\udfff]', name):  # half a character
+            return []
+        found.append((name.strip(), value))
+    return found
 
 
 def _plain(value: object) -> bool:
