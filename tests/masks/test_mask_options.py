@@ -162,6 +162,23 @@ def test_jpeg_masks_are_explained_and_snapped_or_binarized(folder, capsys):
         assert evaluate.main(['-m', LAST, '--images', 'imgs', '--masks', 'masks']) == 0
 
 
+@pytest.mark.parametrize('noise', [3, 30])  # of few values in all, and too many for a mask
+def test_lossy_colours_are_snapped_and_never_to_be_binarized(folder, capsys, noise):
+    _, masks = data_set(folder, 2)
+    for k, path in enumerate(masks.iterdir()):
+        disc = np.asarray(Image.open(path)) > 0
+        added = np.random.default_rng(k).integers(0, noise, (*disc.shape, 3))
+        colours = np.where(disc[..., None], (255 - added) * [1, 0, 0] + added * [0, 1, 1], added)
+        Image.fromarray(colours.astype(np.uint8)).save(path)
+    assert run_train(*QUICK) == 2
+    message = capsys.readouterr().err
+    assert '--snap-masks' in message
+    assert '--binarize' not in message
+    wanted = MaskOptions(mask_values=[(0, 0, 0), (255, 0, 0)], snap_masks=True)
+    dataset = SegmentationDataset('imgs', 'masks', wanted=wanted)
+    assert [*dataset.scan.values()] == [(0, 0, 0), (255, 0, 0)]
+
+
 def test_photographs_among_the_masks_are_refused_file_by_file(folder, capsys):
     _, masks = data_set(folder, 2)
     noise = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ from utils.masks.background import choose_background
 from utils.masks.classes import MaskOptions, class_tables, match_ignored
 from utils.masks.encoding import MaskEncoding
 from utils.masks.joined import LOSSY, mask_files, open_mask
-from utils.masks.metadata import NUMBERED, SMOOTHED
+from utils.masks.metadata import NUMBERED, SMOOTHED, SMOOTHED_COLOURS
 from utils.masks.tables.fitting import describe_table, fit_table
 from utils.masks.tables.lookup import ClassTable, void_names
 from utils.masks.values import MAX_CLASSES, MaskValue, format_values, pack_value
@@ -171,7 +171,7 @@ def _remedy(
         others = suggest(scan, encoding, MaskOptions(classes or len(values)))
         lines = ['They look like numbers of classes.', *(f'If {other}' for other in others)]
     elif why and not deep:
-        lines = [SMOOTHED]
+        lines = [SMOOTHED_COLOURS if isinstance(values[-1], tuple) else SMOOTHED]
     elif why:
         lines = [NUMBERED]
     elif classes:

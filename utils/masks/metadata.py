@@ -27,10 +27,17 @@ KIND_MODES = {'LA': 'L', 'PA': 'P', 'RGBA': 'RGB', 'RGBX': 'RGB'}
 KIND_MODES |= dict.fromkeys(DEEP_MODES, 'I;16')
 
 # Options that end a line after a colon can be added to the command as they are.
-SMOOTHED = (
+_SMOOTHED = (
     'They look like JPEG or smoothed masks: save masks as PNG, resized by nearest neighbour, with '
-    'one value per class. Or let training correct them, for two classes: --binarize 127\n'
+    'one value per class. '
+)
+SMOOTHED = (
+    f'{_SMOOTHED}Or let training correct them, for two classes: --binarize 127\n'
     'Or name the true values with --mask-values, and take the nearest with --snap-masks.'
+)
+SMOOTHED_COLOURS = (
+    f'{_SMOOTHED}Or name the true colours with --mask-values (0:0:0,255:0:0,…), and take the '
+    'nearest with --snap-masks.'
 )
 NUMBERED = 'If values other than 0 number objects of one class: --binarize 0'
 
@@ -82,6 +89,7 @@ def read_mask_metadata(
     except ValueError as error:
         _check_alpha(mask, path)
         remedy = NUMBERED if kind_mode(mask) == 'I;16' else SMOOTHED
+        remedy = SMOOTHED_COLOURS if mask_array(mask, path).ndim == 3 else remedy
         raise UserError(
             f'{path}: mask of {error}; expected one per class. {remedy}', 'too many mask values'
         ) from error
