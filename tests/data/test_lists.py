@@ -198,6 +198,13 @@ def test_a_missing_first_name_is_not_taken_for_a_header(folder, first):
     assert f'{first} (line 1)' in problem.text
 
 
+@pytest.mark.parametrize('titles', ['ct_scan,infection', 'frame;truth', 'x y'])
+def test_a_first_line_without_extensions_above_pictures_is_a_header(folder, titles):
+    matching = listed(folder, f'{titles}\na.jpg,a.png\n07.jpg,07.png\n')
+    assert ids(matching) == ['07', 'a']
+    assert not matching.problems
+
+
 def test_rows_without_a_mask_may_come_first(folder):
     text = 'image,mask\n' + ''.join(f'no{k}.jpg,\n' for k in range(60)) + 'a.jpg,07.png\n' * 60
     (pair,) = listed(folder, text).pairs

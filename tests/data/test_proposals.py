@@ -179,6 +179,15 @@ def test_masks_of_other_kinds_are_not_proposed_to_be_joined(folder):
     assert not any('join' in note for note in matching.notes)
 
 
+def test_proposals_say_how_many_images_they_leave_out(folder):
+    for index in range(3):
+        draw(folder, 'i/case_org_{}.png', 'm/case_{}.png', index)
+        draw(folder, 'i/other-{}-x.png', 'm/y_{}.png', index)
+    assert [(pairs, count) for _, pairs, count in proposals_of(folder / 'i', folder / 'm')][:1] == [
+        ('3', '6')
+    ]
+
+
 def test_a_mask_drawn_onto_the_picture_is_the_last_to_be_proposed_as_an_image(folder):
     for index in range(3):
         draw(folder, 'd/mask overlay/a{}.png', 'd/mask/a{}.png', index)

@@ -196,7 +196,11 @@ def _header(table: list[tuple[int, list[str]]], images: Find, masks: Find) -> li
         cells = re.split(r'\s*[,;\t]\s*|\s+', ' '.join(cells))
     if len(table) < 2 or any(_known(c, images) or _known(c, masks) for c in table[0][1]):
         return []
-    return cells if any(map(TITLE.fullmatch, cells)) else []
+    if any(map(looks_like_picture, cells)):
+        return []
+    named = sum(any(map(looks_like_picture, row)) for _, row in table[1:])
+    titles = any(map(TITLE.fullmatch, cells)) or 2 * named > len(table) - 1
+    return cells if titles else []
 
 
 def _columns(

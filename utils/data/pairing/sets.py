@@ -147,7 +147,8 @@ def _match_or_propose(asked: _Asked) -> Matching:
         raise type(error)('\n'.join([str(error), *lines])) from error
     if any(problem.kind == WITHOUT_MASK for problem in matching.problems):
         count = len(matching.pairs)
-        matching.proposals = _proposals(asked, count)
+        apart = asked.sources[0] != asked.sources[1]  # else its images are not known
+        matching.proposals = _proposals(asked, count, matching.images if apart else 0)
         if count and not matching.proposals:
             own = asked.options(asked.sources, asked.mask_suffix)
             matching.proposals = [f'{own} --skip-bad pairs {count} of {matching.images}']
@@ -178,8 +179,11 @@ def _commands(sources: tuple[Path, Path]) -> list[str]:
     return [command] if command else []
 
 
-def _proposals(asked: _Asked, more_than: int) -> list[str]:
-    """Return options that pair more files than that, with how many of how many."""
+def _proposals(asked: _Asked, more_than: int, there: int = 0) -> list[str]:
+    """Return options that pair more files than that, with how many of how many.
+
+    there: number of images, some of which patterns may not match.
+    """
     lines = []
     if asked.list_file is None and asked.part != 'val':
         found = find_lists(asked.sources, asked.match)
@@ -194,6 +198,6 @@ def _proposals(asked: _Asked, more_than: int) -> list[str]:
             matching = match_listed(*patterns, None, asked.list_file, part=asked.part)
             if len(matching.pairs) > more_than:
                 skip = ' --skip-bad' if matching.problems else ''
-                text = f'pairs {len(matching.pairs)} of {matching.images}'
+                text = f'pairs {len(matching.pairs)} of {max(matching.images, there)}'
                 lines.append(f'{asked.options(patterns)}{skip} {text}')
     return lines
