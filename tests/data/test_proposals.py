@@ -1,6 +1,7 @@
 """Where folders do not pair, the options that pair them are printed, and pair them."""
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,6 +178,18 @@ def test_masks_of_other_kinds_are_not_proposed_to_be_joined(folder):
         image.save(folder / f'm/a{index}_mask_overlay.png')
     matching = match_sets((folder / 'i', folder / 'm'), None, None)
     assert not any('join' in note for note in matching.notes)
+
+
+@pytest.mark.parametrize('kind', ['a class within another', 'inverse'])
+def test_masks_that_would_hide_each_other_are_not_proposed_to_be_joined(folder, kind):
+    draw_parts(folder, 'i/a{}.png', ('m/a{}_cup.png', 'm/a{}_disc.png'))
+    for index in range(4):
+        disc = np.asarray(Image.open(folder / f'm/a{index}_disc.png'))
+        other = 255 - disc if kind == 'inverse' else disc * (np.arange(48) < 20)
+        Image.fromarray(other.astype(np.uint8)).save(folder / f'm/a{index}_cup.png')
+    patterns = [options[3] for options, _, _ in proposals_of(folder / 'i', folder / 'm')]
+    expected = ['*_{class}.png'] if kind == 'inverse' else []
+    assert [Path(p).name for p in patterns] == [*expected, '*_cup.png', '*_disc.png']
 
 
 def test_proposals_say_how_many_images_they_leave_out(folder):

@@ -13,7 +13,8 @@ from .joined import foreground
 from .values import mask_array, pack_colours
 
 FEW_GREYS, FEW_COLOURS, FEW_NUMBERS = 32, 64, 1024
-SAME = 0.5  # intersection over union from which two masks are of the same thing
+SAME = 0.5  # fraction of the smaller of two masks from which both are of the same thing
+FULL = 0.99  # fraction of a picture that its objects do not cover together
 
 
 def label_likeness(path: Source) -> float:
@@ -36,10 +37,12 @@ def label_likeness(path: Source) -> float:
     return 1.0 if distinct <= FEW_GREYS or extreme > 0.95 * values.size else 0.0
 
 
-def are_parts(paths: Sequence[Source]) -> bool:
-    """Return whether masks of one picture may be joined: objects, or a class each.
+def are_parts(paths: Sequence[Source], classes: bool) -> bool:
+    """Return whether masks of one picture may be joined: objects, or `classes`, one each.
 
-    They are if they have two values each, and hardly overlap. Masks of several annotators do.
+    They are if they have two values each, and hardly overlap. Masks of several annotators do, and
+    so do classes within others, which would be lost. Objects leave some of the picture: a mask and
+    its inverse do not.
     """
     areas = []
     for path in paths:
@@ -49,8 +52,10 @@ def are_parts(paths: Sequence[Source]) -> bool:
         areas.append(foreground(path))
     if len({area.shape for area in areas}) > 1:
         return False
+    if not classes and len(areas) > 1 and np.logical_or.reduce(areas).mean() > FULL:
+        return False
     return all(
-        (one & other).sum() < max(1, SAME * (one | other).sum())
+        (one & other).sum() < max(1, SAME * min(one.sum(), other.sum()))
         for one, other in combinations(areas, 2)
     )
 

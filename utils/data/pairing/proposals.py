@@ -100,7 +100,11 @@ def _best(
         seen.add(alike)
         likeness = min(_likeness(masks[0]) for _, masks in samples[:3])
         photographs = min(_likeness(image) for image, _ in samples[:3]) < 0.5
-        if likeness and photographs and not (pair[1].joins and not _are_parts(samples)):
+        if (
+            likeness
+            and photographs
+            and not (pair[1].joins and not _are_parts(samples, pair[1].classes))
+        ):
             first = first or scores[pair]
             drawn = any('overlay' in str(template).lower() for template in pair)
             one = single and not pair[1].classes
@@ -110,11 +114,12 @@ def _best(
     return [patterns for _, patterns in chosen[:MOST_PROPOSED]]
 
 
-def _are_parts(samples: list[Example]) -> bool:
-    """Return whether the masks of each of some images are parts of one, see are_parts."""
+def _are_parts(samples: list[Example], classes: bool) -> bool:
+    """Return whether the masks of each of some images are parts of one, see likeness.are_parts."""
     largest = sorted(samples, key=lambda example: -len(example[1]))[:3]
     with suppress(UserError):
-        return all(are_parts([_middle(path) for path in masks[:PARTS]]) for _, masks in largest)
+        sources = [[_middle(path) for path in masks[:PARTS]] for _, masks in largest]
+        return all(are_parts(each, classes) for each in sources)
     return False
 
 
