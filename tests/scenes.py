@@ -51,7 +51,8 @@ def rim(values, rim_value, width=1):
 def save_set(folder, masks, form='grey'):
     """Write masks and images of their sizes into folder/imgs and folder/masks; return the two.
 
-    form: grey (16 bits where they are needed), deep (16 bits), palette or colour (of Pascal VOC).
+    form: grey (16 bits where they are needed), deep (16 bits), palette or colour (of Pascal VOC),
+    or red (numbers in the first band of RGBA).
     """
     images, labels = folder / 'imgs', folder / 'masks'
     images.mkdir(exist_ok=True)
@@ -63,6 +64,11 @@ def save_set(folder, masks, form='grey'):
             picture.putpalette(voc_palette())
         if form == 'colour':
             picture = picture.convert('RGB')
+        if form == 'red':
+            black = Image.new('L', picture.size)
+            picture = Image.merge(
+                'RGBA', (picture, black, black, Image.new('L', picture.size, 255))
+            )
         picture.save(labels / f'{k:02}.png')
         noise = np.random.default_rng(k).integers(0, 256, mask.shape, dtype=np.uint8)
         Image.fromarray(noise).save(images / f'{k:02}.png')

@@ -35,7 +35,7 @@ def cells(seeds=10, most=9):
     return [objects(seed, 3 + seed % most) for seed in range(seeds)]
 
 
-@pytest.mark.parametrize('form', ['grey', 'deep', 'palette', 'colour'])
+@pytest.mark.parametrize('form', ['grey', 'deep', 'palette', 'colour', 'red'])
 def test_numbers_of_objects_are_recognised_and_become_one_class(folder, capsys, form):
     masks = cells()
     save_set(folder, masks, form)

@@ -112,7 +112,10 @@ def number_objects(scan: 'DatasetScan', values: Sequence[MaskValue], look: Look)
     found = [each for each in found if each]
     counts = [len(each) for each in found]
     differ, spread = min(counts) < max(counts), _spread(look, numbers)
-    in_order = mean({*map(_rank, each)} == {*range(1, len(each) + 1)} for each in found) >= 0.8
+    in_order = any(
+        mean({*map(rank, each)} == {*range(1, len(each) + 1)} for each in found) >= 0.8
+        for rank in (_rank, _sum_of_bands)
+    )
     if in_order and differ and max(counts) >= 4 and (spread is None or spread >= 0.3):
         return True
     if spread is not None and spread >= 0.6 and median(counts) >= (5 if in_order else 8):
@@ -148,6 +151,11 @@ def _rank(value: MaskValue) -> int:
         return value
     bits = ((3 * j + k, band >> (7 - j) & 1) for j in range(8) for k, band in enumerate(value))
     return sum(bit << place for place, bit in bits)
+
+
+def _sum_of_bands(value: MaskValue) -> int:
+    """Return a number as it is, and of a colour the sum of its bands, of which one may number."""
+    return value if isinstance(value, int) else sum(value)
 
 
 def _is_deep_picture(mask: MaskSource, mode: str) -> bool:
