@@ -158,6 +158,13 @@ def test_masks_of_which_some_have_a_suffix_and_others_the_name_of_their_image(tm
     assert len(match_files(images, masks, '_mask').pairs) == 2
 
 
+def test_masks_named_like_the_whole_file_names_of_images_of_several_kinds(tmp_path):
+    images = touch(tmp_path / 'i', 'a.jpg', 'b.jpg', 'c.png')
+    masks = touch(tmp_path / 'm', 'a.jpg.png', 'b.jpg.png', 'c.png.png')
+    found = match_files(images, masks)
+    assert [pair.mask.name for pair in found.pairs] == ['a.jpg.png', 'b.jpg.png', 'c.png.png']
+
+
 @pytest.mark.parametrize(
     ('name', 'advice'),
     [

@@ -123,8 +123,9 @@ def draw_parts(folder, image, masks, indices=range(4)):
         for side, name in zip((slice(0, 16), slice(16, 32)), masks, strict=True):
             part = np.zeros((32, 48), np.uint8)
             part[8:24, side] = 255
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(part).save(folder / name.format(index))
+            path = folder / name.format(index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(part).save(path)
 
 
 SEVERAL = {  # names of images and of two masks of each, the pattern of the masks, and its classes
@@ -138,6 +139,9 @@ SEVERAL = {  # names of images and of two masks of each, the pattern of the mask
         'i/a ({}).png', ('i/a ({})_mask.png', 'i/a ({})_mask_1.png'), 'i/*_mask*.png', []
     ),
     'folders': ('i/a{}.png', ('m/cat/a{}.png', 'm/dog/a{}.png'), 'm/{class}/*.png', ['cat', 'dog']),
+    'a folder of each image': (
+        'i/a{}.png', ('m/a{}/cat.png', 'm/a{}/dog.png'), 'm/*/{class}.png', ['cat', 'dog']
+    ),
     'folders and endings': (
         'i/a{}.jpg', ('m/cat/a{}_C.png', 'm/dog/a{}_D.png'), 'm/{class}/*_*.png', ['cat', 'dog']
     ),
@@ -149,7 +153,9 @@ def test_the_first_proposal_joins_all_masks_of_an_image(folder, layout):
     image, masks, pattern, classes = SEVERAL[layout]
     (folder / 'm').mkdir(exist_ok=True)
     draw_parts(folder, image, masks)
-    options, pairs, count = proposals_of(folder / 'i', folder / masks[0][0])[0]
+    proposed = proposals_of(folder / 'i', folder / masks[0][0])
+    assert proposed
+    options, pairs, count = proposed[0]
     assert options[3] == str(folder / pattern)
     assert (pairs, count) == ('4', '4')
     args = train.get_args(options)

@@ -92,6 +92,20 @@ def find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> 
     )  # that of a single mask tells nothing
 
 
+def without_suffix(
+    images: dict[str, list[Path]], masks: dict[str, list[Path]], suffix: str
+) -> dict[str, str]:
+    """Return the mask's id of images that have no mask of the suffix, but one of their own name.
+
+    The name may be the file's, with its extension: p1.jpg.png beside p1.jpg.
+    """
+    return {
+        name: other
+        for name, files in images.items() for other in (name, name + files[0].suffix)
+        if other in masks and name + suffix not in masks
+    }  # fmt: skip
+
+
 def _tie(endings: list[str]) -> UserError:
     """Return the error for masks of several endings."""
     ways = ' or '.join(f'--mask-suffix={ending}' for ending in endings)

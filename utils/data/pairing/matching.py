@@ -9,7 +9,7 @@ from utils.images.pages import Source
 from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
-from .endings import find_suffix, images_of_mixed
+from .endings import find_suffix, images_of_mixed, without_suffix
 from .patterns import Listing, NamedFile, is_pattern, list_pictures, without_repeats
 from .templates import SEPARATORS
 
@@ -113,10 +113,10 @@ def _match_suffix(
         named, suffix = images_of_mixed(images.source, named, suffix, images.others)
     if choose:
         named = _chosen(named, images.files, choose)
-    mask_ids: dict[str, str] = {}  # of masks without a suffix, where others have one
+    mask_ids: dict[str, str] = {}  # of masks without that suffix
     if suffix is None:
         suffix = find_suffix(named, partners) if named else ''
-        mask_ids = {n: n for n in named if n in partners and n + suffix not in partners}
+        mask_ids = without_suffix(named, partners, suffix)
     there = first_few(path.name for paths in partners.values() for path in paths)
     found = [partners.get(mask_ids.get(name, name + suffix), []) for name in named]
     pairs, problems = [], []

@@ -30,7 +30,7 @@ class Template(NamedTuple):
     suffix: str
     extension: str
     keyed: bool = True  # whether the star of the name is part of the key
-    name: str | None = None  # of all files, instead of affixes and star
+    name: str | None = None  # of all files, or {class}, instead of affixes and star
     class_level: int | None = None  # of the folders, that which names a class
     tail: str = ''  # after the suffix, a pattern of what tells masks of an image apart
     infix: str = ''  # instead of affixes, between two stars: *_sat_*
@@ -43,7 +43,7 @@ class Template(NamedTuple):
         left, _, right = stem.rpartition(self.infix) if self.infix else ('', '', '')
         end = len(stem) - len(self.suffix)
         fits = end > len(self.prefix) and stem.startswith(self.prefix)
-        if not (fits and stem.endswith(self.suffix)) or self.name not in (None, stem):
+        if not (fits and stem.endswith(self.suffix)) or self.name not in (None, CLASS, stem):
             return None
         if self.infix and not (left and right):
             return None
@@ -88,7 +88,7 @@ class Template(NamedTuple):
     @property
     def classes(self) -> bool:
         """Whether the pattern has {class}."""
-        return self.class_level is not None or CLASS in self.tail
+        return self.class_level is not None or CLASS in (self.name or self.tail)
 
     @property
     def joins(self) -> bool:
@@ -135,6 +135,8 @@ def mask_templates(
                 yield template._replace(suffix=suffix, tail=tail, class_level=place), members
         if None in folders:  # several masks in a folder of the image's name
             yield template._replace(keyed=False), members
+            if _may_name_classes([file.stem for file in members]):
+                yield template._replace(keyed=False, name=CLASS), members
 
 
 def _plain(template: Template, members: list[File]) -> Iterator[tuple[Template, list[File]]]:
