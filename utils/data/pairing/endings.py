@@ -87,9 +87,8 @@ def find_suffix(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> 
         return fitting[0]
     found = {suffix: sum(name + suffix in masks for name in images) for suffix in ordered[:20]}
     best = max(found, key=lambda suffix: found[suffix])
-    return (
-        best if found[best] > 1 or len(images) == 1 else ''
-    )  # that of a single mask tells nothing
+    # That of a single mask, of several images, tells nothing.
+    return best if found[best] > 1 or len(images) == 1 else ''
 
 
 def without_suffix(
