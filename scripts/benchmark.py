@@ -90,7 +90,9 @@ def network_variants(args: argparse.Namespace, part: str) -> Variants:
     from unet import UNet
     from utils.images.resizing import to_unit_range
     from utils.runtime.precision import MixedPrecision
+    from utils.training.optimization.deep_supervision import DeepSupervision
     from utils.training.optimization.guard import StepGuard
+    from utils.training.optimization.loss import segmentation_loss
     from utils.training.optimization.recipes import RECIPES
     from utils.training.step import TrainStep
 
@@ -106,6 +108,7 @@ def network_variants(args: argparse.Namespace, part: str) -> Variants:
         masks = torch.randint(0, 2, (batch, height, width), device=args.device)
         optimizer = RECIPES['fast'].optimizer(model, 1e-4)
         train_step = TrainStep(model, optimizer, precision, StepGuard(model))
+        train_step.supervision = DeepSupervision(model, segmentation_loss)
 
         def step() -> float:
             loss, _ = train_step([(to_unit_range(pictures), masks)], batch)

@@ -78,9 +78,10 @@ class UNet(nn.Module):
         if norm == 'none':
             self.apply(_initialise)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, every_level: bool = False) -> Tensor | list[Tensor]:
         """Return logits (B, K, H, W) of images (B, C, H, W), float in [0, 1].
 
+        every_level: return a list of them and of the maps of up3, up2 and up1, for a loss of each.
         With padding 'valid', logits are (B, K, H - 184, W - 184), without 92 pixels on each side.
         Raises InputError for images of other channels or under 16 x 16 pixels, and ValueError for
         other sizes that are not possible.
@@ -100,11 +101,12 @@ class UNet(nn.Module):
         x3 = self._run(self.down2, x2)  # (B, 4c, H/4, W/4)
         x4 = self._dropped(self._run(self.down3, x3))  # (B, 8c, H/8, W/8)
         x5 = self._dropped(self._run(self.down4, x4))  # (B, 16c, H/16, W/16)
-        x = self._run(self.up1, x5, x4)
-        x = self._run(self.up2, x, x3)
-        x = self._run(self.up3, x, x2)
-        x = self._run(self.up4, x, x1)  # (B, c, H, W)
-        return self._run(self.outc, x)  # (B, K, H, W)
+        x4 = self._run(self.up1, x5, x4)
+        x3 = self._run(self.up2, x4, x3)
+        x2 = self._run(self.up3, x3, x2)
+        x1 = self._run(self.up4, x2, x1)
+        logits = self._run(self.outc, x1)  # (B, K, H, W)
+        return [logits, x2, x3, x4] if every_level else logits
 
     def multiply_adds(self, size: tuple[int, int], widths: Sequence[int] | None = None) -> int:
         """Return the multiplications for one image of `size` (height, width).

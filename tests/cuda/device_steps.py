@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from unet import UNet
 from utils.runtime.precision import MixedPrecision
+from utils.training.optimization.deep_supervision import DeepSupervision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.loss import segmentation_loss
 from utils.training.optimization.recipes import RECIPES
@@ -85,6 +86,8 @@ class Trainer:
             self.optimizer, self.precision, self.guard,
             torch.compile(self.criterion, dynamic=False) if compiled else self.criterion,
         )  # fmt: skip
+        if chosen.deep_supervision and self.model.padding == 'same':
+            self.train_step.supervision = DeepSupervision(self.model, self.criterion)
 
     def step(self, *parts):
         """Make a step of one batch; return its loss and gradient norm."""

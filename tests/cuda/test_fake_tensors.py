@@ -22,6 +22,7 @@ from utils.inference.tiling import Tiling, tiled_bands
 from utils.masks.weight_map import from_bytes
 from utils.runtime.precision import MixedPrecision
 from utils.training.optimization import muon
+from utils.training.optimization.deep_supervision import DeepSupervision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.loss import segmentation_loss, sum_totals
 from utils.training.optimization.recipes import RECIPES
@@ -95,6 +96,8 @@ def train_step(monkeypatch, recipe='fast', name='bf16', classes=2, weights=None,
         model, chosen.optimizer(model, 1e-3), precision, StepGuard(model), loss,
         sum_totals=partial(sum_totals, class_weights=weights),
     )  # fmt: skip
+    if chosen.deep_supervision and model.padding == 'same':
+        step.supervision = DeepSupervision(model, loss)
     side = VALID if model.padding == 'valid' else SIDE
     parts = [on_card(2, 3, SIDE, SIDE), on_card(2, side, side, dtype=torch.uint8)]
     if border:

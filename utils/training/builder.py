@@ -20,6 +20,7 @@ from utils.runtime.precision import MixedPrecision
 
 from .data import TrainingData, decode_path
 from .duration.steps import note_of_few_steps
+from .optimization.deep_supervision import DeepSupervision
 from .optimization.guard import StepGuard
 from .optimization.loss import loss_weights, segmentation_loss, sum_totals
 from .optimization.parallel import Replica
@@ -132,6 +133,9 @@ def build_run(
     schedule = recipe.schedule(optimizer, plan_steps(args.epochs, len(data.sampler), saved))
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
+    # The features of a network that is trained already fit no new projections.
+    deep = recipe.deep_supervision and model.padding == 'same' and not args.load
+    supervision = DeepSupervision(model, criterion) if deep else None
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
@@ -149,8 +153,9 @@ def build_run(
     recorder = Recorder(args, state, data, tracker, guard)
     totals = partial(sum_totals, class_weights=None if weights is None else weights.cpu())
     step = TrainStep(
-        network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals
-    )
+        network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals,
+        supervision,
+    )  # fmt: skip
     if saved and source:
         recorder.load_state_dict(saved, source.metrics)
     runner = StepRunner(state, step, data.sampler, args.seed, args.scale, recipe.coarse)

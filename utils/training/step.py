@@ -24,6 +24,7 @@ from utils.runtime.errors import UserError, first_few
 from utils.runtime.memory import one_out_of_memory_error
 from utils.runtime.precision import MixedPrecision
 
+from .optimization.deep_supervision import DeepSupervision
 from .optimization.guard import StepGuard
 from .optimization.loss import Totals, segmentation_loss, sum_totals
 from .optimization.parallel import Replica, StepTotals
@@ -42,6 +43,7 @@ class TrainStep:
     criterion: gives the loss from logits, masks and, with a weight map, border weights; and, given
         the totals of `sum_totals`, the share of a micro-batch in the loss of a step.
     max_gradient_norm: longer gradients are clipped to this.
+    supervision: adds losses of the decoder's coarser levels, which the reported loss leaves out.
     """
 
     network: nn.Module
@@ -51,6 +53,7 @@ class TrainStep:
     criterion: Callable[..., Tensor] = segmentation_loss
     max_gradient_norm: float = 1.0
     sum_totals: Callable[[Iterable[tuple[Tensor, ...]]], Totals] = sum_totals
+    supervision: DeepSupervision | None = None
 
     def __call__(
         self,
@@ -81,12 +84,14 @@ class TrainStep:
             pictures, masks, *border = load(batch)
             last = k == len(micro_batches) - 1
             with self._gathering_gradients(last):
-                with self.precision.autocast():
-                    logits = logits_of(self.network, pictures, (masks.shape[1], masks.shape[2]))
+                logits, scores = self._forward(pictures, masks)
                 own_images += 0 if filler and k == 0 else len(pictures)
                 known = {'totals': totals.wait()} if totals else {}
                 part_loss = self.criterion(logits, masks, *border, **known)
                 loss = loss + part_loss.detach()
+                if self.supervision:
+                    total = known.get('totals') or self.sum_totals([(masks, *border)])
+                    part_loss = part_loss + self.supervision(scores, masks, total)
                 self._backward(part_loss, loss, own_images / images if last else None)
             if filler and k == 0:  # not before the backward pass, which needs the statistics
                 self.guard.undo()
@@ -97,6 +102,14 @@ class TrainStep:
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
         return loss, norm
+
+    def _forward(self, pictures: Tensor, masks: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits, and the scores of the levels that are supervised beside them."""
+        with self.precision.autocast():
+            if self.supervision is None:
+                return logits_of(self.network, pictures, (masks.shape[1], masks.shape[2])), []
+            logits, *maps = self.network(pictures, every_level=True)
+            return logits, self.supervision.scores(maps)
 
     @property
     def replica(self) -> Replica | None:

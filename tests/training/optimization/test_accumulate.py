@@ -15,6 +15,7 @@ import utils.training.optimization.loss as losses
 from unet import UNet
 from utils.masks.encoding import IGNORE
 from utils.runtime.precision import MixedPrecision
+from utils.training.optimization.deep_supervision import DeepSupervision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.loss import segmentation_loss
 from utils.training.step import TrainStep
@@ -41,6 +42,7 @@ def step_on(micro_batches, n_classes, options):
     step.criterion = partial(segmentation_loss, **loss)
     if weights is not None:
         step.sum_totals = partial(losses.sum_totals, class_weights=weights)
+    step.supervision = DeepSupervision(model, step.criterion)
     loss, norm = step(micro_batches, sum(len(batch[0]) for batch in micro_batches))
     return loss, norm, [parameter.grad for parameter in model.parameters()]
 

@@ -14,6 +14,7 @@ from utils.masks.encoding import IGNORE
 from utils.runtime import distributed
 from utils.runtime.precision import MixedPrecision
 from utils.training import step as step_module
+from utils.training.optimization.deep_supervision import DeepSupervision
 from utils.training.optimization.guard import StepGuard
 from utils.training.optimization.loss import segmentation_loss, sum_totals
 from utils.training.optimization.parallel import Replica
@@ -68,6 +69,8 @@ def run_of(case, world_size=1):
         segmentation_loss, class_weights=weights, per_class=kind == 'per-class', dice=kind != 'none'
     )
     step.sum_totals = partial(sum_totals, class_weights=weights)
+    if recipe.deep_supervision:
+        step.supervision = DeepSupervision(model, step.criterion)
     accumulate *= world_size // together
     sampler = ShuffledBatchSampler(
         list(range(count)), batch_size, 1, accumulate, distributed.rank(), together

@@ -125,9 +125,9 @@ class _Carrier(nn.Module):
         size = 1 + sum(part.numel() for part in running_statistics(model))
         self.riding = nn.Parameter(next(model.parameters()).new_zeros(size))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the network's logits."""
-        return self.model(images)
+    def forward(self, images: Tensor, every_level: bool = False) -> Tensor | list[Tensor]:
+        """Return what UNet.forward does."""
+        return self.model(images, every_level)
 
 
 class _Ride(torch.autograd.Function):

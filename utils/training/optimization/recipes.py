@@ -30,6 +30,7 @@ class Recipe:
     optimizer: Callable[[nn.Module, float], Optimizer]  # of a model, at a learning rate
     schedule: Callable[[Optimizer, Plan], Schedule]
     coarse: float = 0.0  # fraction of the run's steps, the first ones, at half the resolution
+    deep_supervision: bool = False  # of new networks with padding 'same'
     precise_statistics: bool = False  # re-estimate BatchNorm before scoring and saving
     weight_map: bool = False  # see masks.weight_map
     decode: str = DECODE_PATH  # how images are decoded and resized
@@ -56,6 +57,7 @@ RECIPES = {
         augment='full',
         dice_loss='per-class',
         coarse=0.125,
+        deep_supervision=True,
         precise_statistics=True,
         optimizer=Muon,
         schedule=follow_plan,
