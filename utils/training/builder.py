@@ -119,8 +119,7 @@ def build_run(
     saved = source.training if source else None
     check_output(args.output, saved)
     recipe = recipe or RECIPES[args.recipe]
-    device = choose_device(args.device)
-    config = network_config(args, recipe, source)
+    device, config = choose_device(args.device), network_config(args, recipe, source)
     try:
         data = TrainingData(args, config['padding'], device, source, masks)
     except UserError as error:
@@ -133,9 +132,7 @@ def build_run(
     schedule = recipe.schedule(optimizer, plan_steps(args.epochs, len(data.sampler), saved))
     weights = class_weights(args, data, device)
     criterion = build_loss(args, recipe, weights)
-    # The features of a network that is trained already fit no new projections.
-    deep = recipe.deep_supervision and model.padding == 'same' and not args.load
-    supervision = DeepSupervision(model, criterion) if deep else None
+    levels = build_supervision(args, recipe, model, criterion)
     # A resumed run keeps its precision, whatever a new measurement of the CPU would say.
     precision = MixedPrecision(device, args.amp, saved['precision'] if saved else None)
     state = TrainState(
@@ -153,9 +150,8 @@ def build_run(
     recorder = Recorder(args, state, data, tracker, guard)
     totals = partial(sum_totals, class_weights=None if weights is None else weights.cpu())
     step = TrainStep(
-        network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals,
-        supervision,
-    )  # fmt: skip
+        network, optimizer, precision, guard, criterion, recipe.max_gradient_norm, totals, levels
+    )
     if saved and source:
         recorder.load_state_dict(saved, source.metrics)
     runner = StepRunner(state, step, data.sampler, args.seed, args.scale, recipe.coarse)
@@ -217,6 +213,17 @@ def class_weights(
     pixels = [counts.get(value, 0) for value in data.dataset.masks.values]
     weights = loss_weights(args.loss_weights, [count / sum(pixels) for count in pixels])
     return None if weights is None else torch.tensor(weights, device=device)
+
+
+def build_supervision(
+    args: argparse.Namespace, recipe: Recipe, model: UNet, criterion: Callable[..., Tensor]
+) -> DeepSupervision | None:
+    """Return the recipe's deep supervision; None for networks that --load names.
+
+    Their features are there already, and do not fit new projections.
+    """
+    asked = recipe.deep_supervision and model.padding == 'same' and not args.load
+    return DeepSupervision(model, criterion) if asked else None
 
 
 def build_loss(
