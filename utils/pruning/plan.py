@@ -54,7 +54,7 @@ def even_shares(model: UNet, limit: float, size: tuple[int, int], multiple: int 
     """Return the widths of a network that costs at most `limit`, all in the same proportion.
 
     By importance alone, layers of 256 channels became bottlenecks of 8; of networks for four
-    classes, those scored 8 points less on other pictures than evenly pruned ones (dev/LOG.md).
+    classes, those scored 7 points less on other pictures than evenly pruned ones (dev/LOG.md).
     Widths are rounded to multiples; none grows. Raises ValueError if no such network exists.
     """
     for percent in range(100, -1, -1):
