@@ -5,15 +5,13 @@ from pathlib import Path
 
 from utils.runtime.errors import UserError, first_few
 
-from .patterns import advice
-
 
 def images_of_mixed(
-    folder: Path, named: dict[str, list[Path]], suffix: str | None, others: list[str]
+    folder: Path, named: dict[str, list[Path]], suffix: str | None, advice: str
 ) -> tuple[dict[str, list[Path]], str]:
     """Return the images of a folder that also holds their masks, and the suffix of the masks.
 
-    others: names of what else is in the folder.
+    advice: about what else is in the folder, for the error if no ending fits.
     """
     endings = _mask_endings(named)
     if suffix:
@@ -36,7 +34,7 @@ def images_of_mixed(
         raise UserError(
             f'{folder} is the folder of the images and of the masks, and no ending tells them '
             f'apart; there are {first_few(path.name for paths in named.values() for path in paths)}'
-            f'. {advice(others)}Expected masks named like their images and one ending '
+            f'. {advice}Expected masks named like their images and one ending '
             f"(--mask-suffix=_mask), or patterns: --images '{folder}/*.jpg' "
             f"--masks '{folder}/*.png'"
         )

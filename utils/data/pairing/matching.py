@@ -10,8 +10,15 @@ from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
 from .endings import find_suffix, images_of_mixed, without_suffix
-from .patterns import Listing, NamedFile, is_pattern, list_pictures, without_repeats
-from .templates import SEPARATORS
+from .patterns import (
+    SEPARATORS,
+    Listing,
+    NamedFile,
+    advice,
+    is_pattern,
+    list_pictures,
+    without_repeats,
+)  # fmt: skip
 
 WITHOUT_MASK = 'without a mask'  # kind of problem
 Choice = Callable[[list[NamedFile]], list[NamedFile]]  # which images of all are matched
@@ -110,7 +117,7 @@ def _match_suffix(
     named, partners = images.by_id(), masks.by_id()
     one_folder = images.source.resolve() == masks.source.resolve()
     if one_folder:
-        named, suffix = images_of_mixed(images.source, named, suffix, images.others)
+        named, suffix = images_of_mixed(images.source, named, suffix, advice(images.others))
     if choose:
         named = _chosen(named, images.files, choose)
     mask_ids: dict[str, str] = {}  # of masks without that suffix

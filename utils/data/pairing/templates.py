@@ -11,12 +11,11 @@ from itertools import product, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from .patterns import CLASS, expression
+from .patterns import CLASS, SEPARATORS, expression
 
 MOST_SETS = 12  # literal values of folders that are tried one by one
 MOST_CLASSES = 32
 MOST_AFFIXES = 6  # beginnings, and endings, of the names in a set
-SEPARATORS = ('_', '-', '.', ' ')
 
 Key = tuple[str, ...]
 
