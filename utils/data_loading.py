@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from utils.data.pairing.patterns import composed, group_by_stem, visible_files
 from utils.images.arrays import ARRAY_SUFFIXES, read_array
 from utils.images.original import NEAREST, image_array, resized
-from utils.masks.metadata import count_values
+from utils.masks.values import count_values
 from utils.runtime.cgroups import available_cores
 from utils.runtime.console import progress
 from utils.runtime.errors import (

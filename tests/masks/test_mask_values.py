@@ -6,8 +6,8 @@ from drawing import disc
 from PIL import Image
 
 from utils.masks.encoding import MaskEncoding, to_image, to_indices
-from utils.masks.metadata import count_values, merge_counts
-from utils.masks.values import mask_array, value_from_json, value_to_json
+from utils.masks.metadata import merge_counts
+from utils.masks.values import count_values, mask_array, value_from_json, value_to_json
 from utils.runtime.errors import UserError
 
 COLOURS = MaskEncoding([(0, 0, 0), (255, 0, 0), (255, 255, 0)])

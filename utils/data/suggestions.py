@@ -15,9 +15,8 @@ import numpy as np
 from utils.images.decoding import scaled_size
 from utils.masks.encoding import MaskEncoding, load_mask
 from utils.masks.joined import mask_files, open_mask
-from utils.masks.metadata import count_values
 from utils.masks.tables.fitting import name_of
-from utils.masks.values import MaskValue, format_values, mask_array
+from utils.masks.values import MaskValue, count_values, format_values, mask_array
 from utils.runtime.errors import UserError, first_few
 
 from .objects import Look, find_divisor, look_at, number_objects

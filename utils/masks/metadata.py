@@ -1,7 +1,6 @@
 """Metadata of a mask file: size, mode, and the pixels of each value."""
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,9 @@ from .joined import MaskSource, open_mask
 from .values import (
     KINDS,
     MaskValue,
+    count_values,
     mask_array,
-    pack_colours,
     pack_value,
-    unpack_colour,
     value_from_json,
 )
 
@@ -152,22 +150,6 @@ def _check_alpha(mask: Picture, path: MaskSource) -> None:
             "mask: picture.getchannel('A').save(path) in Python's Pillow.",
             'labels in alpha',
         )
-
-
-def count_values(mask: np.ndarray, most: int | None = None) -> dict[MaskValue, int]:
-    """Return the pixels of each value of a mask_array; raise ValueError for more than `most`."""
-    if mask.ndim == 2 and mask.dtype == np.uint8:
-        low, high = int(mask.min()), int(mask.max())
-        pixels: dict[MaskValue, int] = {v: int(np.count_nonzero(mask == v)) for v in (low, high)}
-        if sum(pixels.values()) >= mask.size:  # at most two values: an eighth of bincount's time
-            return pixels
-        bins = np.bincount(mask.ravel(), minlength=256)
-        return {int(value): int(bins[value]) for value in bins.nonzero()[0]}
-    codes, counts = np.unique(mask if mask.ndim == 2 else pack_colours(mask), return_counts=True)
-    if most and len(codes) > most:
-        raise ValueError(f'{len(codes)} distinct values')
-    values: Iterable[MaskValue] = map(int, codes) if mask.ndim == 2 else map(unpack_colour, codes)
-    return dict(zip(values, counts.tolist(), strict=True))
 
 
 def snap_counts(

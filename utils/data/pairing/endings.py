@@ -1,9 +1,12 @@
 """Endings that tell masks from images by name, such as Carvana's _mask."""
 
 from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 
 from utils.runtime.errors import UserError, first_few
+
+SEPARATORS = ('_', '-', '.', ' ')  # between the parts of a name
 
 
 def images_of_mixed(
@@ -101,6 +104,11 @@ def without_suffix(
         for name, files in images.items() for other in (name, name + files[0].suffix)
         if other in masks and name + suffix not in masks
     }  # fmt: skip
+
+
+def begins_with_another(name: str, names: Container[str]) -> bool:
+    """Return whether a name begins with one of others and a separator, as p1_mask_2 with p1."""
+    return any(name[:k] in names for k, mark in enumerate(name) if mark in SEPARATORS)
 
 
 def _tie(endings: list[str]) -> UserError:

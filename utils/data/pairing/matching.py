@@ -9,9 +9,8 @@ from utils.images.pages import Source
 from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
-from .endings import find_suffix, images_of_mixed, without_suffix
+from .endings import begins_with_another, find_suffix, images_of_mixed, without_suffix
 from .patterns import (
-    SEPARATORS,
     Listing,
     NamedFile,
     advice,
@@ -141,22 +140,17 @@ def _match_suffix(
     rule += f', {len(mask_ids)} of them with masks of their own names' if mask_ids else ''
     problems += linked
     matching = Matching(pairs, problems, rule, len(named), _notes(images, masks, unused))
-    matching.further = _further(masks, {*unused}, named)
+    left = {*unused}
+    matching.further = [
+        file.path for file in masks.files
+        if file.path in left and begins_with_another(file.id, named)
+    ]  # fmt: skip
     if images.nested and any('/' in pair.id for pair in pairs):
         matching.notes.append(
             'note: pictures lie in folders; to keep the pictures of a folder (patient, video) '
             "together in the split, say --group-regex '^[^/]+'"
         )
     return matching
-
-
-def _further(masks: Listing, left: set[Path], named: Container[str]) -> list[Path]:
-    """Return the masks among those left out whose names begin with an image's."""
-    return [
-        file.path for file in masks.files
-        if file.path in left
-        and any(file.id[:k] in named for k, mark in enumerate(file.id) if mark in SEPARATORS)
-    ]  # fmt: skip
 
 
 def _chosen(

@@ -19,7 +19,6 @@ from utils.images.pages import split_name
 from utils.runtime.errors import EmptyFolderError, MissingFolderError, UserError, first_few
 
 CLASS = '{class}'
-SEPARATORS = ('_', '-', '.', ' ')  # between the parts of a name
 CLASS_GROUP = 'class_'  # of the regular expression
 # What to do with files of other kinds, by the ends of their names.
 ADVICE = {

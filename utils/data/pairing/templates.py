@@ -11,7 +11,8 @@ from itertools import product, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from .patterns import CLASS, SEPARATORS, expression
+from .endings import SEPARATORS
+from .patterns import CLASS, expression
 
 MOST_SETS = 12  # literal values of folders that are tried one by one
 MOST_CLASSES = 32
