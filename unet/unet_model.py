@@ -101,10 +101,11 @@ class UNet(nn.Module):
         x3 = self._run(self.down2, x2)  # (B, 4c, H/4, W/4)
         x4 = self._dropped(self._run(self.down3, x3))  # (B, 8c, H/8, W/8)
         x5 = self._dropped(self._run(self.down4, x4))  # (B, 16c, H/16, W/16)
+        # The decoder's maps replace the encoder's of their size, whose memory is free from then on.
         x4 = self._run(self.up1, x5, x4)
         x3 = self._run(self.up2, x4, x3)
         x2 = self._run(self.up3, x3, x2)
-        x1 = self._run(self.up4, x2, x1)
+        x1 = self._run(self.up4, x2, x1)  # (B, c, H, W)
         logits = self._run(self.outc, x1)  # (B, K, H, W)
         return [logits, x2, x3, x4] if every_level else logits
 

@@ -58,15 +58,20 @@ def even_shares(model: UNet, limit: float, size: tuple[int, int], multiple: int 
     Widths are rounded to multiples; none grows. Raises ValueError if no such network exists.
     """
     for percent in range(100, -1, -1):
-        rounded = [multiple * max(1, round(w * percent / 100 / multiple)) for w in model.widths]
-        widths = [min(pair) for pair in zip(model.widths, rounded, strict=True)]
-        widths = follow_below(widths) if model.bilinear else widths
+        widths = _narrowed(model, percent / 100, multiple)
         if model.multiply_adds(size, widths) <= limit:
             return widths
     raise ValueError(
         f'no network of these groups costs at most {limit:.0f} multiply-adds; the cheapest takes '
         f'{model.multiply_adds(size, widths)}'
     )
+
+
+def _narrowed(model: UNet, part: float, multiple: int) -> list[int]:
+    """Return `part` of each width, rounded to a multiple of at least one, and none wider."""
+    rounded = [multiple * max(1, round(part * width / multiple)) for width in model.widths]
+    widths = [min(pair) for pair in zip(model.widths, rounded, strict=True)]
+    return follow_below(widths) if model.bilinear else widths
 
 
 def round_count(cost: float) -> int:
@@ -87,6 +92,4 @@ def portion_of(widths: list[int]) -> int:
 
 def least_cost(model: UNet, size: tuple[int, int]) -> int:
     """Return the multiply-adds of the smallest network that choose_channels can leave."""
-    multiple = portion_of(model.widths)
-    widths = [min(width, multiple) for width in model.widths]
-    return model.multiply_adds(size, follow_below(widths) if model.bilinear else widths)
+    return model.multiply_adds(size, _narrowed(model, 0, portion_of(model.widths)))

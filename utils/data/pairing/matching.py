@@ -10,14 +10,7 @@ from utils.masks.joined import FOREGROUND, JoinedMask, MaskSource
 from utils.runtime.errors import EmptyFolderError, Problem, UserError, first_few
 
 from .endings import begins_with_another, find_suffix, images_of_mixed, without_suffix
-from .patterns import (
-    Listing,
-    NamedFile,
-    advice,
-    is_pattern,
-    list_pictures,
-    without_repeats,
-)  # fmt: skip
+from .patterns import Listing, NamedFile, advice, is_pattern, list_pictures, without_repeats
 
 WITHOUT_MASK = 'without a mask'  # kind of problem
 Choice = Callable[[list[NamedFile]], list[NamedFile]]  # which images of all are matched

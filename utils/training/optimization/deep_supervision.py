@@ -1,9 +1,9 @@
 """Deep supervision: the coarser levels of the decoder learn the classes, too.
 
-Each level has a score a class, a fixed random projection of its map, and a loss of its own beside
-the network's (Lee et al. 2015, https://arxiv.org/abs/1409.5185). A projection is nothing to train,
-to save, or to send to other ranks, and the features before it fit themselves to it (Hoffer et al.
-2018, https://arxiv.org/abs/1801.04540); learned ones gained as much (dev/LOG.md).
+Each level has scores of the classes, a fixed random projection of its map, and all levels have one
+loss beside the network's (Lee et al. 2015, https://arxiv.org/abs/1409.5185). A projection is
+nothing to train, to save, or to send to other ranks, and the features before it fit themselves to
+it (Hoffer et al. 2018, https://arxiv.org/abs/1801.04540); learned ones gained as much (dev/LOG.md).
 Axis letters: B batch, C channels, H and W pixels, K classes.
 """
 
