@@ -155,6 +155,11 @@ def test_a_server_answers_or_the_reason_is_known_soon(server, monkeypatch, statu
     assert found == reason or found.startswith(reason)
 
 
+def test_no_answer_is_told_in_the_same_words_whichever_wait_ends_first(server, monkeypatch):
+    monkeypatch.setattr(weights_and_biases, 'PROBE_SECONDS', 0.2)
+    assert weights_and_biases._ask_server(server(0), {}) == 'no answer in 0.2 s'
+
+
 def settings(url, proxy=None):
     return SimpleNamespace(base_url=url, http_proxy=proxy, https_proxy=proxy)
 

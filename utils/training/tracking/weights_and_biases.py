@@ -157,7 +157,11 @@ def why_no_answer(settings: 'wandb.Settings') -> str | None:
     try:
         return answers.get(timeout=PROBE_SECONDS)
     except queue.Empty:
-        return f'no answer in {PROBE_SECONDS:g} s'
+        return _no_answer()
+
+
+def _no_answer() -> str:
+    return f'no answer in {PROBE_SECONDS:g} s'
 
 
 def _ask_server(url: str, proxies: dict[str, str]) -> str | None:
@@ -172,6 +176,8 @@ def _ask_server(url: str, proxies: dict[str, str]) -> str | None:
         return f'HTTP {error.code}' if error.code >= 500 else None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, 'reason', error)
+        if isinstance(reason, TimeoutError):  # on a busy machine before why_no_answer gives up
+            return _no_answer()
         # The server is there; wandb may know its certificate.
         return None if isinstance(reason, ssl.SSLCertVerificationError) else str(reason)
     return None
