@@ -42,14 +42,23 @@ def tmp_path(tmp_path_factory, request):
     return folder
 
 
+@pytest.fixture(scope='session')
+def matplotlib_folder(tmp_path_factory):
+    """Return a folder for Matplotlib's list of fonts, which takes seconds to make."""
+    return tmp_path_factory.mktemp('matplotlib')
+
+
 @pytest.fixture(autouse=True)
-def isolated(tmp_path, monkeypatch):
+def isolated(tmp_path, monkeypatch, matplotlib_folder):
     """Hide the user's environment and home from a test."""
     for name in filter(FOREIGN.fullmatch, list(os.environ)):
         monkeypatch.delenv(name)
     monkeypatch.setenv('HOME', str(tmp_path / 'home'))
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'user-cache'))
+    monkeypatch.setenv('MPLCONFIGDIR', str(matplotlib_folder))
     monkeypatch.setenv('NETRC', str(tmp_path / 'no-netrc'))
+    # No test takes the power away, and a disk answers in 7 ms.
+    monkeypatch.setattr(os, 'fsync', lambda _: None)
     # It takes 0.2 s an epoch. tests/training/test_plots.py tests it.
     monkeypatch.setattr(utils.training.recorder, 'draw_curves', lambda *_: None)
     # --amp means bfloat16 in every test, also on a CPU that is slow in it.
