@@ -59,6 +59,7 @@ def test_a_folder_offers_its_models_best_first_and_epochs_in_order(folder):
         find_models('empty')
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_replaced_is_loaded_anew(folder):
     save('best.pth', brightness_network(), mask_values=[0, 1])
     models = Models([Path('best.pth')], (None, 'cpu', False))

@@ -84,6 +84,7 @@ def test_tiles_and_mirror_images_are_those_of_predict(folder):
     assert len(found) == 3
 
 
+@pytest.mark.slow
 def test_a_score_is_that_of_evaluate(folder):
     data = ['--images', 'imgs', '--masks', 'masks', '--device', 'cpu']
     for model in ('two', 'four', 'inverted'):
@@ -161,6 +162,7 @@ def test_results_are_kept_up_to_a_size_and_the_last_one_always(folder, monkeypat
     assert [key.source.stem for key in results._kept] == ['disc01']
 
 
+@pytest.mark.slow
 def test_visitors_at_the_same_time_get_their_own(folder, monkeypatch):
     monkeypatch.setattr(results_module, 'KEPT_BYTES', 1)  # so that they disturb each other
     results = results_of('one.pth', 'two.pth', 'four.pth')

@@ -207,6 +207,7 @@ def test_a_folder_that_is_not_writable_is_an_error_only_if_asked_for(tmp_path, m
     assert 'cannot be written' in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('augment', [pytest.param('flip', marks=pytest.mark.slow), 'full'])
 def test_caches_change_no_weight(folder, capsys, augment):
     data_set(folder, 6, image_suffix='.jpg', size=(70, 50))

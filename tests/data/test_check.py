@@ -120,6 +120,7 @@ def test_an_error_of_options_comes_before_the_problems_of_the_data(folder, capsy
     assert 'imgs/disc02.png' in err
 
 
+@pytest.mark.slow
 def test_training_without_the_bad_pairs_records_what_was_left_out(folder, capsys):
     images, _ = spoil(folder)
     (images / 'disc07.npy').unlink()

@@ -231,6 +231,7 @@ def test_lists_of_json_lines_name_pictures(folder):
     assert ids(listed(folder, '\n'.join(map(json.dumps, lines)))) == ['a', 'b c', 'v1.2']
 
 
+@pytest.mark.slow
 def test_a_long_list_is_read_in_linear_time(tmp_path, monkeypatch):
     rows = [f'traincrop/{k:05}.jpg traincrop/{k:05}.png' for k in range(5000)]
     names = [name.partition('/')[2] for row in rows for name in row.split()]

@@ -172,6 +172,7 @@ def test_the_planted_better_network_is_found_and_two_equal_ones_do_not_differ(di
     assert 0.05 < low < better['per_image']['difference'] < high
 
 
+@pytest.mark.slow
 def test_each_network_has_the_scores_it_has_alone_at_its_own_scale(discs):
     model = brightness_network()
     save('half.pth', model, scale=0.5, mask_values=[0, 255])

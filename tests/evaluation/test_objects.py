@@ -215,6 +215,7 @@ def test_ignored_pixels_count_for_no_object_and_no_surface(cells):
     assert found['hausdorff95_per_image'] == 0
 
 
+@pytest.mark.slow
 def test_distances_are_in_pixels_or_millimetres_and_lacking_classes_are_counted(cells, capsys):
     write('a', boxes(LEFT), np.roll(boxes(LEFT), 2, axis=1))
     write('c', boxes(), boxes(LEFT))
@@ -235,6 +236,7 @@ def test_distances_are_in_pixels_or_millimetres_and_lacking_classes_are_counted(
     assert scores('--surface-distances', '9,0.5')['hausdorff95_per_image'] == 18
 
 
+@pytest.mark.slow
 def test_batch_size_workers_and_tiles_change_no_score_of_objects(cells, monkeypatch):
     generator = np.random.default_rng(0)
     for name in 'cdef':
@@ -275,6 +277,7 @@ def test_the_size_of_a_pixel_is_one_or_two_numbers_over_0(text, capsys):
     assert 'expected' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_sweep_finds_the_threshold_that_parts_the_cells(cells, capsys):
     # Pixels between two cells have a probability of 0.88; at 0.95 the lower cell is lost.
     truth = boxes(LEFT, (4, 16, 10, 10), LOW)

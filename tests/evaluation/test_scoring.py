@@ -86,6 +86,7 @@ def test_at_scale_scores_the_masks_scaled_down(folder):
     assert full['dice_reference'] == found['dice_reference']  # as published: always at scale
 
 
+@pytest.mark.slow
 def test_batch_size_and_workers_change_no_score(folder):
     data_set(folder, 3, size=(64, 48))
     data_set(folder, 2, size=(65, 49), names=['a', 'zz'])  # at half size as large as the others
@@ -160,6 +161,7 @@ def test_a_sweep_counts_as_each_threshold_alone_would():
         assert counts[k].tolist() == class_counts(cells)[0, 1].tolist()
 
 
+@pytest.mark.slow
 def test_the_best_threshold_is_named_and_of_equals_the_nearest_to_one_half(folder, capsys):
     counts = torch.zeros(1, len(THRESHOLDS), 3, dtype=torch.int64)
     counts[..., 1] = 5

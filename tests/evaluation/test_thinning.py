@@ -49,6 +49,7 @@ def test_a_line_that_ends_within_an_object_keeps_its_end_and_becomes_thin():
     assert (grown[5] == 0).sum() >= 8
 
 
+@pytest.mark.slow
 def test_closed_rings_are_as_thin_as_scikit_images_skeleton():
     morphology = pytest.importorskip('skimage.morphology')
     y, x = np.mgrid[:60, :60]

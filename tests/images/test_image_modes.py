@@ -127,6 +127,7 @@ def n_channel_set(folder, channels, extension='npy', dtype=np.uint8):
         save(many * (257 if dtype == np.uint16 else 1), path.with_suffix(f'.{extension}'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('channels', [2, 5])
 def test_arrays_of_many_channels_train_evaluate_and_predict(folder, channels):
     n_channel_set(folder, channels)
@@ -247,6 +248,7 @@ def test_masks_must_fit_the_image_turned_by_its_exif_orientation(folder, capsys)
     assert 'EXIF' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_masks_of_another_size_are_an_error_without_resize_masks(folder, capsys):
     _, masks = data_set(folder, 4)
     small = Image.open(masks / 'disc01.png').resize((24, 16), Image.Resampling.NEAREST)

@@ -178,6 +178,7 @@ def test_films_are_no_stacks(tmp_path):
             open_picture(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['8 bits', 'LZW', 'ImageJ', 'unsigned of 32 bits'])
 def test_a_truncated_stack_is_an_error_that_names_file_and_page(tmp_path, name):
     path = STACKS[name][0](tmp_path / 'a.tif')

@@ -128,6 +128,7 @@ def test_evaluation_scores_the_pixels_that_the_range_gives(folder):
         assert dice > 0.9 if known else dice < 0.1
 
 
+@pytest.mark.slow
 def test_image_range_is_taken_instead(folder, capsys):
     camera_set(folder)
     assert run_train(*QUICK, '--image-range', '0,2047') == 0

@@ -92,6 +92,7 @@ def changed_bytes(folder, names, seed):
     return weights is None
 
 
+@pytest.mark.slow
 def test_files_with_changed_bytes_give_the_right_weights_or_one_message(files, folder, capsys):
     to_safetensors(folder / 'flat.pth', folder / 'flat.safetensors')
     names = [*files, 'flat.safetensors']

@@ -39,6 +39,7 @@ def test_weights_are_cast_once_and_give_the_logits_of_autocast_to_the_last_bit(n
     assert {p.dtype for p in model.parameters()} == {torch.float32}  # the model's own are kept
 
 
+@pytest.mark.slow
 def test_the_originals_networks_are_cast_once_too_where_amp_is_asked_for(folder):
     torch.manual_seed(0)
     torch.save(UNet(3, 2, base_channels=2).state_dict(), 'flat.pth')

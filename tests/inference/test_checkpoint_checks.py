@@ -20,6 +20,7 @@ from utils.runtime import cgroups, torch_files
 from utils.runtime.errors import UserError
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_found_or_changes_nothing(folder):
     save('a.pth', brightness_network())
     content = (folder / 'a.pth').read_bytes()

@@ -34,6 +34,7 @@ def test_an_exported_network_computes_what_torch_does_and_knows_its_masks(folder
     assert facts == {'scale': 0.25, 'mask_values': [0, 255]}
 
 
+@pytest.mark.slow
 def test_export_refuses_what_it_cannot_write(folder, monkeypatch, capsys):
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(package)

@@ -139,6 +139,7 @@ def test_probabilities_are_those_of_the_resized_logits(folder, n_classes):
     assert np.abs(by_array - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_mirrored_images_and_several_networks_average_their_logits(folder):
     picture = photo()
     picture.save('img.png')

@@ -182,6 +182,7 @@ def test_batches_of_any_size_give_the_same_masks_in_order(folder, capsys, monkey
         assert np.array_equal(np.asarray(Image.open(path)), expected)
 
 
+@pytest.mark.slow
 def test_ranks_share_the_images_and_report_together(folder, capsys):
     for k in range(5):
         (folder / f'in/n{k}.png').write_bytes((folder / 'in/a.png').read_bytes())
@@ -218,6 +219,7 @@ def test_many_pictures_have_a_bar_with_their_speed(folder, monkeypatch):
     assert '0/4' in sys.stderr.getvalue()
 
 
+@pytest.mark.slow
 def test_named_outputs_of_named_inputs_are_replaced(folder):
     for _ in range(2):
         assert predict.main(['-i', 'in/a.png', 'in/b.png', '-o', 'x.png', 'y.png']) == 0

@@ -55,6 +55,7 @@ def spied(monkeypatch):
     return shapes
 
 
+@pytest.mark.slow
 def test_tiles_take_the_picture_by_parts_and_agree(folder, monkeypatch):
     whole = probabilities()
     shapes = spied(monkeypatch)
@@ -68,6 +69,7 @@ def test_tiles_take_the_picture_by_parts_and_agree(folder, monkeypatch):
     assert shapes == [(100, 200)]
 
 
+@pytest.mark.slow
 def test_tiles_agree_with_the_whole_at_any_scale_and_size(folder, monkeypatch):
     monkeypatch.setattr(tiling, 'STRIP_PIXELS', 5000)
     pixels = np.random.default_rng(1).integers(0, 256, (97, 1001, 3), dtype=np.uint8)

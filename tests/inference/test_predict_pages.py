@@ -252,6 +252,7 @@ def test_python_gets_an_array_of_all_pages_or_one_page(folder):
         predictor.predict_image('stack.tif')
 
 
+@pytest.mark.slow
 def test_planes_are_channels_where_the_network_takes_so_many_and_else_pages(folder):
     stack = pages(3)
     tifffile.imwrite('planes.tif', stack, imagej=True, metadata={'axes': 'CYX'})

@@ -168,6 +168,7 @@ def test_predict_and_evaluate_take_a_slim_network(pictures, capsys):
     assert found['dice_dataset'] == right['dice_dataset'] > 0.9
 
 
+@pytest.mark.slow
 def test_python_and_torch_hub_take_a_slim_network(pictures):
     model = hubconf.unet_carvana(weights='slim.pth')
     assert model.widths == SLIM
@@ -216,6 +217,7 @@ def test_auto_counts_the_multiply_adds_of_a_slim_network(monkeypatch):
     assert choose_backend('auto', CPU, selection.WORTH_PIXELS, UNet(3, 2, widths=cheap)) == 'torch'
 
 
+@pytest.mark.slow
 def test_auto_counts_all_networks_of_an_average_and_takes_torch_if_one_is_not_padded(
     pictures, monkeypatch
 ):

@@ -150,6 +150,7 @@ def test_no_module_can_have_the_descriptions_key_and_loading_leaves_it_alone(fol
         assert state._metadata[DESCRIPTION] == before[DESCRIPTION]
 
 
+@pytest.mark.slow
 def test_torch_hub_takes_the_file_as_weights(folder, monkeypatch):
     monkeypatch.setenv('TORCH_HOME', str(folder / 'hub'))
     model = UNet(3, 2, base_channels=2)
@@ -211,6 +212,7 @@ def test_a_description_of_a_newer_version_is_refused(folder):
         load_checkpoint('a.pth')
 
 
+@pytest.mark.slow
 def test_without_a_description_predict_and_evaluate_ask_for_the_scale(folder, capsys):
     data_set(folder, 2)
     model = brightness_network()

@@ -137,6 +137,7 @@ def test_smaller_tiles_are_remembered_when_memory_ran_out(folder, monkeypatch, c
     assert capsys.readouterr().out.count('out of memory') == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('classes', 'strip'), [(1, 700), (2, 2**24), (5, 700)])
 def test_batches_and_single_images_give_the_same_masks_and_probabilities(
     pictures, monkeypatch, classes, strip

@@ -43,6 +43,7 @@ def halves(folder, values, edges=(16, 24)):
         Image.fromarray(mask).save(f'masks/{k}.png')
 
 
+@pytest.mark.slow
 def test_where_value_0_is_ignored_no_class_is_left_out(folder, capsys):
     data_set(folder, 6, values=(1, 0, 2))
     assert run_train('-e', '1', '-b', '3', '--base-channels', '2', '--ignore-value', '0') == 0
@@ -212,6 +213,7 @@ def test_a_checkpoint_that_names_none_is_scored_as_it_was_without_class_0(folder
     assert found['background'] == 0
 
 
+@pytest.mark.slow
 def test_the_foreground_of_threshold_sweep_and_runs_is_the_class_that_is_not_background(folder):
     # Of a ramp from black to white, class 1 is predicted where it is bright.
     (folder / 'imgs').mkdir()

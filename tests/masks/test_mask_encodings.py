@@ -148,6 +148,7 @@ def test_values_that_fit_no_picture_ask_for_an_array_before_any_work(folder, cap
     assert all(text in err for text in ('-3', '70000', '-o NAME.npy'))
 
 
+@pytest.mark.slow
 def test_16_bits_go_into_formats_that_hold_them(folder, capsys):
     extension, encode, classes, _ = ENCODINGS['16 bits']
     make(folder, extension, encode, classes)
@@ -161,6 +162,7 @@ def test_16_bits_go_into_formats_that_hold_them(folder, capsys):
         assert set(np.unique(values_of(folder / target))) <= {0, 300, 40000}
 
 
+@pytest.mark.slow
 def test_every_form_of_output(folder):
     drawn = make(folder, 'png', grey(0, 100, 200), 3)
     assert run_train(*QUICK) == 0
@@ -182,6 +184,7 @@ def test_every_form_of_output(folder):
     assert np.array_equal(read_array(folder / 'i.npy'), indices)
 
 
+@pytest.mark.slow
 def test_probabilities_of_a_foreground_fit_a_16_bit_picture_and_those_of_more_classes_do_not(
     folder, capsys
 ):

@@ -218,6 +218,7 @@ def test_smoothed_masks_are_recognised_and_rare_classes_are_not(folder, capsys):
     assert load_checkpoint(LAST).model['n_classes'] == 20
 
 
+@pytest.mark.slow
 def test_ignored_values_count_in_neither_loss_nor_score(folder, capsys):
     _, masks = data_set(folder, 4, values=(0, 1, 255))
     assert run_train(*QUICK, '--ignore-value', '255') == 0
@@ -261,6 +262,7 @@ def test_lists_of_values_are_numbers_or_colours(folder, capsys, text):
     assert all(form in err for form in ('0,128,255', '0:0:0'))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_how_masks_are_read(folder):
     data_set(folder, 4, values=(0, 100, 255))
     options = ['--mask-values', '255,0', '--ignore-value', '100']

@@ -136,6 +136,7 @@ def test_the_palette_of_the_training_masks_gives_the_colours(tmp_path):
         assert np.asarray(found).tolist() == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('encoding', [{}, {'mode': 'P', 'palette': [0, 0, 0, 255, 255, 255]}])
 def test_carvana_masks_are_one_bit_or_grey_0_and_255(folder, encoding):
     """Of the original's file, and of one that an earlier version wrote for masks of GIF files."""

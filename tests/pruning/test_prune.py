@@ -84,6 +84,7 @@ def test_other_kinds_of_networks_are_pruned(trained, options):
         assert getattr(slim, name) == getattr(model, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['run/best.pth', 'last.pth'])
 def test_all_of_the_cost_changes_no_weight(trained, name):
     settings = json.loads(Path('run/args.json').read_text())

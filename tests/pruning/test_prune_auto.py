@@ -40,6 +40,7 @@ def cost_of(path, dense):
     return load_checkpoint(path).build_model().multiply_adds(SIZE) / dense.multiply_adds(SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'drop', [[], pytest.param(['--max-drop', '45'], marks=pytest.mark.slow)], ids=['usual', 'much']
 )

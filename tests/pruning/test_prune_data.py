@@ -33,6 +33,7 @@ def discs(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_values_of_the_classes_are_the_networks(discs):
     assert figures('--cost', '1')['before']['dice'] > 0.95
     # The same network for masks of which 255 is class 0: all that it says is wrong.
@@ -41,6 +42,7 @@ def test_the_values_of_the_classes_are_the_networks(discs):
     assert load_checkpoint('slim.pth').masks.values == [255, 0]
 
 
+@pytest.mark.slow
 def test_rounds_and_the_result_keep_ignored_values(discs):
     for path in Path('masks').iterdir():
         mask = np.array(Image.open(path))
@@ -63,6 +65,7 @@ def test_numbered_objects_stay_one_class(discs):
     assert figures('--cost', '1')['before']['dice'] > 0.95
 
 
+@pytest.mark.slow
 def test_a_pruned_network_is_trained_more_gently_than_a_new_one(discs, monkeypatch, capsys):
     rates, told = [], []
     for name, part in [('a', prune.GENTLE), ('b', 1)]:
@@ -93,6 +96,7 @@ def test_named_pictures_are_validated_on_where_the_training_had_others_for_that(
     assert figures('-m', 'run/moved.pth', '--cost', '1')['before']['dice'] > 0.95
 
 
+@pytest.mark.slow
 def test_a_network_that_lost_much_is_told_of_with_what_to_try(discs, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(prune, 'MUCH', -1)  # this one loses nothing
@@ -104,6 +108,7 @@ def test_a_network_that_lost_much_is_told_of_with_what_to_try(discs, capsys, mon
     assert 'much is lost' not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_search_that_has_nothing_to_try_says_so(discs, capsys):
     save('moved.pth', brightness_network(widths=[1] * 22), 1.0, mask_values=[0, 255])
     assert prune.main([*OPTIONS, '--cost', 'auto']) == 0

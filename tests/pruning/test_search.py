@@ -65,6 +65,7 @@ def test_the_list_tells_what_each_network_loses_and_whether_it_passes(tmp_path):
     assert trials[1].describe(0.9) == '0.250 of the multiply-adds, Dice 0.8800, 2.00 points lost'
 
 
+@pytest.mark.slow
 def test_the_pictures_show_each_network_and_each_layer(tmp_path, monkeypatch):
     from matplotlib.axes import Axes
 

@@ -69,6 +69,7 @@ def test_the_last_state_of_work_that_fails_is_printed(clock, capsys):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('every_line')
 def test_no_program_moves_the_cursor_in_a_log_file(folder, capsys):
     data_set(folder, 6)

@@ -36,6 +36,7 @@ def scenes():
     ]
 
 
+@pytest.mark.slow
 def test_the_files_have_the_same_stem_and_depend_on_seed_and_number_alone(tmp_path):
     files = {}
     for name, more in (('a', '--count 2'), ('b', '--count 1'), ('c', '--count 1 --seed 1')):
@@ -83,6 +84,7 @@ def test_colour_alone_does_not_tell_thin_things(scenes):
         assert (found[masks == k] == k).mean() < 0.4
 
 
+@pytest.mark.slow
 def test_training_knows_the_names_and_leaves_the_unlabelled_out(folder, capsys):
     write(folder, '--count 4 --size 96x72')
     assert train.main('--images imgs --masks masks -s 1 --check'.split()) == 0

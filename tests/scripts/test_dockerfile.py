@@ -208,6 +208,7 @@ def test_requirements_name_every_package_that_the_programs_import():
     assert {name for names in PACKAGES.values() for name in names} == extras
 
 
+@pytest.mark.slow
 def test_the_installed_kaggle_command_starts(tmp_path):
     # kaggle 2.2.5 imports six without declaring it, so the requirements do.
     kaggle = shutil.which('kaggle', path=BESIDE_PYTHON)

@@ -50,12 +50,14 @@ def test_a_log_file_has_whole_lines_of_progress_and_few(checkout):
     assert states == 2 * ['  0%|', '100%|']  # of each zip; one between after 30 seconds
 
 
+@pytest.mark.slow
 def test_a_second_run_downloads_nothing_and_needs_no_credentials(checkout):
     checkout.run_whole()
     assert 'nothing to do' in checkout.run_whole(KAGGLE_API_TOKEN='').stdout
     assert len(checkout.calls()) == 2
 
 
+@pytest.mark.slow
 def test_existing_files_are_never_overwritten(checkout):
     mine = checkout.data / 'imgs' / f'{STEMS[0]}.jpg'
     mine.write_bytes(b'my own')
@@ -67,6 +69,7 @@ def test_existing_files_are_never_overwritten(checkout):
     assert '1 already there and kept (warning: 1 of these differ in size' in result.stderr
 
 
+@pytest.mark.slow
 def test_zips_of_the_user_need_neither_kaggle_nor_credentials_and_are_kept(checkout, tmp_path):
     ready = make_zips(tmp_path / 'ready made')
     (checkout.bin / 'kaggle').unlink()
@@ -74,6 +77,7 @@ def test_zips_of_the_user_need_neither_kaggle_nor_credentials_and_are_kept(check
     assert sorted(path.name for path in ready.iterdir()) == ZIPS
 
 
+@pytest.mark.slow
 def test_intact_zips_in_data_are_not_downloaded_again(checkout):
     make_zips(checkout.data)
     checkout.run_whole(KAGGLE_API_TOKEN='')
@@ -96,6 +100,7 @@ def test_help_exits_0_and_a_wrong_argument_exits_2_and_is_named(checkout, args, 
     assert checkout.calls() == []
 
 
+@pytest.mark.slow
 def test_a_damaged_zip_of_the_user_exits_2(checkout, tmp_path):
     ready = make_zips(tmp_path / 'ready')
     (ready / ZIPS[1]).write_bytes((ready / ZIPS[1]).read_bytes()[:-40])

@@ -31,6 +31,7 @@ def test_kaggles_answers_in_json_are_told_from_other_failures(checkout, mode):
     checkout.run_failing(2, 'did not accept the credentials in KAGGLE_API_TOKEN', STAND_IN=mode)
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_the_demo_set_is_refused_with_the_command_that_moves_it(checkout):
     names = [f'{car_id(*car)}_{view:02}' for car in ((0, 0), (7, 1)) for view in (1, 16)]
     for name in names:
@@ -46,6 +47,7 @@ def test_a_folder_that_holds_the_demo_set_is_refused_with_the_command_that_moves
         assert moved == {name + end for name in names}
 
 
+@pytest.mark.slow
 def test_other_pictures_in_the_folder_are_told_of(checkout):
     (checkout.data / 'imgs' / 'mine.jpg').write_bytes(b'mine')
     result = checkout.run()

@@ -92,6 +92,7 @@ def test_images_are_rgb_jpegs_and_masks_palette_gifs_of_zeros_and_ones(written):
         assert len(list(paths[0].parent.iterdir())) == 18  # and no temporary files
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_no_file(written, tmp_path):
     size = f'{WIDTH}x{HEIGHT}'
     done = run(*options(tmp_path), '--count', 4, '--size', size, '--workers', 2)
@@ -144,6 +145,7 @@ def test_images_are_light_outside_the_car_and_its_shadow(written):
         assert pixels[:waist][~near[:waist]].min() > 150
 
 
+@pytest.mark.slow
 def test_the_mask_has_no_holes_but_under_rails_and_a_pixel_behind_a_mirror_or_wheel(views):
     for _, mask, _ in views:
         filled = mask.copy()
@@ -205,6 +207,7 @@ def test_cells_are_grey_images_with_masks_of_the_same_names_and_the_same_each_ti
     assert (mask.mode, mask.size, np.unique(mask).tolist()) == ('L', (WIDTH, HEIGHT), [0, 255])
 
 
+@pytest.mark.slow
 def test_cells_touch_along_lines_that_are_little_darker_than_they_are():
     picture, mask = map(np.asarray, demo_cells.render_cells(0, 0, (256, 256)))
     cells = label_components(mask)

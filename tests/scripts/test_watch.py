@@ -194,6 +194,7 @@ def test_it_starts_without_torch_prints_once_into_a_pipe_and_needs_no_utf8(tmp_p
         assert curve(text.splitlines(), 'loss')[0] == top
 
 
+@pytest.mark.slow
 def test_the_files_of_a_real_run_are_understood(folder, capsys):
     data_set(folder, 6)
     assert run_train('-e', '2') == 0

@@ -97,6 +97,7 @@ def test_a_run_that_learns_for_ever_decays_after_a_hundred_times_the_shortest():
     assert (plan.falls, plan.steps) == (100_000, 150_000)
 
 
+@pytest.mark.slow
 def test_it_ends_after_the_decay_and_says_so(short, rates, monkeypatch, capsys):
     let_dice_be(monkeypatch, 0.2, 0.4, 0.6)  # still rising after three validations and 6 steps
     assert run_train(*short) == 0
@@ -122,11 +123,14 @@ def test_auto_changes_the_weights_and_the_length(short):
     assert not same_weights('a/last.pth', 'b/last.pth')
 
 
-def test_keep_is_obeyed(short):
+@pytest.mark.slow
+def test_keep_is_obeyed(short, monkeypatch):
+    let_dice_be(monkeypatch, 0.2, 0.6)
     assert run_train(*short, '--keep', '3') == 0
     assert len(list(Path('checkpoints').glob('checkpoint*'))) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(  # plateau, decay, before its last step
     'moment', [*(pytest.param(m, marks=pytest.mark.slow) for m in ((2, 1), (3, 0))), (4, 1)]
 )
@@ -177,6 +181,7 @@ def test_a_finished_run_has_nothing_left_and_takes_a_number(short, rates, capsys
     assert rates[-1] == pytest.approx(rates[0] / 3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_decays_to_the_end_of_a_number(short, rates, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         let_dice_be(patch, 0.1, 0.3, 0.5, 0.7)
@@ -255,6 +260,7 @@ def test_a_resumed_run_without_a_validation_set_is_not_told_to_ask_for_one(folde
     assert '--validation' not in error
 
 
+@pytest.mark.slow
 def test_a_run_with_early_stop_may_go_on_with_it(short, monkeypatch):
     let_dice_be(monkeypatch, 0.5)
     assert run_train(*short, '-e', '1', '--early-stop', '1') == 0

@@ -75,6 +75,7 @@ def test_a_file_that_changes_under_a_training_is_named(
     assert 'Traceback' not in captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('cache', 'workers'), [('ram', '0'), ('disk', '2'), ('device', '0')])
 def test_images_that_are_cached_are_not_read_again(folder, monkeypatch, cache, workers):
     def all_gone():

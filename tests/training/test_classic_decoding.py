@@ -58,6 +58,7 @@ def test_items_are_the_originals_and_masks_are_not_turned_either(turned):
         assert dataset.mask(k).shape == SIZE[::-1]
 
 
+@pytest.mark.slow
 def test_classic_trains_validates_and_records_it(turned, capsys, monkeypatch):
     datasets, make = [], training_data.SegmentationDataset
 

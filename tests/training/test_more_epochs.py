@@ -72,6 +72,7 @@ def test_each_further_plan_falls_from_no_higher_than_the_rate_before_or_of_a_who
         assert plan.factor(total) == 0
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_from_its_last_rate_and_says_so(folder, rates, capsys):
     data_set(folder, 6)  # 5 to train on: 5 steps an epoch
     assert run_train('-e', '2', '-b', '1') == 0
@@ -113,6 +114,7 @@ def test_a_run_killed_after_it_was_extended_ends_as_the_unbroken_one(folder, rat
     assert same_weights('whole/last.pth', 'broken/last.pth')
 
 
+@pytest.mark.slow
 def test_the_note_comes_once(folder, monkeypatch, capsys):
     data_set(folder, 9)
     assert run_train('-e', '1') == 0
@@ -124,6 +126,7 @@ def test_the_note_comes_once(folder, monkeypatch, capsys):
     assert 'note: the run now has' not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_last_file_of_an_earlier_version_has_the_plan_of_its_epochs(folder, rates):
     data_set(folder, 6)
     assert run_train('-e', '2', '-b', '1') == 0
@@ -135,6 +138,7 @@ def test_a_last_file_of_an_earlier_version_has_the_plan_of_its_epochs(folder, ra
     assert rates == pytest.approx([5 / 14, *(5 / 14 * left / 4 for left in (4, 3, 2, 1))])
 
 
+@pytest.mark.slow
 def test_more_epochs_bring_no_further_steps_at_half_size(folder, monkeypatch):
     data_set(folder, 9, size=(70, 64))  # 8 to train on: 4 steps an epoch, 16 in all
     shapes, on_device = [], StepRunner.on_device
@@ -155,6 +159,7 @@ def test_more_epochs_bring_no_further_steps_at_half_size(folder, monkeypatch):
     assert shapes == [(32, 35)] * 2 + [(64, 70)] * 6
 
 
+@pytest.mark.slow
 def test_classic_keeps_its_rate_and_its_plateaus(folder, rates, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1', '--recipe', 'classic') == 0

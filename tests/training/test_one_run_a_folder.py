@@ -68,6 +68,7 @@ def test_the_lock_ends_with_its_process_and_is_removed_at_the_end_of_a_run(held)
     assert list(checkpoints.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_another_runs_last_file_is_not_mixed_with_this_runs(folder, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0

@@ -29,6 +29,7 @@ def test_the_originals_defaults_spelled_out_name_the_classic_recipe(options, giv
         assert note.endswith(own)
 
 
+@pytest.mark.slow
 def test_the_originals_log_lines_are_found(folder, capsys):
     data_set(folder, 6)
     assert run_train('-e', '2', '-l', '1e-5', '-b', '1') == 0

@@ -37,6 +37,7 @@ def test_a_picture_of_three_panels_appears_and_lines_grow_with_the_run(draw):
     assert 0 < one < two
 
 
+@pytest.mark.slow
 def test_without_a_validation_set_the_dice_panel_stays_empty(draw):
     with_dice = pixels_of(BLUE, draw('1,10,1e-3,0.9,0.5,0.4\n'))
     assert pixels_of(BLUE, draw('1,10,1e-3,0.9,,\n2,20,1e-3,0.8,,\n')) < with_dice
@@ -81,6 +82,7 @@ def test_panels_without_figures_say_so_and_a_loss_that_is_not_finite_is_left_out
     assert loss.get_title('right') == 'latest 0.5'
 
 
+@pytest.mark.slow
 def test_training_leaves_a_picture_of_its_curves(folder, monkeypatch):
     data_set(folder, 4)
     monkeypatch.setattr(recorder, 'draw_curves', draw_curves)  # see conftest.py
@@ -88,6 +90,7 @@ def test_training_leaves_a_picture_of_its_curves(folder, monkeypatch):
     assert Image.open(folder / 'checkpoints/curves.png').size == (800, 800)
 
 
+@pytest.mark.slow
 def test_cells_that_are_no_numbers_and_missing_columns_are_left_out(draw, tmp_path):
     blue = pixels_of(BLUE, draw('1,1,0.1,0.5,0.4,\n1,2,0.1,0.5,half,\nx,y,z\n1,3,0.1,0.5,0.8,\n'))
     assert blue > 50

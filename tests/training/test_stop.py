@@ -78,6 +78,7 @@ def test_a_signal_ends_the_step_saves_and_the_resumed_run_is_the_unbroken_one(
     assert learned('whole') == learned('broken')
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 9)
@@ -101,6 +102,7 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
     assert not Path('checkpoints/last.pth').exists()
 
 
+@pytest.mark.slow
 def test_last_is_written_within_an_epoch_as_often_as_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data_set(tmp_path, 9)

@@ -38,6 +38,7 @@ def tracker(tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_the_event_file_has_the_figures_of_metrics_csv_and_the_sample_sheets(folder):
     data_set(folder, 6)
     assert run_train('-e', '2', '-v', '34', '--tensorboard') == 0

@@ -143,6 +143,7 @@ def test_a_step_that_ran_out_of_memory_half_way_leaves_no_trace(folder, monkeypa
     assert same_weights('plain/last.pth', 'frugal/last.pth')
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_the_first_optimizer_step_is_done_again(folder, monkeypatch):
     data_set(folder, 8)
     assert run_train('-e', '1', '--output', 'plain') == 0
@@ -170,6 +171,7 @@ def test_small_images_of_many_sizes_train_at_any_batch_size(folder):
         assert run_train('-e', '1', '-b', batch, '-v', '0') == 0
 
 
+@pytest.mark.slow
 def test_a_file_broken_since_the_scan_is_named_by_a_worker_without_a_traceback(folder, capsys):
     images, _ = data_set(folder, 4)
     assert run_train('-e', '1') == 0
@@ -185,6 +187,7 @@ def test_a_file_broken_since_the_scan_is_named_by_a_worker_without_a_traceback(f
     assert set(multiprocessing.active_children()) <= before  # no worker is left
 
 
+@pytest.mark.slow
 def test_speed_is_of_training_alone(folder, monkeypatch):
     data_set(folder, 11)
     hands = [0.0]

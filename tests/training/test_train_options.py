@@ -37,6 +37,7 @@ def test_options_change_the_weights(folder, options):
     assert not same_weights('a/last.pth', 'b/last.pth')
 
 
+@pytest.mark.slow
 def test_model_options_make_another_network(folder):
     data_set(folder, 4)
     for options, expected in [
@@ -49,6 +50,7 @@ def test_model_options_make_another_network(folder):
         assert load_checkpoint('checkpoints/last.pth').model.items() >= expected.items()
 
 
+@pytest.mark.slow
 def test_split_random_is_another_split_than_by_car(folder, capsys):
     names = [f'{car:012x}_{view:02}' for car in range(3) for view in range(1, 5)]
     data_set(folder, 12, names=names)

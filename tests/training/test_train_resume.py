@@ -16,6 +16,7 @@ from utils.training import builder, validation
 from utils.training.recorder import Recorder
 
 
+@pytest.mark.slow
 def test_load_starts_from_the_weights_of_either_form(folder):
     data_set(folder, 4)
     assert run_train('-e', '1', '--output', 'a', '--bilinear') == 0
@@ -42,6 +43,7 @@ def test_load_with_other_classes_keeps_all_but_the_last_layer(folder, capsys):
     assert new['outc.conv.weight'].shape[0] == 3
 
 
+@pytest.mark.slow
 def test_load_of_a_binary_network_stays_binary_unless_told(folder):
     data_set(folder, 4)
     torch.save(UNet(3, 1, base_channels=4).state_dict(), 'binary.pth')
@@ -50,6 +52,7 @@ def test_load_of_a_binary_network_stays_binary_unless_told(folder):
         assert load_checkpoint('checkpoints/last.pth').model['n_classes'] == expected
 
 
+@pytest.mark.slow
 def test_load_of_another_channel_count_is_refused(folder, capsys):
     data_set(folder, 4)
     torch.save(UNet(1, 2, base_channels=4).state_dict(), 'grey.pth')
@@ -85,6 +88,7 @@ def test_a_resumed_run_ends_as_the_unbroken_one_bit_for_bit(folder, monkeypatch,
         assert all(torch.equal(torch.as_tensor(state[k]), torch.as_tensor(other[k])) for k in state)
 
 
+@pytest.mark.slow
 def test_resume_without_a_name_takes_the_outputs_last_and_can_ask_for_more_epochs(folder, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0
@@ -97,6 +101,7 @@ def test_resume_without_a_name_takes_the_outputs_last_and_can_ask_for_more_epoch
     assert load_checkpoint('checkpoints/last.pth').training['epoch'] == 2
 
 
+@pytest.mark.slow
 def test_resume_refuses_what_it_cannot_go_on_with(folder, capsys):
     data_set(folder, 4)
     assert train.main(['--resume']) == 2
@@ -133,6 +138,7 @@ def test_a_resumed_run_keeps_its_settings(folder, capsys, options):
     assert (folder / 'checkpoints/last.pth').read_bytes() == before
 
 
+@pytest.mark.slow
 def test_load_with_contradicting_options_is_refused(folder, capsys):
     data_set(folder, 4)
     torch.save(UNet(3, 2, base_channels=4).state_dict(), 'w.pth')
@@ -152,6 +158,7 @@ def test_load_and_resume_exclude_each_other(capsys):
     assert 'not allowed with argument' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys, monkeypatch):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0
@@ -173,6 +180,7 @@ def test_a_new_run_overwrites_nothing_of_an_earlier_one(folder, capsys, monkeypa
     assert len(rows()) == 1
 
 
+@pytest.mark.slow
 def test_keep_leaves_the_newest_epochs(folder):
     data_set(folder, 4)
     assert run_train('-e', '4', '--keep', '2') == 0
@@ -192,6 +200,7 @@ def test_early_stop_ends_a_run_whose_dice_does_not_rise(folder, monkeypatch):
     assert load_checkpoint('checkpoints/last.pth').training['since_best'] == 2
 
 
+@pytest.mark.slow
 def test_resume_auto_starts_a_run_and_then_goes_on_with_it(folder, capsys):
     data_set(folder, 4)
     assert run_train('-e', '1', '--resume', 'auto') == 0
@@ -206,6 +215,7 @@ def test_resume_auto_starts_a_run_and_then_goes_on_with_it(folder, capsys):
     assert (folder / 'checkpoints/last.pth').read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_resumed_run_that_diverges_names_the_file_it_began_from(folder, capsys, monkeypatch):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0

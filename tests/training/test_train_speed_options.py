@@ -16,6 +16,7 @@ from utils.training import builder
 from utils.training.step import TrainStep
 
 
+@pytest.mark.slow
 def test_accumulate_makes_fewer_steps_of_as_many_images(folder, capsys):
     data_set(folder, 11)
     assert run_train('-e', '1', '-b', '2', '--accumulate', '2', '--output', 'a') == 0
@@ -26,6 +27,7 @@ def test_accumulate_makes_fewer_steps_of_as_many_images(folder, capsys):
     assert not same_weights('a/last.pth', 'b/last.pth')
 
 
+@pytest.mark.slow
 def test_an_accumulating_run_resumes_exactly_from_within_an_epoch(folder, monkeypatch):
     data_set(folder, 11)
     options = ['-e', '1', '-b', '1', '--accumulate', '4']
@@ -46,6 +48,7 @@ def test_an_accumulating_run_resumes_exactly_from_within_an_epoch(folder, monkey
     assert same_weights('whole/last.pth', 'broken/last.pth')
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_a_later_batch_of_a_step_does_the_whole_step_again(folder, monkeypatch):
     data_set(folder, 9)
     settings = ['-e', '1', '-b', '1', '--accumulate', '4']
@@ -125,6 +128,7 @@ def settings_restored(monkeypatch):
     torch.utils.deterministic.fill_uninitialized_memory = True
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('settings_restored')
 def test_deterministic_trains_with_deterministic_algorithms_only(folder, monkeypatch):
     data_set(folder, 4)

@@ -201,6 +201,7 @@ def test_a_loss_that_is_no_number_is_said_once(folder):
     assert 'not finite in 2 steps in a row' in ''.join(said(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('killed', 'backward'),
     [(1, True), *(pytest.param(rank, False, marks=pytest.mark.slow) for rank in (0, 1))],

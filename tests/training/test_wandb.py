@@ -103,6 +103,7 @@ def test_after_wandb_login_auto_is_online_unless_another_server_or_mode_is_set(
     assert wandb_mode('auto') == 'online'
 
 
+@pytest.mark.slow
 def test_a_key_mode_and_server_in_wandbs_settings_file_count(own_home, capsys):
     settings = own_home / '.config/wandb/settings'
     settings.parent.mkdir(parents=True)
@@ -116,6 +117,7 @@ def test_a_key_mode_and_server_in_wandbs_settings_file_count(own_home, capsys):
     assert "by wandb's settings file" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_auto_follows_the_environment(monkeypatch, capsys):
     for variable, value, mode in [
         ('WANDB_API_KEY', KEY, 'online'),
@@ -183,6 +185,7 @@ def test_a_look_up_of_a_name_that_hangs_is_given_up(monkeypatch):
     assert time.monotonic() - started < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', ['auto', 'online'])
 def test_without_a_network_a_run_starts_offline_at_once_and_names_wandb_sync(
     mode, tmp_path, monkeypatch, capsys
@@ -278,6 +281,7 @@ class Importing(Dataset):
         return {'image': pixels, 'mask': pixels[0]}
 
 
+@pytest.mark.slow
 def test_a_worker_may_be_the_first_to_import_a_package_that_wandb_counts(tmp_path, monkeypatch):
     (tmp_path / 'catboost.py').write_text('')
     monkeypatch.syspath_prepend(tmp_path)

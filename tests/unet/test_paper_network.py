@@ -102,6 +102,7 @@ def test_the_context_of_an_image_is_its_mirror_image(network):
     assert logits_of(network, x).shape == (2, 1, 40, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('size', 'tile'), [((300, 700), 288), ((533, 300), 320), ((400, 401), 384)]
 )
@@ -146,6 +147,7 @@ def test_tiles_are_the_same_part_of_image_and_mask_and_differ_by_epoch():
 SMALL_PAPER = [*PAPER, '--base-channels', '2', '-b', '1', '--tile', '20']
 
 
+@pytest.mark.slow
 def test_the_papers_network_trains_and_predicts_from_each_kind_of_file(folder):
     data_set(folder, 3, size=(48, 32), colours=1)
     assert run_train(*SMALL_PAPER, '-e', '1', '--output', 'a') == 0

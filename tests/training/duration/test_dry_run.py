@@ -62,6 +62,7 @@ def test_it_trains_twenty_steps_tells_what_the_run_takes_and_leaves_no_file(
     assert f'the run: {length} steps, about ' in output
 
 
+@pytest.mark.slow
 def test_an_earlier_run_stays_as_it_is(folder):
     data_set(folder, 4)
     assert run_train('-e', '1') == 0
@@ -70,6 +71,7 @@ def test_an_earlier_run_stays_as_it_is(folder):
     assert {name: Path(name).read_bytes() for name in files('checkpoints')} == before
 
 
+@pytest.mark.slow
 def test_the_networks_own_options_are_measured(folder, capsys):
     data_set(folder, 4, values=(0, 1, 2))
     assert run_train('-e', '1', '--bilinear', '--output', 'a') == 0
@@ -81,6 +83,7 @@ def test_the_networks_own_options_are_measured(folder, capsys):
     assert load_checkpoint('a/best.pth').model['bilinear']
 
 
+@pytest.mark.slow
 def test_noise_is_said_not_to_be_learned(folder, monkeypatch, capsys):
     data_set(folder, 4)
     monkeypatch.setattr(StepRunner, 'run_step', rising(StepRunner.run_step))

@@ -29,6 +29,7 @@ def test_a_run_wants_so_many_epochs(recipe, steps_per_epoch, epochs):
         assert ('-e auto' in note) == (recipe == 'fast')
 
 
+@pytest.mark.slow
 def test_train_says_how_many_steps_it_has_and_what_to_try(folder, capsys):
     data_set(folder, 6)  # 5 to train on: 3 steps
     assert run_train('-e', '1', '--output', 'a') == 0

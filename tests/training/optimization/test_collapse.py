@@ -38,6 +38,7 @@ def test_a_truth_of_one_class_everywhere_is_no_collapse():
         assert watch.warning(counts(ONE_CLASS, truth=ONE_CLASS)) is None
 
 
+@pytest.mark.slow
 def test_training_says_so_and_goes_on(folder, capsys, monkeypatch):
     data_set(folder, 4)
     background = count_pixels(torch.zeros(1, 4, 4, dtype=int), torch.ones(1, 4, 4), 2)
@@ -61,6 +62,7 @@ def test_classes_that_the_truth_holds_and_that_are_hardly_found_are_unlearned():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('options', 'remedy'),
     [
