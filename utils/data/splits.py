@@ -14,6 +14,12 @@ from .pairing.matching import Pair
 # Carvana's names: the id of a car and one of its 16 views, such as fff9b3a5373f_01.
 CAR_VIEW = re.compile(r'([0-9a-f]{12})_\d{2}')
 
+# What slices of a scan, frames of a video and crops of a photo share: a folder, or a name up to its
+# last number. Fewer groups are often kinds, such as benign and malignant.
+TOGETHER = (r'(.*)/', r'(.*\D)\d+$')
+FEWEST_GROUPS = 5
+YEARS = re.compile(r'(19|20)\d\d\D?')  # as in VOC's 2007_000032
+
 
 def split_pairs(pairs: list[Pair], args: argparse.Namespace) -> tuple[list[int], list[int]]:
     """Return the positions in `pairs` to train on and to validate on, by options of train.py."""
@@ -191,7 +197,35 @@ def describe_groups(pairs: list[Pair], training: list[int], args: argparse.Names
             f'{100 * found / total:.3g} % ({found} of {total}), because whole {kind} are kept '
             f'together, {len(groups)} in all. Use --split random{instead} to divide them'
         )
-    return lines
+    return lines if args.group_regex else lines + _describe_divided(names, training)
+
+
+def _describe_divided(names: list[str], training: list[int]) -> list[str]:
+    """Return a note if names look like those of groups, and groups are trained and validated on."""
+    trained = set(training)
+    for pattern in TOGETHER:
+        groups: dict[str, list[bool]] = {}  # whether their images are trained on
+        for position, name in enumerate(names):
+            match = re.search(pattern, name)
+            groups.setdefault(match[1] if match else name, []).append(position in trained)
+        several = {name: parts for name, parts in groups.items() if len(parts) > 1}
+        if (
+            len(several) < FEWEST_GROUPS
+            or sum(map(len, several.values())) < 0.9 * len(names)
+            or all(map(YEARS.fullmatch, several))
+        ):
+            continue
+        divided = sum(parts.count(False) for parts in several.values() if any(parts))
+        if not divided:
+            return []
+        name, parts = max(several.items(), key=lambda item: len(item[1]))
+        return [
+            f'note: the images look like {len(groups)} groups, such as {name}* with {len(parts)}, '
+            f'and {divided} of the {len(names) - len(training)} to validate on are of groups that '
+            'are trained on. If a group is one patient, video or photo, the score is too high: add '
+            f"--group-regex '{pattern}', which keeps groups together"
+        ]
+    return []
 
 
 def _wanted(count: int, percent: float) -> int:
