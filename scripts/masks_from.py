@@ -47,13 +47,13 @@ def make_parser() -> cli.ProgramParser:
 
 def convert(args: argparse.Namespace) -> int:
     """Write the masks and print what was written and how to train on it."""
-    from utils.annotations.coco import read_coco
-    from utils.annotations.cvat import read_cvat
-    from utils.annotations.label_studio import read_label_studio
-    from utils.annotations.labelme import read_labelme
+    from utils.annotations.formats.coco import read_coco
+    from utils.annotations.formats.cvat import read_cvat
+    from utils.annotations.formats.label_studio import read_label_studio
+    from utils.annotations.formats.labelme import read_labelme
+    from utils.annotations.formats.yolo import read_yolo
     from utils.annotations.placing import place
     from utils.annotations.writing import check_output, write_masks
-    from utils.annotations.yolo import read_yolo
     from utils.runtime.errors import UserError, data_error
 
     readers = (read_coco, read_labelme, read_yolo, read_cvat, read_label_studio)

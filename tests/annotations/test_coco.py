@@ -15,7 +15,7 @@ from annotating import (
     picture,
 )
 
-from utils.annotations.coco import decode_counts
+from utils.annotations.formats.coco import decode_counts
 from utils.annotations.recognize import annotation_command
 
 CAT, DOG = ([flat(corners(name))] for name in BOXES)

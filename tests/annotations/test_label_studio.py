@@ -20,7 +20,7 @@ from annotating import (
 )
 from PIL import Image
 
-from utils.annotations.brush import decode_brush
+from utils.annotations.formats.brush import decode_brush
 
 CAT = region('polygonlabels', {'points': percent(corners('cat'))})
 

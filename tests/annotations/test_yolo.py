@@ -13,7 +13,7 @@ from annotating import (
     yolo_line,
 )
 
-from utils.annotations.yolo import read_yolo
+from utils.annotations.formats.yolo import read_yolo
 
 FORMS = {
     'list': 'names: ["cat", \'dog\']  # two\nnc: 2\n',

@@ -9,11 +9,10 @@ from xml.parsers import expat
 
 import numpy as np
 
+from utils.annotations import fields
+from utils.annotations.drawing import ellipse, rectangle
+from utils.annotations.records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
 from utils.runtime.errors import UserError
-
-from . import fields
-from .drawing import ellipse, rectangle
-from .records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
 
 FEW_POINTS = 'outlines of fewer than three points are left out'
 WITHOUT_AREA = ('polyline', 'points', 'skeleton', 'cuboid')

@@ -9,14 +9,21 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from utils.annotations import fields
+from utils.annotations.drawing import bitmap_pixels, ellipse, rectangle, runs_of
+from utils.annotations.records import (
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Runs,
+    Shape,
+    listed_labels,
+)
 from utils.masks.joined import foreground
 from utils.runtime.errors import UserError
 
-from . import fields
 from .brush import decode_brush
-from .drawing import bitmap_pixels, ellipse, rectangle, runs_of
 from .labelme import base64_bytes
-from .records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape, listed_labels
 
 # Names of the export as PNG or NumPy files: task, annotation, user, control tag, label, number.
 EXPORTED = re.compile(

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from utils.annotations import fields
+from utils.annotations.records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
 from utils.runtime.errors import UserError, first_few
-
-from . import fields
-from .records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
 
 Entry = TypeVar('Entry')
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 
+from utils.annotations import fields
+from utils.annotations.drawing import runs_of
+from utils.annotations.records import Runs
 from utils.runtime.errors import UserError
-
-from . import fields
-from .drawing import runs_of
-from .records import Runs
 
 
 class BitStream:

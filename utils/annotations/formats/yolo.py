@@ -6,11 +6,16 @@ See https://docs.ultralytics.com/datasets/segment/.
 from collections.abc import Iterator
 from pathlib import Path
 
+from utils.annotations import fields
+from utils.annotations.records import (
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Shape,
+    listed_labels,
+)
 from utils.images.decoding import IMAGE_SUFFIXES
 from utils.runtime.errors import UserError, first_few
-
-from . import fields
-from .records import AnnotatedPicture, AnnotationSet, Outlines, Shape, listed_labels
 
 TABLES = ('data.yaml', 'data.yml', 'dataset.yaml')
 NAME_LISTS = ('classes.txt', 'obj.names', 'labels.txt')

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.annotations import fields
+from utils.annotations.drawing import bitmap_pixels, ellipse, rectangle, runs_of
+from utils.annotations.records import (
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Runs,
+    Shape,
+    listed_labels,
+)
 from utils.runtime.errors import UserError
-
-from . import fields
-from .drawing import bitmap_pixels, ellipse, rectangle, runs_of
-from .records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape, listed_labels
 
 FEW_POINTS = 'outlines of fewer than three points are left out'
 WITHOUT_AREA = ('line', 'linestrip', 'point', 'points')
