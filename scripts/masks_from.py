@@ -1,10 +1,13 @@
-"""Make masks of annotations: polygons, boxes, brush masks and run lengths of labelling tools.
+"""Make masks of annotations: polygons, boxes, brush masks, and run lengths of competitions.
 
     python scripts/masks_from.py coco annotations/instances_train.json masks/
     python scripts/masks_from.py labelme FOLDER masks/      # a JSON beside each picture
     python scripts/masks_from.py yolo FOLDER masks/         # data.yaml, images/, labels/
     python scripts/masks_from.py cvat annotations.xml masks/
     python scripts/masks_from.py label-studio FOLDER masks/ # the project's JSON and its files
+    python scripts/masks_from.py runs train.csv masks/      # Kaggle: ImageId,EncodedPixels
+    python scripts/masks_from.py via via_region_data.json masks/     # VGG Image Annotator
+    python scripts/masks_from.py supervisely FOLDER masks/  # meta.json, ann/, img/
 
 Writes masks/NAME.png, class indices of 8 bits with 0 as the background, and masks/classes.json with
 their names. Where shapes overlap, the later one counts. The last line is the command that trains
@@ -12,6 +15,7 @@ on the masks.
 """
 
 import argparse
+import importlib
 import shlex
 import sys
 import time
@@ -25,21 +29,24 @@ from utils.runtime import cli
 
 if TYPE_CHECKING:  # these import torch, which takes seconds: -h and argument errors come first
     from utils.annotations.placing import Placement
+    from utils.annotations.records import AnnotationSet
     from utils.annotations.writing import Written
 
-FORMATS = ('coco', 'labelme', 'yolo', 'cvat', 'label-studio')
+FORMATS = ('coco', 'labelme', 'yolo', 'cvat', 'label-studio', 'runs', 'via', 'supervisely')
 SPLITS = (('train', 'training'), ('val', 'valid', 'validation'))  # names of folders
 
 
 # fmt: off
 def make_parser() -> cli.ProgramParser:
     """Return the parser of the command line."""
-    parser = cli.ProgramParser('Make masks of annotations (polygons, brush masks)')
+    parser = cli.ProgramParser('Make masks of annotations (polygons, brush masks, run lengths)')
     add = parser.add_argument
     add('format', choices=FORMATS, help='the tool that wrote the annotations')
     add('source', type=Path, metavar='IN', help='annotation file, or the folder that holds them')
     add('out', type=Path, metavar='OUT', help='folder to write the masks and classes.json into')
     add('--overwrite', action='store_true', help='replace files in OUT (default: report an error)')
+    add('--by-row', action='store_true', help='runs: along the rows (default: as found out, else '
+        'down the columns)')
     cli.add_debug_option(parser)
     return parser
 # fmt: on
@@ -47,22 +54,18 @@ def make_parser() -> cli.ProgramParser:
 
 def convert(args: argparse.Namespace) -> int:
     """Write the masks and print what was written and how to train on it."""
-    from utils.annotations.formats.coco import read_coco
-    from utils.annotations.formats.cvat import read_cvat
-    from utils.annotations.formats.label_studio import read_label_studio
-    from utils.annotations.formats.labelme import read_labelme
-    from utils.annotations.formats.yolo import read_yolo
+    from utils.annotations.fitting import fit_runs
     from utils.annotations.placing import place
     from utils.annotations.writing import check_output, write_masks
     from utils.runtime.errors import UserError, data_error
 
-    readers = (read_coco, read_labelme, read_yolo, read_cvat, read_label_studio)
     start = time.perf_counter()
     if not args.source.exists():
         raise UserError(f'{args.source} does not exist; expected a file or folder of annotations')
     check_output(args.out, args.overwrite)
-    found = readers[FORMATS.index(args.format)](args.source)
+    found = read(args.format, args.source)
     placement = place(found, args.source, args.out)
+    fit_runs(found, placement, args.by_row)
     if found.problems:
         raise data_error(found.problems)
     written = write_masks(found, placement, args.out)
@@ -74,6 +77,13 @@ def convert(args: argparse.Namespace) -> int:
     print(f'{count} mask{"s"[: count != 1]} in {args.out}, {seconds:.1f} s; {classes}{more}')
     print(f'train on them:\n  {training_command(placement, written, args.out)}')
     return 0
+
+
+def read(kind: str, source: Path) -> 'AnnotationSet':
+    """Return the annotations of a file or folder, read by the module of their format."""
+    name = kind.replace('-', '_')
+    module = importlib.import_module(f'utils.annotations.formats.{name}')
+    return getattr(module, f'read_{name}')(source)
 
 
 def training_command(placement: 'Placement', written: 'Written', out: Path) -> str:
@@ -133,7 +143,11 @@ def quoted(path: Path) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
-    return cli.run_program(convert, make_parser().parse_args(argv))
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.by_row and args.format != 'runs':
+        parser.error('--by-row is about run lengths, the format runs')
+    return cli.run_program(convert, args)
 
 
 if __name__ == '__main__':

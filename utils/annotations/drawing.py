@@ -82,8 +82,10 @@ def fill_polygon(ring: np.ndarray, size: tuple[int, int]) -> tuple[Window, np.nd
 
 
 def _run_area(runs: Runs, size: tuple[int, int]) -> tuple[Window, np.ndarray] | None:
-    (width, height), (left, top) = runs.size, runs.corner
-    pixels = np.repeat(np.arange(len(runs.counts)) % 2 == 1, runs.counts)
+    (width, height), (left, top) = runs.size or size, runs.corner
+    pixels = np.zeros(width * height, dtype=bool)
+    inside = np.repeat(np.arange(len(runs.counts)) % 2 == 1, runs.counts)
+    pixels[: len(inside)] = inside
     box = pixels.reshape(width, height).T if runs.by_column else pixels.reshape(height, width)
     rows = slice(min(max(-top, 0), height), max(min(height, size[1] - top), 0))
     columns = slice(min(max(-left, 0), width), max(min(width, size[0] - left), 0))
@@ -127,16 +129,20 @@ def _turned(ring: np.ndarray, degrees: float) -> np.ndarray:
     return ring @ np.array([[cos, sin], [-sin, cos]])  # clockwise, as y points downwards
 
 
-def bitmap_pixels(data: bytes, what: str) -> np.ndarray:
+def bitmap_pixels(data: bytes, what: str, by_alpha: bool = False) -> np.ndarray:
     """Return which pixels of a picture file's bytes are set, (H, W) bool: its alpha, if it varies.
 
+    by_alpha: alpha over 0 wherever the file has alpha, even if all pixels are set.
     Raises UserError for bytes that are no picture.
     """
     try:
         with Image.open(io.BytesIO(data)) as picture:
             bands = np.asarray(picture.convert('RGBA') if picture.mode != 'RGBA' else picture)
+            has_alpha = 'A' in picture.getbands() or 'transparency' in picture.info
     except UNREADABLE as error:
         raise UserError(f'{what} is no picture: {error}', 'broken annotation') from error
     alpha = bands[..., 3]
+    if by_alpha and has_alpha:
+        return (alpha > 0).astype(bool)
     colour = bands[..., :3].max(axis=2)
     return (alpha > 127 if alpha.min() != alpha.max() else colour > 0).astype(bool)

@@ -20,6 +20,7 @@ from utils.runtime.errors import Problem, UserError
 from .records import AnnotatedPicture, AnnotationSet
 
 DEEPEST, DEEPEST_BESIDE = 8, 3  # levels of folders that are searched
+MASK_FOLDERS = ('masks', 'mask', 'labels')
 THREADS = min(16, 4 * (os.cpu_count() or 1))  # most of their time is waiting for the disk
 
 Parts = tuple[str, ...]
@@ -56,8 +57,11 @@ def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
     paths: dict[int, Path] = {}
     home = (found.home or source).resolve()
     folder = home if home.is_dir() else home.parent
+    before = len(found.problems)
     for root, levels in ((folder, DEEPEST), (folder.parent, DEEPEST_BESIDE)):
-        if not paths:  # pictures beside the folder of the annotations, such as COCO's
+        if (
+            not paths and len(found.problems) == before
+        ):  # pictures beside the folder of the annotations, such as COCO's
             paths = _Search(root, out.resolve(), levels).match(found)
     if paths:
         bases = {
@@ -230,12 +234,14 @@ class _Search:
         return []
 
 
-def _nearness(path: Path, source: Path) -> tuple[int, bool]:
+def _nearness(path: Path, source: Path) -> tuple[int, bool, bool]:
     """Return how many folders a picture shares with its annotation file, and a name in common.
 
-    instances_train2017.json has one in common with pictures in train2017/ or train/.
+    instances_train2017.json has one in common with pictures in train2017/ or train/. Of two that
+    are as near, one in a folder called masks is not the picture.
     """
     home = source.resolve().parent
     shared = len(Path(os.path.commonpath([path.parent, home])).parts)
     words, name = re.split(r'[\W_]+', source.stem), path.parent.name
-    return shared, len(name) > 2 and any(word.startswith(name) for word in words)
+    common = len(name) > 2 and any(word.startswith(name) for word in words)
+    return shared, common, name.lower() not in MASK_FOLDERS

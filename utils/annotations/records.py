@@ -32,13 +32,15 @@ class Runs:
     """The pixels of an object in a box of the picture.
 
     counts: lengths of runs, outside and inside the object in turns, that fill the box.
+    size: (width, height) of the box; None for the whole picture, which they need not fill then.
     by_column: whether runs go down the columns, as in COCO, or along the rows.
     """
 
     counts: np.ndarray  # (N,) int64
-    size: tuple[int, int]  # (width, height) of the box
+    size: tuple[int, int] | None
     corner: tuple[int, int] = (0, 0)  # (left, top) of the box, in the picture
     by_column: bool = False
+    where: str = ''  # file and line, for messages
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ ADVICE = {
         'Convert such files to pictures, to NIfTI (.nii.gz), or to an array a picture (.npy).'
     ),
     ('.json', '.xml', '.csv'): (
-        'Annotations of COCO, LabelMe, YOLO, CVAT and Label Studio become masks with '
-        'scripts/masks_from.py; export others in one of these formats, or as masks.'
+        'Annotations of COCO, LabelMe, YOLO, CVAT, Label Studio, VGG Image Annotator, Supervisely, '
+        'and run lengths of Kaggle become masks with scripts/masks_from.py; export others in one '
+        'of these formats, or as masks.'
     ),
 }
 
