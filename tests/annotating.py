@@ -4,8 +4,12 @@ The scene: a picture a.png of 12 x 8 pixels, in which a cat covers the rows 1 to
 to 5, and a dog, drawn later, the rows 3 to 6 of the columns 4 to 9.
 """
 
+import base64
+import csv
+import io
 import json
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'scripts'))
 
 import masks_from
 
+FORMATS = masks_from.FORMATS
 WIDTH, HEIGHT = 12, 8
 BOXES = {'cat': (1, 1, 6, 5), 'dog': (4, 3, 10, 7)}  # left, top, right, bottom
 SCENE = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -116,6 +121,56 @@ def encode_brush(mask, value=255):
     return [int(bits[k : k + 8], 2) for k in range(0, len(bits), 8)]
 
 
+def runs(mask, order='F'):
+    """Runs 'start length …' of a mask, as Kaggle's notebooks write them: 'F' down the columns."""
+    pixels = np.concatenate([[0], (mask != 0).flatten(order=order), [0]])
+    starts = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    starts[1::2] -= starts[::2]
+    return ' '.join(map(str, starts))
+
+
+def csv_file(path, header, *rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open('w', newline='', encoding='utf-8') as file:
+        csv.writer(file).writerows([header.split(','), *rows])
+    return path
+
+
+def via_region(points, attributes):
+    x, y = (list(values) for values in zip(*points, strict=True))
+    polygon = {'name': 'polygon', 'all_points_x': x, 'all_points_y': y}
+    return {'shape_attributes': polygon, 'region_attributes': attributes}
+
+
+def via(*regions, name='a.png'):
+    entry = {'filename': name, 'size': 99, 'regions': list(regions), 'file_attributes': {}}
+    return {f'{name}99': entry}
+
+
+def figure(title, kind='polygon', exterior=(), interior=(), **more):
+    points = {'exterior': list(exterior), 'interior': list(interior)}
+    return {'classTitle': title, 'geometryType': kind, 'points': points, 'tags': []} | more
+
+
+def sly_bitmap(pixels):
+    """A mask as Supervisely's SDK stores it: a palette PNG whose index 0 is transparent."""
+    file = io.BytesIO()
+    image = Image.fromarray(pixels.astype(np.uint8))
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(file, 'PNG', transparency=0)
+    return base64.b64encode(zlib.compress(file.getvalue())).decode()
+
+
+def supervisely(folder, *figures, classes=(('cat', 'polygon'), ('dog', 'polygon')), name='a.png'):
+    """Write meta.json and the annotation of a picture; return the project's folder."""
+    listed = [{'title': title, 'shape': shape, 'color': '#00FF00'} for title, shape in classes]
+    json_file(folder / 'meta.json', {'classes': listed, 'tags': []})
+    size = {'height': HEIGHT, 'width': WIDTH}
+    document = {'description': '', 'tags': [], 'size': size, 'objects': list(figures)}
+    json_file(folder / f'ds0/ann/{name}.json', document)
+    return folder
+
+
 def write_scene(folder, kind):
     """Write the scene's picture and annotations; return what to name as IN."""
     boxes = [(name, corners(name)) for name in BOXES]
@@ -126,7 +181,17 @@ def write_scene(folder, kind):
         (folder / 'labels/a.txt').write_text('\n'.join(lines) + '\n')
         (folder / 'data.yaml').write_text('names: [cat, dog]\n')
         return folder
+    if kind == 'supervisely':
+        picture(folder / 'ds0/img/a.png')
+        return supervisely(folder, *(figure(name, exterior=points) for name, points in boxes))
     picture(folder / 'a.png')
+    if kind == 'runs':
+        masks = [box_mask((1, *box)) for box in BOXES.values()]
+        rows = [('a.png', name, runs(mask)) for name, mask in zip(BOXES, masks, strict=True)]
+        return csv_file(folder / 'train.csv', 'ImageId,ClassId,EncodedPixels', *rows)
+    if kind == 'via':
+        regions = [via_region(points, {'class': name}) for name, points in boxes]
+        return json_file(folder / 'via_region_data.json', via(*regions))
     if kind == 'coco':
         polygons = [(number, [flat(p)]) for number, (_, p) in zip((1, 18), boxes, strict=True)]
         return json_file(folder / 'instances.json', coco(*polygons))

@@ -9,14 +9,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from annotating import (
+    FORMATS,
     SCENE,
     box_mask,
     coco,
     convert,
     corners,
     encode_brush,
+    figure,
     flat,
     json_file,
     labelme,
@@ -24,7 +27,11 @@ from annotating import (
     picture,
     region,
     shape,
+    sly_bitmap,
+    supervisely,
     task,
+    via,
+    via_region,
     write_scene,
 )
 
@@ -33,7 +40,6 @@ from utils.annotations.recognize import annotation_command
 from utils.data.dataset import SegmentationDataset
 from utils.runtime.errors import UserError
 
-FORMATS = ('coco', 'labelme', 'yolo', 'cvat', 'label-studio')
 SCRIPT = Path(__file__).resolve().parents[2] / 'scripts/masks_from.py'
 every_format = pytest.mark.parametrize('kind', FORMATS)
 
@@ -131,7 +137,8 @@ def test_a_label_of_a_picture_in_several_folders_is_asked_about(tmp_path, capsys
 def test_programs_that_meet_annotations_name_the_command(tmp_path, capsys, kind):
     source = write_scene(tmp_path / 'my data', kind)
     folder = tmp_path / 'my data'
-    images, masks = (folder / 'images', folder / 'labels') if kind == 'yolo' else (folder, folder)
+    parts = {'yolo': ('images', 'labels'), 'supervisely': ('ds0/img', 'ds0/ann')}
+    images, masks = (folder / part for part in parts.get(kind, ('', '')))
     if kind == 'cvat':
         source = folder / 'annotations.xml'
     expected = shlex.join(['python', 'scripts/masks_from.py', kind, str(source), f'{folder}_masks'])
@@ -188,6 +195,9 @@ def test_other_files_are_not_taken_for_annotations(tmp_path):
     assert annotation_command(tmp_path / 'none', tmp_path) is None
 
 
+SLY_BITMAP = sly_bitmap(np.array([[0, 1], [1, 1]]))
+
+
 def rich(folder, kind):
     """The scene with more kinds of shapes."""
     source = write_scene(folder, kind)
@@ -199,6 +209,15 @@ def rich(folder, kind):
     elif kind == 'labelme':
         shapes = [shape('cat', cat), shape('e', [[4, 4], [6, 4]], 'circle')]
         json_file(folder / 'a.json', labelme(*shapes, shape('r', [[1, 1], [3, 4]], 'rectangle')))
+    elif kind == 'via':
+        oval = {'name': 'ellipse', 'cx': 5, 'cy': 4, 'rx': 2, 'ry': 1, 'theta': 0.3}
+        entry = {'shape_attributes': oval, 'region_attributes': {'class': 'e', 'more': {'a': True}}}
+        json_file(source, via(via_region(cat, {'class': 'cat'}), entry))
+    elif kind == 'supervisely':
+        bitmap = {'bitmap': {'data': SLY_BITMAP, 'origin': [2, 3]}}
+        hole = figure('cat', exterior=cat, interior=[[[2, 2], [4, 2], [4, 4]]])
+        box = figure('dog', 'rectangle', [[1, 1], [5, 4]])
+        supervisely(folder, hole, box, figure('dog', 'bitmap', **bitmap))
     elif kind == 'label-studio':
         oval = {'x': 50, 'y': 50, 'radiusX': 20, 'radiusY': 10, 'rotation': 3}
         brush = {'format': 'rle', 'rle': encode_brush(SCENE > 0)}

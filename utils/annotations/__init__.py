@@ -1,1 +1,1 @@
-"""Annotations of labelling tools (COCO, LabelMe, YOLO, CVAT, Label Studio), drawn as masks."""
+"""Annotations of labelling tools and of Kaggle's competitions, drawn as masks."""

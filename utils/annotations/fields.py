@@ -3,6 +3,7 @@
 `what` names a value in messages: the file, and where in it.
 """
 
+import csv
 import json
 import math
 from collections.abc import Iterator
@@ -23,6 +24,20 @@ def read_json(path: Path) -> object:
     except (OSError, ValueError, RecursionError) as error:
         reason = 'nested too deeply' if isinstance(error, RecursionError) else error
         raise UserError(f'{path} cannot be read as JSON: {reason}', 'unreadable') from error
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV file that are not blank, and the line where each ends.
+
+    Raises UserError for a file that is no text, or has a cell over Python's limit.
+    """
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as file:
+            rows = csv.reader(file)
+            for row in filter(None, rows):
+                yield rows.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f'{path} cannot be read as CSV: {error}', 'unreadable') from error
 
 
 def files_in(source: Path, pattern: str) -> Iterator[Path]:

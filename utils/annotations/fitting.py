@@ -77,14 +77,16 @@ def _check_end(runs: Runs, size: tuple[int, int], name: str) -> None:
 def distances(counts: np.ndarray, size: tuple[int, int]) -> tuple[int, int]:
     """Return how many successive runs begin about a height apart, and how many about a width.
 
-    counts: (N,) lengths outside and inside in turns. size: (width, height); (0, 0) for squares.
+    counts: (N,) lengths outside and inside in turns. size: (width, height). Sizes that hardly
+    differ say nothing, as outlines lean: (0, 0).
     """
     width, height = size
-    slack = min((abs(width - height) - 1) // 2, min(size) // 8)
-    if slack < 0:
+    apart, least = abs(width - height), min(size)
+    if apart < max(8, least // 16):
         return 0, 0
-    apart = np.diff(np.cumsum(counts)[::2])
-    down, along = (int((abs(apart - step) <= slack).sum()) for step in (height, width))
+    slack = min((apart - 1) // 2, least // 8)
+    steps = np.diff(np.cumsum(counts)[::2])
+    down, along = (int((abs(steps - step) <= slack).sum()) for step in (height, width))
     return down, along
 
 

@@ -62,7 +62,7 @@ def is_sample(path: Path) -> bool:
 
 
 def begins_with_runs(lines: Iterable[str]) -> bool:
-    """Return whether a CSV file has these columns, and runs in the first rows that are not empty.
+    """Return whether a CSV file has these columns, and runs, or nothing, in its first rows.
 
     Lists of pictures and mask files may have columns of the same names.
     """
@@ -76,4 +76,4 @@ def begins_with_runs(lines: Iterable[str]) -> bool:
     except csv.Error:  # a cell of over 131,072 characters: only runs are as long
         return columns is not None
     written = [cell for cell in cells if cell.strip() not in EMPTY]
-    return all(SOME_RUNS.match(cell) for cell in written)
+    return not written or any(SOME_RUNS.match(cell) for cell in written)

@@ -65,29 +65,24 @@ def _cells_of_any_length() -> Iterator[None]:
 
 def _has_runs(path: Path) -> bool:
     try:
-        with path.open(encoding='utf-8-sig', newline='') as file:
+        with path.open(encoding='utf-8-sig', errors='replace', newline='') as file:
             return begins_with_runs(file)
-    except UnicodeDecodeError:  # a table of another program
-        return False
+    except OSError as error:
+        raise UserError(f'{path} cannot be read: {error}', 'unreadable') from error
 
 
 def _add_file(found: AnnotationSet, path: Path) -> dict[str, None]:
     """Add the pictures of a file; return its classes, those without an object too."""
     pictures: dict[str, AnnotatedPicture] = {}
     labels: dict[str, None] = {}
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as file:
-            rows = csv.reader(file)
-            header = next(rows, [])
-            columns = run_columns(header)
-            if columns is None:
-                raise UserError(f'{path} has the columns {",".join(header)[:80]!a}; {EXPECTED}')
-            for row in filter(None, rows):
-                with found.attempt():
-                    what = f'{path}: line {rows.line_num}'
-                    labels[_add_row(pictures, path, columns, row, what)] = None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path} cannot be read as CSV: {error}', 'unreadable') from error
+    rows = fields.read_csv(path)
+    header = next(rows, (0, []))[1]
+    columns = run_columns(header)
+    if columns is None:
+        raise UserError(f'{path} has the columns {",".join(header)[:80]!a}; {EXPECTED}')
+    for line, row in rows:
+        with found.attempt():
+            labels[_add_row(pictures, path, columns, row, f'{path}: line {line}')] = None
     found.pictures += pictures.values()
     return labels
 
@@ -130,7 +125,9 @@ def parse_runs(cell: str, what: str) -> np.ndarray:
     try:
         numbers = np.array(cell.split(), dtype=np.int64)
     except (ValueError, OverflowError):
-        raise fields.fault(f'{what}: runs', cell, 'starts and lengths in turns: 1 3 10 5') from None
+        word = next((word for word in cell.split() if not word.isdecimal()), cell)
+        expected = 'whole numbers, starts and lengths in turns: 1 3 10 5'
+        raise fields.fault(f'{what}: in the runs', word, expected) from None
     if len(numbers) % 2:
         raise fields.fault(
             f'{what}: count of numbers', len(numbers), 'an even one, a length for each start'

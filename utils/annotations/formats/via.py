@@ -3,7 +3,6 @@
 See https://www.robots.ox.ac.uk/~vgg/software/via/.
 """
 
-import csv
 import json
 import math
 from collections.abc import Iterator
@@ -113,25 +112,22 @@ def _numbered(regions: object, what: str) -> Iterator[tuple[object, object]]:
 def _read_csv(reading: _Reading, path: Path, named: bool) -> None:
     """Add the pictures of a CSV file; raise UserError if it is another and the user named it."""
     pictures: dict[str, AnnotatedPicture] = {}
-    try:
-        with path.open(encoding='utf-8-sig', newline='') as file:
-            rows = csv.reader(file)
-            header = [name.strip().lstrip('#') for name in next(rows, [])]
-            if not set(CSV_COLUMNS) <= set(header):
-                if named:
-                    raise UserError(f'{path} has the columns {",".join(header)[:80]!a}; {EXPECTED}')
-                return
-            for row in filter(None, rows):
-                with reading.found.attempt():
-                    what = f'{path}: line {rows.line_num}'
-                    if len(row) != len(header):
-                        raise fields.fault(f'{what}: number of cells', len(row), f'{len(header)}')
-                    name, shape, more = (row[header.index(column)] for column in CSV_COLUMNS)
-                    added = AnnotatedPicture(path, (fields.text(name, f'{what}: filename'),), None)
-                    added = pictures.setdefault(name, added)
-                    _add_region(reading, added, _cell(shape, what), _cell(more, what), what)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f'{path} cannot be read as CSV: {error}', 'unreadable') from error
+    rows = fields.read_csv(path)
+    header = [name.strip().lstrip('#') for name in next(rows, (0, []))[1]]
+    if not set(CSV_COLUMNS) <= set(header):
+        if named:
+            raise UserError(f'{path} has the columns {",".join(header)[:80]!a}; {EXPECTED}')
+        return
+    for line, row in rows:
+        with reading.found.attempt():
+            what = f'{path}: line {line}'
+            if len(row) != len(header):
+                cells = f'{len(header)}, as in line 1'
+                raise fields.fault(f'{what}: number of cells', len(row), cells)
+            name, shape, more = (row[header.index(column)] for column in CSV_COLUMNS)
+            added = AnnotatedPicture(path, (fields.text(name, f'{what}: filename'),), None)
+            added = pictures.setdefault(name, added)
+            _add_region(reading, added, _cell(shape, what), _cell(more, what), what)
     reading.found.pictures += pictures.values()
 
 
