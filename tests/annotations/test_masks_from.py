@@ -130,7 +130,7 @@ def test_a_label_of_a_picture_in_several_folders_is_asked_about(tmp_path, capsys
     document = coco((1, [flat(corners('cat'))]))
     assert convert('coco', json_file(tmp_path / 'in/c.json', document), tmp_path / 'out') == 2
     text = capsys.readouterr().err
-    assert f'may be {tmp_path}/in/x/a.png or {tmp_path}/in/y/a.png' in text
+    assert text.count(f'may be {tmp_path}/in/x/a.png or {tmp_path}/in/y/a.png') == 1
 
 
 @every_format

@@ -150,6 +150,16 @@ def test_csv_exports(tmp_path, mark):
     assert annotation_command(tmp_path / 'in', tmp_path / 'none') == expected
 
 
+def test_csv_exports_of_several_folders(tmp_path):
+    for part in ('train', 'val'):
+        picture(tmp_path / 'in' / part / 'a.png')
+        region = json.dumps({'name': 'rect', 'x': 1, 'y': 1, 'width': 5, 'height': 4})
+        csv_file(tmp_path / 'in' / part / 'v.csv', HEADER, ('a.png', 9, '{}', 1, 0, region, '{}'))
+    assert convert('via', tmp_path / 'in', tmp_path / 'out') == 0
+    for part in ('train', 'val'):
+        assert (mask(tmp_path / 'out' / part / 'a.png') == box_mask((1, 1, 1, 6, 5))).all()
+
+
 def test_of_an_export_in_both_forms_the_json_is_read(tmp_path):
     source = write_scene(tmp_path / 'in', 'via')
     csv_file(source.with_suffix('.csv'), HEADER, ('a.png', 9, '{}', 0, 0, '{}', '{}'))

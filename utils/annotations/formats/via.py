@@ -57,13 +57,14 @@ def read_via(source: Path) -> AnnotationSet:
     radio) come first, then those called class, label, category, name or type, then the first.
     Classes are numbered in the order of the options, or else by name.
     """
-    reading = _Reading(AnnotationSet())
-    for pattern, read in (('*.json', _read_json), ('*.csv', _read_csv)):
-        for path in fields.files_in(source, pattern):
-            csv_file = path.suffix.lower() == '.csv'
-            if csv_file == (pattern == '*.csv') and not (csv_file and reading.found.pictures):
-                read(reading, path, path == source)
-    found = reading.found
+    reading = _Reading(found := AnnotationSet())
+    table = source.is_file() and source.suffix.lower() == '.csv'
+    if not table:
+        for path in fields.files_in(source, '*.json'):
+            _read_json(reading, path, path == source)
+    if table or (source.is_dir() and not found.pictures and not found.problems):
+        for path in fields.files_in(source, '*.csv'):
+            _read_csv(reading, path, path == source)
     if not found.pictures and not found.problems:
         raise UserError(f'{source} holds no annotations of VGG Image Annotator; {EXPECTED}')
     _add_shapes(reading)
