@@ -41,12 +41,13 @@ def make_parser() -> cli.ProgramParser:
     """Return the parser of the command line."""
     parser = cli.ProgramParser('Make masks of annotations (polygons, brush masks, run lengths)')
     add = parser.add_argument
-    add('format', choices=FORMATS, help='the tool that wrote the annotations')
+    add('format', choices=FORMATS, help='what wrote the annotations; runs: run lengths in CSV '
+        'files of Kaggle, via: VGG Image Annotator')
     add('source', type=Path, metavar='IN', help='annotation file, or the folder that holds them')
     add('out', type=Path, metavar='OUT', help='folder to write the masks and classes.json into')
     add('--overwrite', action='store_true', help='replace files in OUT (default: report an error)')
-    add('--by-row', action='store_true', help='runs: along the rows (default: as found out, else '
-        'down the columns)')
+    add('--by-row', action='store_true', help='runs go along the rows of pictures (default: as '
+        'distances and names of columns tell, else down the columns)')
     cli.add_debug_option(parser)
     return parser
 # fmt: on

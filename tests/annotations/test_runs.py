@@ -237,7 +237,7 @@ def test_sample_submissions_of_a_folder_are_left_out(tmp_path, capsys):
 def test_tables_beside_the_pictures_are_recognised(tmp_path, name, header, row):
     picture(tmp_path / 'train_images/a.png')
     source = csv_file(tmp_path / name, header, row)
-    csv_file(tmp_path / 'sample_submission.csv', header, row)
+    csv_file(tmp_path / 'stage1_sample_submission.csv', header, row)
     expected = f'python scripts/masks_from.py runs {source} {tmp_path}_masks'
     for masks in (source, tmp_path, tmp_path / 'train_images', tmp_path / 'none'):
         assert annotation_command(tmp_path / 'train_images', masks) == expected

@@ -127,7 +127,7 @@ def _size(
     if size is None and on_disk is None:
         raise UserError(
             f'{picture.source}: the picture {name} is not there and its size is not in the file; '
-            'put the pictures into the folder of the annotations',
+            'put the pictures into the folder of the annotations, or take them out of the file',
             'pictures of unknown size',
         )
     if size and on_disk and size != on_disk:

@@ -82,10 +82,7 @@ def _annotations_in(folder: Path) -> tuple[str, Path] | None:
         if kind == 'supervisely':
             return kind, _supervisely_root(folder)
         named = [path for path in paths if path.name.startswith('instances')] or paths
-        alone = (
-            kind in ('coco', 'cvat', 'runs', 'via') and len(named) == 1
-        )  # else all of the folder are meant
-        return kind, named[0] if alone else folder
+        return kind, named[0] if kind in SINGLE and len(named) == 1 else folder
     return None
 
 

@@ -58,7 +58,7 @@ def run_columns(header: list[str]) -> RunColumns | None:
 
 def is_sample(path: Path) -> bool:
     """Return whether a file is an example of a submission, whose runs are invented."""
-    return path.name.lower().startswith('sample_submission')
+    return 'sample_submission' in path.name.lower()
 
 
 def begins_with_runs(lines: Iterable[str]) -> bool:
