@@ -1,6 +1,7 @@
 """Supervisely projects: meta.json, and folders ann/ beside img/.
 
-See https://docs.supervisely.com/data-organization/00_ann_format_navi.
+See https://docs.supervise.ly/data-organization/00_ann_format_navi, and for coordinates
+https://developer.supervisely.com/app-development/advanced/coordinate-system.
 """
 
 import zlib
