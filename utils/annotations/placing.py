@@ -59,9 +59,8 @@ def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
     folder = home if home.is_dir() else home.parent
     before = len(found.problems)
     for root, levels in ((folder, DEEPEST), (folder.parent, DEEPEST_BESIDE)):
-        if (
-            not paths and len(found.problems) == before
-        ):  # pictures beside the folder of the annotations, such as COCO's
+        # Pictures may be beside the folder of the annotations, such as COCO's.
+        if not paths and len(found.problems) == before:
             paths = _Search(root, out.resolve(), levels).match(found)
     if paths:
         bases = {
