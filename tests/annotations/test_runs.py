@@ -61,6 +61,17 @@ def test_the_option_reads_them_along_the_rows(run):
     assert 'note' not in text
 
 
+def test_a_part_of_the_pictures_is_enough(tmp_path, run):
+    rows = [('a.png', '1 3'), ('gone.png', '1 3'), ('gone.png', '9 2'), ('b.png', '')]
+    found, text = run('ImageId,EncodedPixels', *rows)
+    assert found.sum() == 3
+    assert 'note: pictures that are not there are left out: 2 (gone.png, and others)' in text
+    assert [path.name for path in (tmp_path / 'out').glob('*.png')] == ['a.png']
+    (tmp_path / 'in/train/a.png').unlink()
+    text = run('ImageId,EncodedPixels', *rows, code=2, names=())[1]
+    assert 'the picture a.png is not there and its size is not in the file' in text
+
+
 def test_the_option_is_refused_for_other_formats(tmp_path, capsys):
     source = write_scene(tmp_path / 'in', 'coco')
     with pytest.raises(SystemExit) as stop:

@@ -67,6 +67,8 @@ def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
             _base(p, paths[id(p)], found.named_folders) for p in found.pictures if id(p) in paths
         }
         placement.folder = Path(os.path.commonpath(bases))
+        if found.parts:
+            _leave_out_missing(found, paths)
     sizes = in_threads(_size_on_disk, [paths.get(id(p)) for p in found.pictures])
     masks: dict[str, AnnotatedPicture] = {}
     for picture, on_disk in zip(found.pictures, sizes, strict=True):
@@ -79,6 +81,17 @@ def place(found: AnnotationSet, source: Path, out: Path) -> Placement:
             masks[mask] = picture
             placement.pictures.append(PlacedPicture(picture, mask, size, path))
     return placement
+
+
+def _leave_out_missing(found: AnnotationSet, paths: dict[int, Path]) -> None:
+    """Drop the pictures of unknown size that are not there, and count them."""
+    there = []
+    for picture in found.pictures:
+        if picture.size or id(picture) in paths:
+            there.append(picture)
+        else:
+            found.count('pictures that are not there are left out', picture.names[0])
+    found.pictures = there
 
 
 def in_threads(work: Callable[[Item], Result], items: list[Item]) -> list[Result]:

@@ -74,6 +74,7 @@ class AnnotationSet:
     labels: in the order of the classes, None if files do not list them: sorted by name then.
     home: folder in which pictures are searched, None for that of the source.
     named_folders: whether folders in the pictures' names belong to the masks' names.
+    parts: whether some of the pictures may be there without the others, as of large downloads.
     counts: of things to tell the user, such as shapes that have no area.
     examples: the first place where each was found.
     """
@@ -82,6 +83,7 @@ class AnnotationSet:
     labels: list[str] | None = None
     home: Path | None = None
     named_folders: bool = False
+    parts: bool = False
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)

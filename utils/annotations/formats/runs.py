@@ -33,7 +33,7 @@ def read_runs(source: Path) -> AnnotationSet:
     Sizes are left to the pictures unless columns tell them. Classes are numbered in the order of
     their numbers, or else by name; without a column for them there is one class, 'object'.
     """
-    found = AnnotationSet()
+    found = AnnotationSet(parts=True)
     slices = None
     labels: dict[str, None] = {}
     with _cells_of_any_length():
