@@ -124,6 +124,7 @@ def test_scores_of_equal_partitions_and_of_nothing():
     assert ratios['panoptic_quality'][1] == ratios['average_precision'][1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(5))
 def test_random_partitions_score_as_in_scikit_image(seed):
     metrics = pytest.importorskip('skimage.metrics')

@@ -47,6 +47,7 @@ def data(folder, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('narrow')
 def test_scripts_train_and_predict_a_folder(data, capsys):
     pytest.importorskip('matplotlib')

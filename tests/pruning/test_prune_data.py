@@ -87,6 +87,7 @@ def test_without_the_settings_of_the_training_a_note_tells_of_the_validation_set
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('files', [{'val_images': 'v', 'val_masks': 'v'}, {'val_list': 'v.txt'}])
 def test_named_pictures_are_validated_on_where_the_training_had_others_for_that(discs, files):
     Path('run').mkdir()

@@ -82,6 +82,7 @@ def test_the_workflow_builds_the_image_and_trains_in_it():
         assert {'Dockerfile', 'compose.yaml', 'requirements.lock'} <= set(paths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('schema', 'files'),
     [

@@ -73,6 +73,7 @@ def test_shares_are_those_of_a_street(scenes):
     assert shares[NAMES.index('unlabelled')] < 0.02
 
 
+@pytest.mark.slow
 def test_colour_alone_does_not_tell_thin_things(scenes):
     """The most likely class of each colour, of 8 levels a channel, finds few of their pixels."""
     images, masks = scenes
