@@ -202,7 +202,7 @@ def test_requirements_name_every_package_that_the_programs_import():
             allowed = allowed | readers if path.stem in ('volumes', 'several') else allowed
             allowed = allowed | page if path.parent.name == 'app' else allowed
             # Extras of their own, named by the message that asks for them.
-            for place, extra in (('checkpoint_format', 'safetensors'), ('annotations', 'yaml')):
+            for place, extra in (('checkpoint_format', 'safetensors'), ('formats', 'yaml')):
                 allowed = allowed | {extra} if path.parent.name == place else allowed
             assert name in allowed, f'{path.relative_to(ROOT)} imports {module}'
     assert {name for names in PACKAGES.values() for name in names} == extras
