@@ -16,6 +16,7 @@ SOURCES = sorted(
     for path in [*ROOT.glob('*.py'), *(ROOT / 'unet').glob('*.py'), *(ROOT / 'utils').rglob('*.py'),
                  *(ROOT / 'scripts').glob('*.py')]
 )  # fmt: skip
+TESTS = sorted((ROOT / 'tests').rglob('*.py'))
 BLOCKS = (ast.For, ast.While, ast.If, ast.With, ast.Try)
 
 
@@ -41,6 +42,12 @@ def test_modules_functions_and_nesting_stay_small(path):
     for function in functions(path):
         assert function.end_lineno - function.lineno + 1 <= 60, function.name
         assert nesting(function) <= 4, function.name
+
+
+def test_modules_of_tests_stay_small():
+    lines = {path: path.read_text(encoding='utf-8').count('\n') for path in TESTS}
+    assert len(lines) > 100
+    assert [str(path.relative_to(ROOT)) for path in TESTS if lines[path] > 300] == []
 
 
 def public_functions(path):
