@@ -40,6 +40,12 @@ def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise UserError(f'{path} cannot be read as CSV: {error}', 'unreadable') from error
 
 
+def check_cells(row: list[str], count: int, what: str) -> None:
+    """Raise UserError for a row of a CSV file that has not as many cells as its header."""
+    if len(row) != count:
+        raise fault(f'{what}: number of cells', len(row), f'{count}, as in line 1')
+
+
 def files_in(source: Path, pattern: str) -> Iterator[Path]:
     """Yield a file, or those of a folder and its folders, sorted, hidden ones left out."""
     if not source.is_dir():

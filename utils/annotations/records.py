@@ -19,6 +19,10 @@ from utils.runtime.errors import Problem, UserError, first_few
 IGNORED_LABELS = ('__ignore__', '_ignore_')  # of LabelMe: their pixels do not count
 BACKGROUND_LABELS = ('background', '_background_', '__background__')  # drawn as class 0
 
+# What readers count and tell the user of.
+FEW_POINTS = 'outlines of fewer than three points are left out'
+NO_AREA = 'shapes without area (lines, points) are left out'
+
 
 @dataclass(frozen=True)
 class Outlines:

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.annotations import fields
-from utils.annotations.records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
+from utils.annotations.records import (
+    FEW_POINTS,
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Runs,
+    Shape,
+)
 from utils.runtime.errors import UserError, first_few
 
 Entry = TypeVar('Entry')
 
 EXPECTED = 'expected COCO instances, a JSON file with images, annotations and categories'
 NO_OUTLINE = 'objects with a box but no outline are left out'
-FEW_POINTS = 'outlines of fewer than three points are left out'
 
 
 def read_coco(source: Path) -> AnnotationSet:

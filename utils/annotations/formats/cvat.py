@@ -11,10 +11,17 @@ import numpy as np
 
 from utils.annotations import fields
 from utils.annotations.drawing import ellipse, rectangle
-from utils.annotations.records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
+from utils.annotations.records import (
+    FEW_POINTS,
+    NO_AREA,
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Runs,
+    Shape,
+)
 from utils.runtime.errors import UserError
 
-FEW_POINTS = 'outlines of fewer than three points are left out'
 WITHOUT_AREA = ('polyline', 'points', 'skeleton', 'cuboid')
 
 
@@ -90,7 +97,7 @@ def _picture(
         if element.tag == 'tag':  # of the whole picture
             continue
         if element.tag in WITHOUT_AREA:
-            found.count('shapes without area (lines, points) are left out', where)
+            found.count(NO_AREA, where)
             continue
         label = fields.text(element.get('label'), f'{where}: label')
         area = _area(found, element, where)

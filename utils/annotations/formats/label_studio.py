@@ -12,6 +12,8 @@ import numpy as np
 from utils.annotations import fields
 from utils.annotations.drawing import bitmap_pixels, ellipse, rectangle, runs_of
 from utils.annotations.records import (
+    FEW_POINTS,
+    NO_AREA,
     AnnotatedPicture,
     AnnotationSet,
     Outlines,
@@ -147,7 +149,7 @@ def _add_region(found: AnnotationSet, picture: AnnotatedPicture, region: dict, w
     if len(names) > 1:
         found.count('regions with several labels, of which the first counts', what)
     if kind in WITHOUT_AREA:
-        found.count('shapes without area (lines, points) are left out', what)
+        found.count(NO_AREA, what)
         return
     size = fields.picture_size(region.get('original_width'), region.get('original_height'), what)
     if picture.size not in (None, size):
@@ -172,7 +174,7 @@ def _area(
         ring = fields.points(fields.listed(value['points'], f'{what}: points'), what)
         if len(ring) > 2:
             return Outlines((ring * np.array(size) / 100,))
-        found.count('outlines of fewer than three points are left out', what)
+        found.count(FEW_POINTS, what)
         return None
     keys = next((k for k in (RECTANGLE, ELLIPSE) if set(k) <= set(value)), None)
     if keys is None:

@@ -10,6 +10,8 @@ import numpy as np
 from utils.annotations import fields
 from utils.annotations.drawing import bitmap_pixels, ellipse, rectangle, runs_of
 from utils.annotations.records import (
+    FEW_POINTS,
+    NO_AREA,
     AnnotatedPicture,
     AnnotationSet,
     Outlines,
@@ -19,7 +21,6 @@ from utils.annotations.records import (
 )
 from utils.runtime.errors import UserError
 
-FEW_POINTS = 'outlines of fewer than three points are left out'
 WITHOUT_AREA = ('line', 'linestrip', 'point', 'points')
 POLYGONS = ('polygon', 'rotation', 'oriented_rectangle', None, '')  # old files name no type
 
@@ -79,7 +80,7 @@ def _area(found: AnnotationSet, shape: dict, what: str) -> Outlines | Runs | Non
         found.count(FEW_POINTS, what)
         return None
     if kind in WITHOUT_AREA:
-        found.count('shapes without area (lines, points) are left out', what)
+        found.count(NO_AREA, what)
         return None
     if kind not in ('rectangle', 'circle', 'mask'):
         raise fields.fault(f'{what}: shape_type', kind, 'polygon, rectangle, circle or mask')

@@ -92,8 +92,7 @@ def _add_row(
     what: str,
 ) -> str:  # fmt: skip
     """Add a row's object to its picture, which is new or known; return its class."""
-    if len(row) != columns.count:
-        raise fields.fault(f'{what}: number of cells', len(row), f'{columns.count}, as in line 1')
+    fields.check_cells(row, columns.count, what)
     name = fields.text(row[columns.picture], f'{what}: picture')
     label = ONLY_CLASS
     if columns.joined:

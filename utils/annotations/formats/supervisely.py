@@ -11,14 +11,21 @@ import numpy as np
 
 from utils.annotations import fields
 from utils.annotations.drawing import bitmap_pixels, rectangle, runs_of
-from utils.annotations.records import AnnotatedPicture, AnnotationSet, Outlines, Runs, Shape
+from utils.annotations.records import (
+    FEW_POINTS,
+    NO_AREA,
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Runs,
+    Shape,
+)
 from utils.runtime.errors import UserError
 
 from .labelme import base64_bytes
 
 EXPECTED = 'expected a Supervisely project: meta.json, ann/NAME.jpg.json and img/NAME.jpg'
 ABOVE = 3  # folders above the source in which meta.json may be
-FEW_POINTS = 'outlines of fewer than three points are left out'
 WITHOUT_AREA = ('point', 'line', 'polyline', 'graph', 'cuboid', 'point_3d')
 LARGEST = 1 << 28  # bytes of an inflated PNG
 
@@ -82,7 +89,7 @@ def _picture(
 def _area(found: AnnotationSet, figure: dict, kind: object, what: str) -> Outlines | Runs | None:
     """Return the area of an object; None, counted, if it has none."""
     if kind in WITHOUT_AREA:
-        found.count('shapes without area (lines, points) are left out', what)
+        found.count(NO_AREA, what)
         return None
     if kind == 'bitmap':
         return _bitmap(fields.mapping(figure.get('bitmap'), f'{what}: bitmap'), f'{what}: bitmap')

@@ -11,14 +11,20 @@ from pathlib import Path
 
 from utils.annotations import fields
 from utils.annotations.drawing import ellipse, rectangle
-from utils.annotations.records import AnnotatedPicture, AnnotationSet, Outlines, Shape
+from utils.annotations.records import (
+    FEW_POINTS,
+    NO_AREA,
+    AnnotatedPicture,
+    AnnotationSet,
+    Outlines,
+    Shape,
+)
 from utils.runtime.errors import UserError
 
 EXPECTED = (
     'expected a JSON or CSV export of VGG Image Annotator 1 or 2 (via_region_data.json), or a '
     'project saved as JSON'
 )
-FEW_POINTS = 'outlines of fewer than three points are left out'
 WITHOUT_AREA = ('point', 'polyline', 'line')
 SHAPES = {
     'rect': ('x', 'y', 'width', 'height'),
@@ -122,9 +128,7 @@ def _read_csv(reading: _Reading, path: Path, named: bool) -> None:
     for line, row in rows:
         with reading.found.attempt():
             what = f'{path}: line {line}'
-            if len(row) != len(header):
-                cells = f'{len(header)}, as in line 1'
-                raise fields.fault(f'{what}: number of cells', len(row), cells)
+            fields.check_cells(row, len(header), what)
             name, shape, more = (row[header.index(column)] for column in CSV_COLUMNS)
             added = AnnotatedPicture(path, (fields.text(name, f'{what}: filename'),), None)
             added = pictures.setdefault(name, added)
@@ -154,7 +158,7 @@ def _area(found: AnnotationSet, shape: dict, what: str) -> Outlines | None:
     """Return the area of a region; None, counted, if it has none."""
     kind = shape.get('name')
     if kind in WITHOUT_AREA:
-        found.count('shapes without area (lines, points) are left out', what)
+        found.count(NO_AREA, what)
         return None
     if kind == 'polygon':
         x, y = (fields.listed(shape.get(f'all_points_{axis}'), what) for axis in 'xy')
